@@ -1,0 +1,42 @@
+"""The contract between a perturbation and whatever evaluates its circuit."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from torch import Tensor
+
+
+class Backend(ABC):
+    """Evaluates one circuit for many inputs at once.
+
+    A backend is immutable and holds no generator: what it needs to draw shots comes in with each
+    call as `keys`, so that a draw depends on nothing but (seed, step, tensor, block).
+    """
+
+    num_qubits: int
+
+    separable: bool = False
+    """Whether the readout of qubit i depends on input i alone (no padding to blocks needed)."""
+
+    stochastic: bool = False
+    """Whether `readout` draws shots and therefore needs `keys`."""
+
+    @abstractmethod
+    def readout(self, inputs: Tensor, keys: np.ndarray | None = None) -> Tensor:
+        """Evaluate P(1) - P(0) of every qubit.
+
+        Args:
+            inputs: Model parameters, unitless and finite, shape (num_circuits, num_qubits);
+                separable backends take any shape.
+            keys: One uint64 per circuit, shape (num_circuits,), required if `stochastic`.
+
+        Returns:
+            A tensor of the shape, dtype and device of `inputs`, each entry in [-1, 1].
+        """
+
+    def circuits_for(self, num_blocks: int) -> int:
+        """Count the circuits evaluated for `num_blocks` rows of inputs."""
+        return num_blocks
+
+    def check_capacity(self, num_blocks: int) -> None:  # noqa: B027 - most backends have no limit
+        """Raise a ValueError if `num_blocks` circuits per step cannot fit into memory."""

@@ -1,0 +1,87 @@
+"""The paper's circuit, with model parameters as rotation angles."""
+
+from dataclasses import dataclass
+from math import pi
+
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
+
+from lightning_qsgd.circuits.entanglement import Entanglement, entangled_pairs
+
+
+@dataclass(frozen=True)
+class PerturbationCircuit:
+    """A parametrised circuit together with the roles of its parameters.
+
+    Attributes:
+        circuit: The circuit, without measurements.
+        inputs: Parameters that take model parameters (unitless), one per qubit.
+        weights: Parameters of the circuit itself, in radians.
+    """
+
+    circuit: QuantumCircuit
+    inputs: tuple[Parameter, ...]
+    weights: tuple[Parameter, ...]
+
+    @property
+    def num_qubits(self) -> int:
+        """Number of qubits."""
+        return int(self.circuit.num_qubits)
+
+
+def superposition_circuit(
+    num_qubits: int = 4, reps: int = 2, entanglement: Entanglement = "linear"
+) -> PerturbationCircuit:
+    r"""Build the circuit of Eq. 5, fed with model parameters.
+
+    .. math::
+        C(x) = \prod_{r=1}^{reps} \Big[ U_{entangle} \prod_i R_z(\varphi_{ri})
+               \, R_y(\pi x_i + \vartheta_{ri}) \Big] \prod_i H_i \, |0\rangle^{\otimes n}
+
+    The factor pi is the bridge to Eq. 2: for one layer without entanglement and zero weights,
+    P(1) - P(0) of qubit i is sin(pi x_i). The paper does not say how the layers of its "depth 2"
+    see the data: feeding the input again in every layer is a reading. So is applying the Hadamard
+    gates once only.
+
+    Args:
+        num_qubits: Number of qubits n, at least 1.
+        reps: Number of layers (the paper's circuit depth), at least 1.
+        entanglement: Layout of the CNOTs of each layer.
+
+    Returns:
+        The circuit with n inputs and 2 * reps * n weights, layer by layer: n offsets of the Ry
+        angles, then n angles of the Rz rotations. Zero weights leave only the inputs.
+
+    Raises:
+        ValueError: If ``num_qubits`` or ``reps`` is below 1, or the entanglement is unknown.
+
+    Example:
+        >>> built = superposition_circuit(num_qubits=2, reps=1, entanglement="none")
+        >>> built.circuit.count_ops()["h"], len(built.inputs), len(built.weights)
+        (2, 2, 4)
+
+    References:
+        arXiv:2511.01918, Eq. 5 and Table II.
+    """
+    _require_positive("num_qubits", num_qubits)
+    _require_positive("reps", reps)
+    pairs = entangled_pairs(num_qubits, entanglement)
+    inputs = ParameterVector("x", num_qubits)
+    weights = ParameterVector("w", 2 * reps * num_qubits)
+    circuit = QuantumCircuit(num_qubits, name="superposition")
+    circuit.h(range(num_qubits))
+    for layer in range(reps):
+        first = 2 * layer * num_qubits
+        for qubit in range(num_qubits):
+            circuit.ry(pi * inputs[qubit] + weights[first + qubit], qubit)
+            circuit.rz(weights[first + num_qubits + qubit], qubit)
+        for control, target in pairs:
+            circuit.cx(control, target)
+    return PerturbationCircuit(circuit, tuple(inputs), tuple(weights))
+
+
+def _require_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(
+            f"Expected `{name}` to be at least 1, got {value}: the circuit would be empty. "
+            f"The paper uses num_qubits=4 and reps=2."
+        )

@@ -1,0 +1,88 @@
+"""Refuses base optimizers that cannot be perturbed, before any training starts."""
+
+from typing import Any
+
+from torch.optim import Optimizer
+
+from lightning_qsgd.optimizers.entries import LOW_PRECISION
+from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
+from lightning_qsgd.perturbations import Perturbation, UpdateInjection
+
+
+def check_base(base: Any) -> None:
+    """Refuse what is not a complete torch optimizer.
+
+    Raises:
+        TypeError: If `base` is no optimizer, or did not initialise `torch.optim.Optimizer`.
+    """
+    if not isinstance(base, Optimizer):
+        raise TypeError(
+            f"Expected `base` to be a torch.optim.Optimizer, got {_name(base)}: its parameters "
+            "and state cannot be shared. Wrap the torch optimizer inside it instead."
+        )
+    if type(base).__module__.startswith("deepspeed"):
+        raise TypeError(
+            f"Cannot perturb {_name(base)}: DeepSpeed flattens parameters into partitions that "
+            "cannot be mapped to tensors. Use DDP or ModelParallelStrategy."
+        )
+    if not hasattr(base, "_optimizer_step_pre_hooks"):
+        raise TypeError(
+            f"Cannot perturb {_name(base)}: it never calls torch.optim.Optimizer.__init__, so its "
+            "hooks and state are incomplete. Perturb the optimizer inside it and wrap that."
+        )
+
+
+def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
+    """Refuse parameter groups whose entries or step size cannot be found.
+
+    Raises:
+        TypeError: If parameters are flattened or sharded.
+        ValueError: If the update needs a learning rate that a group lacks, or the circuits of one
+            step do not fit into memory.
+    """
+    for parameter in parameters_of(groups):
+        _check_parameter(parameter)
+    injection = perturbation.injection
+    if isinstance(injection, UpdateInjection) and injection.step_size is None:
+        for index, group in enumerate(groups):
+            if "lr" not in group:
+                raise ValueError(
+                    f"Cannot scale the perturbation: parameter group {index} has no `lr`, which "
+                    "is Eq. 1's alpha. Give UpdateInjection(step_size=...) or use "
+                    "RelativeInjection."
+                )
+    _check_cost(groups, perturbation)
+
+
+def has_low_precision(groups: ParamGroups) -> bool:
+    """Whether some parameters are stored in bfloat16 or float16."""
+    return any(parameter.dtype in LOW_PRECISION for parameter in parameters_of(groups))
+
+
+def _check_parameter(parameter: Any) -> None:
+    if getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False):
+        raise TypeError(
+            "Cannot perturb FSDP1 flat parameters: their entries belong to several tensors and "
+            "lie on several processes. Use DDP."
+        )
+    if hasattr(parameter, "ds_id"):
+        raise TypeError(
+            "Cannot perturb DeepSpeed ZeRO-3 parameters: their entries lie on several processes. "
+            "Use DDP."
+        )
+    if hasattr(parameter, "device_mesh"):
+        raise TypeError(
+            "Cannot perturb DTensor parameters (FSDP2, tensor parallel): mapping coordinates to "
+            "shards is not supported yet. Use DDP."
+        )
+
+
+def _check_cost(groups: ParamGroups, perturbation: Perturbation) -> None:
+    backend, coordinates = perturbation.backend, perturbation.coordinates
+    sizes = [coordinates.num_chosen(spec, backend.num_qubits) for *_, spec in specs_of(groups)]
+    sizes = [sum(sizes)] if coordinates.spans_tensors else sizes
+    backend.check_capacity(sum(-(-size // backend.num_qubits) for size in sizes))
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

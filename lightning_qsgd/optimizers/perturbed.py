@@ -1,0 +1,285 @@
+"""A torch optimizer that perturbs the steps of another one.
+
+    step(closure):
+        theta_t, g_t <- read when the closure has returned for the first time, or at once
+        Q            <- u(theta_t) * g_t, before any parameter moves
+        theta        <- base.step(closure)
+        theta        <- theta - lr * strength * Q, on the chosen coordinates
+
+Reading inside the closure is what makes it correct under Lightning, where forward, backward,
+accumulation and clipping all happen there.
+"""
+
+import warnings
+from collections import OrderedDict
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_qsgd.optimizers.base_check import check_base, check_groups, has_low_precision
+from lightning_qsgd.optimizers.entries_cache import EntriesCache
+from lightning_qsgd.optimizers.own_hooks import Closure, run_post_hooks, run_pre_hooks
+from lightning_qsgd.optimizers.own_state import OwnState
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep
+from lightning_qsgd.optimizers.report import StepReport
+from lightning_qsgd.optimizers.rows import parameters_of
+from lightning_qsgd.optimizers.size_watch import SizeWatch
+from lightning_qsgd.perturbations import GradientInjection, Perturbation
+
+STATE_KEY = "quantum_perturbation"
+_KEPT = ("base", "perturbation", "own_state", "measure_every", "measure_model_every")
+_LOW_PRECISION = (
+    "Some parameters are stored in bfloat16 or float16: updates below about 1/256 (1/2048) of a "
+    "value are rounded away, and a perturbation is small. Train with precision='bf16-mixed' or "
+    "'16-mixed', which keep float32 parameters."
+)
+
+
+class PerturbedOptimizer(Optimizer):
+    """Wraps any torch optimizer and perturbs its steps.
+
+    The wrapper shares `param_groups`, `state` and `defaults` with its base, so schedulers,
+    gradient scalers, clipping and checkpoints see one truth. Everything else that the base has is
+    forwarded. A step of strength 0 is the base's own step, bit for bit.
+
+    Args:
+        base: The optimizer to wrap.
+        perturbation: What to add to its steps; Eq. 1 and 2 with strength 0.5 by default.
+
+    Attributes:
+        base: The wrapped optimizer.
+        perturbation: The description of what is added.
+        own_state: Counters of steps taken and perturbed.
+        report: Sizes measured at the last measured step; None before.
+        measure_every: Measure the perturbation's size at one applied step in this many.
+        measure_model_every: Measure it against the whole model's step at one applied step in this
+            many; 0 never does, since it copies all parameters.
+
+    Raises:
+        TypeError: If `base` is no complete torch optimizer, is perturbed already, or its
+            parameters are flattened or sharded.
+        ValueError: If a group has no ``lr`` although the injection needs one.
+
+    Example:
+        >>> import torch
+        >>> theta = torch.nn.Parameter(torch.tensor([0.5]))
+        >>> base = torch.optim.SGD([theta], lr=0.1)
+        >>> optimizer = PerturbedOptimizer(base, Perturbation(strength=0.5))
+        >>> theta.grad = torch.tensor([1.0])
+        >>> optimizer.step()  # 0.5 - 0.1 * 1 - 0.1 * 0.5 * sin(pi / 2) * 1
+        >>> round(theta.item(), 6)
+        0.35
+
+    References:
+        arXiv:2511.01918, Eq. 1 and 2.
+    """
+
+    def __init__(self, base: Optimizer, perturbation: Perturbation | None = None) -> None:
+        perturbation = Perturbation() if perturbation is None else perturbation
+        if isinstance(base, PerturbedOptimizer):
+            raise TypeError(
+                "Cannot perturb an optimizer that is perturbed already: it would be perturbed "
+                "twice per step. Pass its `base`, or keep one of the two perturbations."
+            )
+        check_base(base)
+        check_groups(base.param_groups, perturbation)
+        self.base = base
+        self.perturbation = perturbation
+        self.own_state = OwnState()
+        self.measure_every = 10
+        self.measure_model_every = 0
+        self._start_afresh()
+        if perturbation.schedule.value > 0 and has_low_precision(base.param_groups):
+            warnings.warn(_LOW_PRECISION, stacklevel=2)
+
+    def _start_afresh(self) -> None:
+        """Set what neither checkpoints nor pickles keep."""
+        self.report: StepReport | None = None
+        self._schedule = self.perturbation.schedule
+        self._cache = EntriesCache(self.perturbation)
+        self._watch = SizeWatch()
+        self._optimizer_step_pre_hooks = OrderedDict()
+        self._optimizer_step_post_hooks = OrderedDict()
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The base's parameter groups."""
+        return self.base.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """The base's state."""
+        return self.base.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The base's defaults."""
+        return self.base.defaults
+
+    def __getattr__(self, name: str) -> Any:
+        # A gradient scaler leaves unscaling and skipping to optimizers that support it; the
+        # perturbation would then see scaled gradients and move parameters on an inf step.
+        if name in _KEPT or name == "_step_supports_amp_scaling":
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    def step(self, closure: Closure = None, **kwargs: Any) -> Any:
+        """Take one perturbed step.
+
+        Args:
+            closure: Re-evaluates the model and returns the loss, as for the base. The
+                perturbation is computed when it has returned for the first time.
+            kwargs: Passed on to the base.
+
+        Returns:
+            What the base's step returns.
+
+        Raises:
+            FloatingPointError: If the circuit's readout is not finite. No parameter has moved.
+        """
+        self._opt_called = True
+        closure, kwargs = run_pre_hooks(self, closure, kwargs)
+        strength = self._schedule.at(self.own_state.steps)
+        if self._is_dry_run(closure):
+            result = self._base_step(closure, kwargs)
+        elif strength > 0:
+            result = self._perturbed_step(strength, closure, kwargs)
+        else:
+            result = self._base_step(closure, kwargs)
+            self.own_state.steps += 1
+        run_post_hooks(self, closure, kwargs)
+        return result
+
+    # Schedulers count steps by patching `step`, unless it says that it counts itself; they also
+    # warn when it was replaced after they were built on the base.
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+
+    def _perturbed_step(self, strength: float, closure: Closure, kwargs: dict[str, Any]) -> Any:
+        state = self.own_state
+        moment = (state.steps, strength)
+        step = PerturbedStep(self.perturbation, self.param_groups, moment, self._measured())
+        if closure is None:
+            step.prepare(self._cache)
+        else:
+            closure = _recording(closure, step, self._cache)
+        try:
+            result = self._base_step(closure, kwargs)
+        except BaseException:
+            step.abandon()
+            raise
+        report = step.apply()
+        state.steps += 1
+        state.due += 1
+        state.applied += step.is_prepared
+        if report is not None:
+            self.report = report
+            self._watch.see(report)
+        return result
+
+    def _base_step(self, closure: Closure, kwargs: dict[str, Any]) -> Any:
+        return self.base.step(**kwargs) if closure is None else self.base.step(closure, **kwargs)
+
+    def _measured(self) -> Measured:
+        applied, model_every = self.own_state.applied, self.measure_model_every
+        model = model_every > 0 and applied % model_every == 0
+        return Measured(entries=model or applied % self.measure_every == 0, model=model)
+
+    def _is_dry_run(self, closure: Closure) -> bool:
+        """Whether the step cannot change anything: every learning rate is 0.
+
+        torch's distributed checkpoints initialise optimizer state by such a step. With the
+        injection into the gradient, a step at learning rate 0 still feeds the moments, unless all
+        gradients are zero too.
+        """
+        for group in self.param_groups:
+            if _may_move(group.get("lr", 1.0), self.state):
+                return False
+        if not isinstance(self.perturbation.injection, GradientInjection):
+            return True
+        gradients = [parameter.grad for parameter in parameters_of(self.param_groups)]
+        return closure is None and not any(g is not None and bool(g.any()) for g in gradients)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients; see the base."""
+        self.base.zero_grad(set_to_none)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group to the base; its entries are perturbed from then on.
+
+        Raises:
+            TypeError, ValueError: If the group cannot be perturbed; it is then not added.
+        """
+        self.base.add_param_group(param_group)
+        try:
+            check_groups(self.param_groups, self.perturbation)
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state with the perturbation's own under one extra key.
+
+        The base, or any optimizer of its class, loads it as it is.
+        """
+        return {**self.base.state_dict(), STATE_KEY: self.own_state.to_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state of this class or of the plain base; the latter leaves the counters alone.
+
+        Raises:
+            ValueError: If the state does not fit the base, or the counters are damaged.
+        """
+        own = OwnState(**self.own_state.to_dict())
+        if STATE_KEY in state_dict:
+            own.load(state_dict[STATE_KEY])
+        self.base.load_state_dict({k: v for k, v in state_dict.items() if k != STATE_KEY})
+        self.own_state.load(own.to_dict())
+
+    def register_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `state_dict` runs it."""
+        return self.base.register_state_dict_pre_hook(hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `state_dict` runs it."""
+        return self.base.register_state_dict_post_hook(hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `load_state_dict` runs it."""
+        return self.base.register_load_state_dict_pre_hook(hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `load_state_dict` runs it."""
+        return self.base.register_load_state_dict_post_hook(hook, prepend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _KEPT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_afresh()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.perturbation}, base={self.base!r})"
+
+
+def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache) -> Any:
+    """Return a closure that prepares the perturbation when it has run for the first time."""
+    evaluated = False
+
+    def recorded() -> Any:
+        nonlocal evaluated
+        loss = closure()
+        if not evaluated:
+            evaluated = True
+            step.prepare(cache)
+        return loss
+
+    return recorded
+
+
+def _may_move(lr: float | Tensor, state: Any) -> bool:
+    """Whether a learning rate may differ from 0; reading one on a device would make it wait."""
+    if isinstance(lr, Tensor) and lr.device.type != "cpu" and state:
+        return True
+    return bool(lr != 0)

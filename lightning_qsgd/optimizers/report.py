@@ -1,0 +1,80 @@
+"""What one perturbed step did, measured."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan, sqrt
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Sizes of the perturbation and of the base optimizer's own step, at one step.
+
+    For a gradient injection the "base step" is the gradient and "added" is what was added to it.
+
+    Attributes:
+        touched: Number of perturbed entries.
+        total: Number of entries of all parameters.
+        circuits: Circuits evaluated.
+        seconds: Host seconds spent on the perturbation.
+        sums: Squared norm of what was added, squared norm of the base step on the perturbed
+            entries, their inner product, and the number of entries to which exactly zero was
+            added; shape (4,), on the parameters' device until it is read.
+        base_sum: Squared norm of the base step over the whole model, 0-dim; None if not measured.
+    """
+
+    touched: int
+    total: int
+    circuits: int
+    seconds: float
+    sums: Tensor
+    base_sum: Tensor | None = None
+
+    @cached_property
+    def _values(self) -> list[float]:
+        return [float(value) for value in self.sums.tolist()]
+
+    @property
+    def relative_size(self) -> float:
+        """Norm of what was added over norm of the base step, on the perturbed entries."""
+        return _ratio(self._values[0], self._values[1])
+
+    @property
+    def model_relative_size(self) -> float | None:
+        """Norm of what was added over norm of the whole model's base step, if measured."""
+        return None if self.base_sum is None else _ratio(self._values[0], float(self.base_sum))
+
+    @property
+    def cosine(self) -> float:
+        """Cosine between what was added and the base step, in [-1, 1]; NaN if either is zero."""
+        added, base, inner, _ = self._values
+        return inner / sqrt(added * base) if added * base > 0 else nan
+
+    @property
+    def touched_share(self) -> float:
+        """Share of the model's entries that are perturbed, in [0, 1]."""
+        return self.touched / self.total
+
+    @property
+    def zero_share(self) -> float:
+        """Share of the perturbed entries to which exactly zero was added, in [0, 1]."""
+        return self._values[3] / self.touched
+
+
+def measure(added: Tensor, base_step: Tensor) -> Tensor:
+    """Return the sums of a `StepReport`, without waiting for the device.
+
+    Args:
+        added: What was added on the perturbed entries, shape (entries,).
+        base_step: The base optimizer's step there, shape (entries,).
+    """
+    zeros = torch.count_nonzero(added).neg().add(added.numel()).to(added.dtype)
+    return torch.stack([added.dot(added), base_step.dot(base_step), added.dot(base_step), zeros])
+
+
+def _ratio(added: float, base: float) -> float:
+    if base > 0:
+        return sqrt(added / base)
+    return 0.0 if added == 0 else float("inf")

@@ -1,0 +1,102 @@
+"""Which entries of which parameter are touched at one step."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_qsgd.perturbations import Coordinates
+from lightning_qsgd.perturbations.coordinates import Moment, TensorSpec
+
+ParamGroups = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One touched parameter.
+
+    Attributes:
+        parameter: The parameter, of any shape, strides and dtype.
+        group: Index of its parameter group.
+        name: Its name in the noise keys.
+        chosen: Logical flat indices of its touched entries, never empty.
+    """
+
+    parameter: Tensor
+    group: int
+    name: str
+    chosen: slice | Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of touched entries."""
+        if isinstance(self.chosen, slice):
+            return int(self.chosen.stop - self.chosen.start)
+        return len(self.chosen)
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """View a tensor as real and at least 1-D; a complex entry is two, as in torch's optimizers."""
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return real if real.dim() else real.view(1)
+
+
+def real_numel(tensor: Tensor) -> int:
+    """Count real entries: a complex entry counts as two."""
+    return tensor.numel() * (2 if tensor.is_complex() else 1)
+
+
+def parameters_of(groups: ParamGroups) -> list[Tensor]:
+    """List all parameters of an optimizer in order."""
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def specs_of(groups: ParamGroups) -> Iterator[tuple[Tensor, int, TensorSpec]]:
+    """Walk over all parameters of an optimizer with their group and place in the flat vector.
+
+    A parameter is named by its position, so that every way of building the optimizer draws the
+    same noise.
+    """
+    offset = position = 0
+    for index, group in enumerate(groups):
+        for parameter in group["params"]:
+            numel = real_numel(parameter)
+            yield parameter, index, TensorSpec(str(position), numel, offset)
+            offset += numel
+            position += 1
+
+
+def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) -> list[Row]:
+    """Choose the entries to touch at this step, of all parameters that have a gradient."""
+    rows = []
+    for parameter, group, spec in specs_of(groups):
+        if parameter.grad is None or spec.numel == 0:
+            continue
+        chosen = coordinates.choose(spec, moment, lambda p=parameter: flat_gradient(p))  # type: ignore[misc]
+        row = Row(parameter, group, spec.name, chosen)
+        if row.size:
+            rows.append(row)
+    return rows
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Return a parameter's gradient.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if parameter.grad is None:
+        raise ValueError(
+            "Expected a parameter with a gradient, got one without: it was removed between the "
+            "choice of coordinates and their use. Clear gradients after the step only."
+        )
+    return parameter.grad
+
+
+def flat_gradient(parameter: Tensor) -> Tensor:
+    """Return the gradient as a flat dense vector of real entries, shape (numel,)."""
+    gradient = gradient_of(parameter)
+    dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
+    return as_real(dense).reshape(-1)

@@ -1,0 +1,64 @@
+"""The description of a perturbation: which circuit, where, how strong, and how it enters."""
+
+from dataclasses import dataclass, field
+
+from lightning_qsgd.backends import Backend, SineBackend
+from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
+from lightning_qsgd.perturbations.injection import Injection, UpdateInjection
+from lightning_qsgd.perturbations.strength import Strength
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    r"""Describes what is added to an optimizer's steps; holds no state.
+
+    On the chosen coordinates, in blocks of n = `backend.num_qubits`, the backend turns parameters
+    into the modulation :math:`u(\theta) \in [-1, 1]^n`, and :math:`Q = u(\theta) \odot g`. The
+    defaults are Eq. 1 and Eq. 2 with the first 4 entries of each tensor and strength 0.5.
+
+    Args:
+        backend: Evaluates the circuit; the closed-form sine by default.
+        coordinates: Chooses the perturbed entries.
+        strength: The paper's lambda: a number, or a `Strength` with a schedule.
+        injection: Where the perturbation enters.
+        seed: Names the random streams (shots, random coordinates), non-negative.
+
+    Raises:
+        ValueError: If the seed is negative or the strength out of range.
+
+    Example:
+        >>> Perturbation(strength=0.1).schedule.at(step=0)
+        0.1
+
+    References:
+        arXiv:2511.01918, Eq. 1 and 2.
+    """
+
+    backend: Backend = field(default_factory=SineBackend)
+    coordinates: Coordinates = field(default_factory=FirstOfEachTensor)
+    strength: float | Strength = 0.5
+    injection: Injection = field(default_factory=UpdateInjection)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(
+                f"Expected `seed` to be non-negative, got {self.seed}: it names the random "
+                "streams. Use 0 or more."
+            )
+        for name, kind in _POLICIES.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(
+                    f"Expected `{name}` to be a {kind.__name__}, got "
+                    f"{type(getattr(self, name)).__name__}: the perturbation is composed of one "
+                    f"policy of each kind. Pass an instance of a subclass of {kind.__name__}."
+                )
+        self.schedule  # noqa: B018 - validates a strength that was given as a number
+
+    @property
+    def schedule(self) -> Strength:
+        """The strength as a schedule."""
+        return self.strength if isinstance(self.strength, Strength) else Strength(self.strength)
+
+
+_POLICIES = {"backend": Backend, "coordinates": Coordinates, "injection": Injection}

@@ -1,0 +1,131 @@
+"""How strong the perturbation is at each step."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from math import cos, isfinite, pi
+
+
+class Decay(ABC):
+    """A factor in [0, 1] as a function of the steps since warm-up ended."""
+
+    @abstractmethod
+    def factor(self, step: int) -> float:
+        """Return the factor at `step` (0 is the first step after warm-up)."""
+
+
+@dataclass(frozen=True)
+class ConstantDecay(Decay):
+    """No decay: the factor is 1 at every step."""
+
+    def factor(self, step: int) -> float:
+        """Return 1; see `Decay.factor`."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class _TimedDecay(Decay):
+    total_steps: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise ValueError(
+                f"Expected `total_steps` to be at least 1, got {self.total_steps}: a decay needs "
+                "a duration. Give the number of optimizer steps after warm-up."
+            )
+        if not 0.0 <= self.final <= 1.0:
+            raise ValueError(
+                f"Expected `final` to lie in [0, 1], got {self.final}: it is the factor that is "
+                "left at the end. Use 0 to switch the perturbation off."
+            )
+
+    def factor(self, step: int) -> float:
+        """Return the factor at `step`; see `Decay.factor`."""
+        progress = min(step / self.total_steps, 1.0)
+        return self.final + (1.0 - self.final) * self._remaining(progress)
+
+    @abstractmethod
+    def _remaining(self, progress: float) -> float: ...
+
+
+@dataclass(frozen=True)
+class LinearDecay(_TimedDecay):
+    """From 1 down to `final` in a straight line over `total_steps`, then constant.
+
+    Args:
+        total_steps: Optimizer steps until `final` is reached, at least 1.
+        final: Factor that is left at the end, in [0, 1].
+
+    Example:
+        >>> [LinearDecay(total_steps=4).factor(step) for step in (0, 1, 4, 9)]
+        [1.0, 0.75, 0.0, 0.0]
+    """
+
+    def _remaining(self, progress: float) -> float:
+        return 1.0 - progress
+
+
+@dataclass(frozen=True)
+class CosineDecay(_TimedDecay):
+    """From 1 down to `final` along half a cosine over `total_steps`, then constant.
+
+    Args:
+        total_steps: Optimizer steps until `final` is reached, at least 1.
+        final: Factor that is left at the end, in [0, 1].
+
+    Example:
+        >>> [round(CosineDecay(total_steps=4).factor(step), 3) for step in (0, 2, 4)]
+        [1.0, 0.5, 0.0]
+    """
+
+    def _remaining(self, progress: float) -> float:
+        return 0.5 * (1.0 + cos(pi * progress))
+
+
+@dataclass(frozen=True)
+class Strength:
+    """The paper's quantum weight lambda, with a schedule.
+
+    Args:
+        value: Peak strength, non-negative and finite. 0 leaves the base optimizer bit for bit.
+        warmup_steps: Optimizer steps over which the strength rises linearly to `value`.
+        decay: What happens after warm-up.
+        every: Perturb one step in this many.
+        start_step: First step (from 0) that may be perturbed; warm-up counts from here.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> strength = Strength(0.5, warmup_steps=2, every=2)
+        >>> [strength.at(step) for step in range(4)]
+        [0.25, 0.0, 0.5, 0.0]
+    """
+
+    value: float = 0.5
+    warmup_steps: int = 0
+    decay: Decay = field(default_factory=ConstantDecay)
+    every: int = 1
+    start_step: int = 0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.value) and self.value >= 0):
+            raise ValueError(
+                f"Expected `strength` to be non-negative and finite, got {self.value}: it scales "
+                "the perturbation. Use 0 to switch it off; the paper uses 0.1 and 0.5."
+            )
+        for name, least in (("warmup_steps", 0), ("every", 1), ("start_step", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"Expected `{name}` to be at least {least}, got {getattr(self, name)}: it "
+                    "counts optimizer steps. Leave it out for the default."
+                )
+
+    def at(self, step: int) -> float:
+        """Return the strength at optimizer step `step`, counted from 0."""
+        since_start = step - self.start_step
+        if since_start < 0 or since_start % self.every:
+            return 0.0
+        if since_start < self.warmup_steps:
+            return self.value * (since_start + 1) / self.warmup_steps
+        return self.value * self.decay.factor(since_start - self.warmup_steps)
