@@ -1,0 +1,118 @@
+"""Classify token sequences with the paper-sized transformer encoder."""
+
+from torch import Tensor, nn
+
+from lightning_qsgd.nn.argument_checks import require_at_least, require_dropout
+from lightning_qsgd.nn.sinusoidal_positions import sinusoidal_positions
+from lightning_qsgd.nn.transformer_sizes import PAPER_SIZES, TransformerSizes
+
+PAD_TOKEN = 0
+
+
+class SequenceTransformer(nn.Module):
+    """Map token ids to class logits: embed, encode (post-norm), average over tokens, classify.
+
+    Token 0 is PAD: it is neither attended to nor averaged, so appending PAD changes no logit. A
+    sequence of nothing but PAD averages to zero and gets the head's bias as logits. The layers are
+    built one by one, because `nn.TransformerEncoder` copies one layer and thereby starts all of
+    them from the same weights. With the default sizes the network has 131,204 parameters.
+
+    Args:
+        vocab_size: Number of token ids, PAD included.
+        num_classes: Number of logits, 2 or more.
+        max_length: Longest sequence that has a position code.
+        sizes: Widths of the encoder; the default is the paper's (Table II).
+        dropout: Share of activations set to zero during training, in [0, 1).
+
+    Raises:
+        ValueError: If a size is below its minimum or `dropout` is outside [0, 1).
+
+    Example:
+        >>> import torch
+        >>> network = SequenceTransformer()
+        >>> network(torch.ones(5, 32, dtype=torch.int64)).shape
+        torch.Size([5, 4])
+        >>> sum(parameter.numel() for parameter in network.parameters())
+        131204
+
+    References:
+        Pamuk et al., Superpositional Gradient Descent, 2025, Table II (sizes). Positions, post-norm
+        and averaging are readings: the paper names none of them.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 1000,
+        num_classes: int = 4,
+        max_length: int = 32,
+        sizes: TransformerSizes = PAPER_SIZES,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        require_at_least("vocab_size", vocab_size, 2)
+        require_at_least("num_classes", num_classes, 2)
+        require_at_least("max_length", max_length, 1)
+        require_dropout(dropout)
+        self.max_length = max_length
+        self.embedding = nn.Embedding(vocab_size, sizes.embedding, padding_idx=PAD_TOKEN)
+        positions = sinusoidal_positions(max_length, sizes.embedding)
+        self.register_buffer("positions", positions, persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(_encoder_layer(sizes, dropout) for _ in range(sizes.layers))
+        self.head = nn.Linear(sizes.embedding, num_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Compute class logits.
+
+        Args:
+            tokens: Token ids in [0, vocab_size), int64, shape (batch, length), 0 for PAD.
+
+        Returns:
+            Logits, float, shape (batch, num_classes).
+
+        Raises:
+            ValueError: If the sequences are longer than `max_length` or not two-dimensional.
+
+        Example:
+            >>> import torch
+            >>> SequenceTransformer()(torch.tensor([[7, 8, 0, 0]])).shape
+            torch.Size([1, 4])
+        """
+        self._require_token_batch(tokens)
+        padding = tokens == PAD_TOKEN
+        unattended = padding & ~padding.all(dim=1, keepdim=True)  # softmax over nothing is NaN
+        hidden = self.dropout(
+            self.embedding(tokens) + self.get_buffer("positions")[: tokens.shape[1]]
+        )
+        for layer in self.layers:
+            hidden = layer(hidden, src_key_padding_mask=unattended)
+        logits: Tensor = self.head(_mean_over_tokens(hidden, ~padding))
+        return logits
+
+    def _require_token_batch(self, tokens: Tensor) -> None:
+        if tokens.dim() != 2:
+            raise ValueError(
+                f"Expected tokens of shape (batch, length), got {tuple(tokens.shape)}. "
+                "Add the missing dimension, e.g. `tokens[None]` for a single sequence."
+            )
+        if tokens.shape[1] > self.max_length:
+            raise ValueError(
+                f"Expected at most {self.max_length} tokens per sequence, got {tokens.shape[1]}: "
+                "later positions have no code. Truncate, or build with a larger `max_length`."
+            )
+
+
+def _encoder_layer(sizes: TransformerSizes, dropout: float) -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(
+        sizes.embedding,
+        sizes.heads,
+        sizes.feed_forward,
+        dropout,
+        batch_first=True,
+        norm_first=False,
+    )
+
+
+def _mean_over_tokens(hidden: Tensor, is_token: Tensor) -> Tensor:
+    weights = is_token.to(hidden.dtype)[..., None]  # (batch, length, 1)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
