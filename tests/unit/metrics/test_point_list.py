@@ -1,0 +1,16 @@
+"""Lists of points stay short."""
+
+import math
+
+import torch
+
+from lightning_qsgd.metrics.point_list import append_point
+
+
+def test_appending_keeps_the_order_and_logarithmically_many_chunks():
+    chunks = []
+    for i in range(1000):
+        append_point(chunks, torch.tensor([float(i)]))
+        assert len(chunks) <= math.log2(i + 1) + 1
+
+    assert torch.cat(chunks).tolist() == [float(i) for i in range(1000)]
