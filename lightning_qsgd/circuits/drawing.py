@@ -1,0 +1,105 @@
+"""Shows a circuit to people: as text, and as a picture."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from lightning_qsgd.circuits.superposition import PerturbationCircuit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from qiskit.circuit import QuantumCircuit
+
+TEXT_COLUMNS = 160
+"""Width of the text in characters: the paper's circuit (4 qubits, 2 layers) needs 135."""
+
+INCHES_PER_UNIT = 0.7
+"""Size of the picture: qiskit's own scale, at which a gate is 0.65 units high."""
+
+DOTS_PER_INCH = 120
+
+UNITS_PER_ROW = 8
+"""Length of a row of the picture: TensorBoard shrinks pictures to a narrow card, where a long row
+could not be read. Two rows hold the paper's circuit."""
+
+
+def draw_text(built: PerturbationCircuit) -> str:
+    """Draw a circuit with characters, for a monospaced font.
+
+    Args:
+        built: Any circuit; a long one continues in further blocks of at most `TEXT_COLUMNS`
+            characters per line.
+
+    Returns:
+        Lines joined by newlines, three per qubit and block, all lines of a block equally long.
+
+    Example:
+        >>> from lightning_qsgd.circuits import superposition_circuit
+        >>> built = superposition_circuit(num_qubits=1, reps=1, entanglement="none")
+        >>> print(draw_text(built).splitlines()[1])
+        q: ┤ H ├┤ Ry(w[0] + π*x[0]) ├┤ Rz(w[1]) ├
+    """
+    drawing = built.circuit.draw("text", fold=TEXT_COLUMNS)
+    return str(drawing.single_string())
+
+
+def draw_figure(built: PerturbationCircuit) -> Figure:
+    """Draw a circuit as a picture that pyplot knows nothing about.
+
+    No window opens and nothing has to be closed, whatever backend the caller has chosen. A global
+    phase is left out: no measurement can see it.
+
+    Args:
+        built: Any circuit; a long one is folded into several rows.
+
+    Returns:
+        A figure as large as the circuit needs, with one pair of axes.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib or pylatexenc is not installed.
+
+    Example:
+        >>> from lightning_qsgd.circuits import superposition_circuit
+        >>> figure = draw_figure(superposition_circuit(num_qubits=2, reps=1))
+        >>> len(figure.axes)
+        1
+    """
+    _require_plot_extra()
+    from matplotlib.figure import Figure
+
+    circuit = _without_global_phase(built.circuit)
+    # qiskit fits its fonts to given axes but not the axes to the circuit, so the first drawing
+    # only tells how large the second one has to be.
+    width, height = _extent(_draw_into(Figure(), circuit))
+    figure = Figure(figsize=(width * INCHES_PER_UNIT, height * INCHES_PER_UNIT), dpi=DOTS_PER_INCH)
+    _draw_into(figure, circuit)
+    return figure
+
+
+def _draw_into(figure: Figure, circuit: QuantumCircuit) -> Axes:
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    circuit.draw("mpl", ax=axes, fold=UNITS_PER_ROW)
+    return axes
+
+
+def _extent(axes: Axes) -> tuple[float, float]:
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    return right - left, top - bottom
+
+
+def _without_global_phase(circuit: QuantumCircuit) -> QuantumCircuit:
+    # qiskit writes the phase into the current axes of pyplot, even when it is given other axes.
+    copy = circuit.copy()
+    copy.global_phase = 0
+    return copy
+
+
+def _require_plot_extra() -> None:
+    missing = [name for name in ("matplotlib", "pylatexenc") if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"Cannot draw the circuit as a picture: {' and '.join(missing)} not installed. "
+            "Run `pip install lightning-qsgd[plot]`, or use `draw_text`."
+        )

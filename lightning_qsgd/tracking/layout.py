@@ -1,0 +1,104 @@
+"""The page of charts that sets the perturbed runs against AdamW."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from lightning_qsgd.tracking import tags
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+Chart: TypeAlias = list[str | list[str]]
+Layout: TypeAlias = dict[str, dict[str, Chart]]
+"""Charts by title, by category, as `SummaryWriter.add_custom_scalars` takes them."""
+
+METRICS = ("train/loss", "val/loss", "val/accuracy")
+
+SIZE_CHARTS = {
+    "size relative to the base step": tags.RELATIVE_SIZE,
+    "size relative to the model's step": tags.MODEL_RELATIVE_SIZE,
+    "cosine with the base step": tags.COSINE,
+    "share of the model touched": tags.TOUCHED_SHARE,
+    "share of exact zeros": tags.ZERO_SHARE,
+}
+COST_CHARTS = {
+    "seconds per step": tags.SECONDS,
+    "share of the step": tags.SHARE_OF_STEP,
+    "circuits per step": tags.CIRCUITS,
+}
+
+
+def comparison_layout(metrics: Sequence[str] = METRICS) -> Layout:
+    """Arrange the charts of a comparison.
+
+    Each chart shows one tag for all runs, because colour in TensorBoard is the run: two tags of
+    one run would share a colour. The gap to AdamW has charts of its own, since on the scale of
+    the loss the arms lie on top of each other.
+
+    Args:
+        metrics: Tags that all arms log, in the order of the charts; at least one.
+
+    Returns:
+        Charts by title, by category.
+
+    Raises:
+        TypeError: If `metrics` is a single string.
+        ValueError: If `metrics` is empty.
+
+    Example:
+        >>> comparison_layout(["val/loss"])["AdamW vs perturbed"]
+        {'val/loss': ['Multiline', ['^val/loss$']]}
+    """
+    _require_tags(metrics)
+    return {
+        "AdamW vs perturbed": {metric: _chart(metric) for metric in metrics},
+        "gap to AdamW": {
+            f"{metric} minus AdamW": _chart(tags.gap_tag(metric)) for metric in metrics
+        },
+        "perturbation size": {title: _chart(tag) for title, tag in SIZE_CHARTS.items()},
+        "cost": {title: _chart(tag) for title, tag in COST_CHARTS.items()},
+    }
+
+
+def write_layout(writer: SummaryWriter, metrics: Sequence[str] = METRICS) -> None:
+    """Write the charts of a comparison, for TensorBoard's page "Custom Scalars".
+
+    TensorBoard merges equal layouts, so every run of a comparison may write its own.
+
+    Args:
+        writer: Writer of any run below TensorBoard's log directory.
+        metrics: Tags that all arms log, in the order of the charts; at least one.
+
+    Raises:
+        TypeError: If `metrics` is a single string.
+        ValueError: If `metrics` is empty.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torch.utils.tensorboard import SummaryWriter
+        >>> with TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
+        ...     write_layout(writer, ["val/loss"])
+    """
+    writer.add_custom_scalars(comparison_layout(metrics))
+
+
+def _chart(tag: str) -> Chart:
+    # TensorBoard takes a tag for a regular expression and accepts whatever begins with a match:
+    # without the anchor, "train/loss" would also show "train/loss_epoch".
+    return ["Multiline", [f"^{re.escape(tag)}$"]]
+
+
+def _require_tags(metrics: Sequence[str]) -> None:
+    if isinstance(metrics, str):
+        raise TypeError(
+            f"Expected `metrics` to be a sequence of tags, got the string {metrics!r}: each of its "
+            f"letters would be a tag. Pass [{metrics!r}]."
+        )
+    if not metrics:
+        raise ValueError(
+            "Expected `metrics` to name at least one tag, got none: there is nothing to compare. "
+            "Pass a tag that all arms log, such as 'val/loss'."
+        )
