@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from torch import Tensor
 
+from lightning_qsgd.circuits import PerturbationCircuit
+
 
 class Backend(ABC):
     """Evaluates one circuit for many inputs at once.
@@ -33,6 +35,10 @@ class Backend(ABC):
         Returns:
             A tensor of the shape, dtype and device of `inputs`, each entry in [-1, 1].
         """
+
+    def describe(self) -> PerturbationCircuit | None:
+        """Return the circuit that is evaluated, to draw it; None if there is nothing to draw."""
+        return None
 
     def circuits_for(self, num_blocks: int) -> int:
         """Count the circuits evaluated for `num_blocks` rows of inputs."""

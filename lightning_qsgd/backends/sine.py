@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.backend import Backend
+from lightning_qsgd.circuits import PerturbationCircuit, superposition_circuit
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class SineBackend(Backend):
     def readout(self, inputs: Tensor, keys: np.ndarray | None = None) -> Tensor:
         """Evaluate the sine entry by entry; see `Backend.readout`."""
         return torch.mul(inputs, pi).sin_()
+
+    def describe(self) -> PerturbationCircuit:
+        """Return the unentangled one-layer circuit, whose readout the sine is."""
+        return superposition_circuit(self.num_qubits, reps=1, entanglement="none")
 
     def circuits_for(self, num_blocks: int) -> int:
         """Return 0: the closed form evaluates no circuit."""

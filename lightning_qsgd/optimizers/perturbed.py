@@ -28,6 +28,7 @@ from lightning_qsgd.optimizers.size_watch import SizeWatch
 from lightning_qsgd.perturbations import GradientInjection, Perturbation
 
 STATE_KEY = "quantum_perturbation"
+MEASURE_EVERY = 10
 _KEPT = ("base", "perturbation", "own_state", "measure_every", "measure_model_every")
 _LOW_PRECISION = (
     "Some parameters are stored in bfloat16 or float16: updates below about 1/256 (1/2048) of a "
@@ -87,7 +88,7 @@ class PerturbedOptimizer(Optimizer):
         self.base = base
         self.perturbation = perturbation
         self.own_state = OwnState()
-        self.measure_every = 10
+        self.measure_every = MEASURE_EVERY
         self.measure_model_every = 0
         self._start_afresh()
         if perturbation.schedule.value > 0 and has_low_precision(base.param_groups):

@@ -1,0 +1,7 @@
+"""The command line: `lightning-qsgd fit|validate|test|predict --config FILE`."""
+
+from lightning_qsgd.cli.baseline import Baseline
+from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+from lightning_qsgd.cli.run_folder import RunPlace
+
+__all__ = ["Baseline", "PerturbationCLI", "RunPlace"]

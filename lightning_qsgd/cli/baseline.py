@@ -1,0 +1,116 @@
+"""The AdamW run that a perturbed run is compared with."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from lightning_qsgd.training.recorded_run import RecordedRun, load_run
+
+ARM = "adamw"
+RECORD = "record.json"
+_IRRELEVANT = {"run", "baseline", "config", "ckpt_path"}
+_IRRELEVANT_TO_TRAINER = {
+    "default_root_dir",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    "logger",
+}
+_VERSIONS = ("torch", "lightning", "lightning-qsgd")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Asks for a run of plain AdamW from the same seed, weights and data order.
+
+    Args:
+        lr: Learning rate; None takes the arm's own, or 1e-3 if it has none.
+        weight_decay: Weight decay; None takes the arm's own, or 0.01 if it has none.
+        reuse: Whether a stored run with the same configuration may stand in for a new one.
+
+    Raises:
+        ValueError: If a number is negative or not finite.
+
+    Example:
+        >>> Baseline(lr=1e-3).reuse
+        True
+    """
+
+    lr: float | None = None
+    weight_decay: float | None = None
+    reuse: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value >= 0):
+                raise ValueError(
+                    f"Expected `baseline.{name}` to be non-negative and finite, got {value}: "
+                    "AdamW could not train with it. Leave it out to take the arm's own."
+                )
+
+
+def baseline_config(config: Namespace) -> Namespace:
+    """Turn the configuration of an arm into that of its AdamW baseline.
+
+    Everything stays as it is except the optimizer, the perturbation and the run's place.
+
+    Args:
+        config: Parsed configuration of the subcommand `fit`, not instantiated; not changed.
+    """
+    asked, own = config["baseline"], _optimizer_arguments(config)
+    lr = asked["lr"] if asked["lr"] is not None else own.get("lr", 1e-3)
+    decay = asked["weight_decay"]
+    decay = decay if decay is not None else own.get("weight_decay", 0.01)
+    changed = config.clone()
+    changed["optimizer"] = Namespace(
+        class_path="torch.optim.AdamW", init_args=Namespace(lr=lr, weight_decay=decay)
+    )
+    changed["perturbation"] = changed["baseline"] = changed["ckpt_path"] = None
+    changed["run"]["arm"], changed["run"]["name"] = ARM, None
+    return changed
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """Hash what determines a run: its configuration without places and displays, and versions.
+
+    Args:
+        config: The configuration as plain values.
+
+    Returns:
+        64 hexadecimal digits; equal configurations have equal ones.
+
+    Example:
+        >>> one = fingerprint({"seed_everything": 1, "run": {"root": "a"}})
+        >>> one == fingerprint({"seed_everything": 1, "run": {"root": "b"}})
+        True
+    """
+    relevant = {key: value for key, value in config.items() if key not in _IRRELEVANT}
+    trainer = relevant.get("trainer") or {}
+    relevant["trainer"] = {k: v for k, v in trainer.items() if k not in _IRRELEVANT_TO_TRAINER}
+    relevant["versions"] = {name: version(name) for name in _VERSIONS}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def find_recorded(folder_of_arm: Path, wanted: str) -> tuple[Path, RecordedRun] | None:
+    """Find a stored run with the wanted fingerprint; damaged records are passed over."""
+    for file in sorted(folder_of_arm.glob(f"*/{RECORD}")):
+        try:
+            run = load_run(file)
+        except ValueError:
+            continue
+        if run.fingerprint == wanted:
+            return file.parent, run
+    return None
+
+
+def _optimizer_arguments(config: Namespace) -> dict[str, Any]:
+    optimizer = config.get("optimizer")
+    arguments = optimizer.get("init_args") if optimizer else None
+    return dict(arguments) if arguments else {}

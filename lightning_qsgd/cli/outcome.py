@@ -1,0 +1,111 @@
+"""What a run came to, as a table and in words that claim no more than one run can show."""
+
+from dataclasses import dataclass
+from math import isfinite, isnan, nan
+
+from rich.table import Table
+
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.convergence_summary import Summary, compare, summarise
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedRun
+
+VISIBLE = 1e-3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An arm beside its AdamW baseline.
+
+    Attributes:
+        arm: Name of the arm.
+        run: The arm's record.
+        baseline: The baseline's record; None if none was asked for.
+        goal: What both are judged by.
+        relative_size: Median size of the perturbation relative to the base step; NaN if the arm
+            is not perturbed.
+    """
+
+    arm: str
+    run: RecordedRun
+    baseline: RecordedRun | None
+    goal: Goal
+    relative_size: float = nan
+
+
+def outcome_table(outcome: Outcome) -> Table:
+    """Lay out the arm and its baseline side by side.
+
+    A target that was not reached is shown as "never".
+    """
+    columns = {outcome.arm: outcome.run}
+    if outcome.baseline is not None:
+        columns = {"adamw": outcome.baseline, **columns}
+    summaries = [_with_seconds(run, outcome.goal) for run in columns.values()]
+    table = Table(title=f"One seed, {outcome.goal.metric}")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    if len(columns) == 2:
+        table.add_column("difference", justify="right")
+    for label, tag in _rows(outcome.goal).items():
+        values = [summary.get(tag, nan) for summary in summaries]
+        cells = [_cell(value) for value in values]
+        if len(values) == 2:
+            cells.append(_cell(values[1] - values[0], signed=True))
+        table.add_row(label, *cells)
+    return table
+
+
+def verdict(outcome: Outcome) -> str:
+    """Say what the pair shows, and what it does not."""
+    if outcome.baseline is None:
+        return "Without a baseline there is nothing to compare: add `--baseline '{}'`."
+    loss = outcome.goal.loss
+    if outcome.run.curve(loss).values == outcome.baseline.curve(loss).values:
+        return f"No effect: {outcome.arm} and AdamW are equal to the last bit at every step."
+    gap = compare(outcome.run, outcome.baseline, outcome.goal).get(
+        tags.gap_tag(outcome.goal.metric), nan
+    )
+    words = [
+        f"No claim: {outcome.arm} ended {gap:+.4f} from AdamW in {outcome.goal.metric}, but one "
+        "seed cannot tell an effect from chance. Repeat with other values of --seed_everything, "
+        "with a tuned baseline and with controls, before believing either sign."
+    ]
+    if outcome.relative_size < VISIBLE:
+        words.append(
+            f"The perturbation was {outcome.relative_size:.1e} of the base step (median), below "
+            f"{VISIBLE:g}: any difference is more likely rounding that grew than an effect."
+        )
+    return " ".join(words)
+
+
+def _rows(goal: Goal) -> dict[str, str]:
+    rows = {
+        f"best {goal.metric}": tags.best_tag(goal.metric),
+        f"final {goal.metric}": tags.final_tag(goal.metric),
+        "mean loss over training": tags.AREA_UNDER_LOSS_CURVE,
+    }
+    if goal.target is not None:
+        rows |= {
+            f"steps to {goal.target:g}": tags.STEPS_TO_TARGET,
+            f"epochs to {goal.target:g}": tags.EPOCHS_TO_TARGET,
+            f"seconds to {goal.target:g}": tags.SECONDS_TO_TARGET,
+        }
+    return rows | {"seconds of training": _SECONDS}
+
+
+_SECONDS = "seconds of training"
+
+
+def _with_seconds(run: RecordedRun, goal: Goal) -> Summary:
+    seconds = run.curve(goal.loss).seconds
+    return {**summarise(run, goal), **({_SECONDS: seconds[-1]} if seconds else {})}
+
+
+def _cell(value: float, signed: bool = False) -> str:
+    if isnan(value):
+        return "-"
+    if not isfinite(value):
+        return "-" if signed else "never"
+    return f"{value:+.4g}" if signed else f"{value:.4g}"

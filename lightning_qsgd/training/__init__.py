@@ -1,0 +1,19 @@
+"""Lightning: the mixin, the callbacks and the module that the examples train."""
+
+from lightning_qsgd.training.classifier import Classifier
+from lightning_qsgd.training.convergence_callback import ConvergenceCallback
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.perturbation_callback import PerturbationCallback
+from lightning_qsgd.training.perturbation_mixin import PerturbationMixin
+from lightning_qsgd.training.random_state import RandomStateCallback
+from lightning_qsgd.training.tensorboard_callback import TensorBoardCallback
+
+__all__ = [
+    "Classifier",
+    "ConvergenceCallback",
+    "Goal",
+    "PerturbationCallback",
+    "PerturbationMixin",
+    "RandomStateCallback",
+    "TensorBoardCallback",
+]

@@ -1,0 +1,163 @@
+"""Records how training converges, and logs the gap to a baseline while it runs."""
+
+import hashlib
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.convergence_summary import Summary, compare, last_gap, summarise
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedRun, save_run
+
+
+class ConvergenceCallback(Callback):
+    """Records the training loss at every step and a validation metric at every validation.
+
+    With a baseline it logs, at equal step, the difference to it: with the same seed and data
+    order, minibatch noise cancels in the pair. At every validation it logs the speed-up at the
+    target. At the end it logs steps, epochs and seconds to the target, the area under the loss
+    curve and the best value; a target that was not reached is ``inf``, never 0.
+
+    Args:
+        goal: Which scalars are recorded, and the target fixed in advance.
+        baseline: The recorded baseline run; None logs no gap.
+        file: Where process 0 saves the record at the end of training; None saves nothing.
+        fingerprint: Hash of the configuration, stored in the record.
+
+    Attributes:
+        run: The record of this run.
+        summary: What `summarise` and `compare` say of it; filled at the end of training.
+
+    Raises:
+        RuntimeError: At the start of training, if the baseline started from other weights.
+
+    Example:
+        >>> callback = ConvergenceCallback(Goal(metric="val/accuracy", target=0.9))
+        >>> callback.run.curve("val/accuracy").values
+        []
+    """
+
+    def __init__(
+        self,
+        goal: Goal | None = None,
+        baseline: RecordedRun | None = None,
+        file: Path | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.goal = Goal() if goal is None else goal
+        self.baseline = baseline
+        self.file = file
+        self.run = RecordedRun(fingerprint)
+        self.summary: Summary = {}
+        self._pending: list[tuple[int, float, float, Tensor]] = []
+        self._seconds = 0.0
+        self._batch_start = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the initial weights and compare them with the baseline's."""
+        self.run.initial_weights = weights_hash(pl_module)
+        theirs = self.baseline.initial_weights if self.baseline is not None else ""
+        if theirs not in ("", self.run.initial_weights):
+            raise RuntimeError(
+                "The baseline started from other weights, so the two runs are no pair: their "
+                "difference would mix the perturbation with the initialisation. Use the same "
+                "seed_everything and model, or train the baseline anew."
+            )
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock: seconds of training exclude validation."""
+        self._batch_start = perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Record the loss of the step."""
+        self._seconds += perf_counter() - self._batch_start
+        loss = _logged_loss(trainer, self.goal.loss, outputs)
+        if loss is None:
+            return
+        epoch = trainer.current_epoch + (batch_idx + 1) / max(trainer.num_training_batches, 1)
+        self._pending.append((trainer.global_step, epoch, self._seconds, loss))
+        if self.baseline is not None and trainer._logger_connector.should_update_logs:
+            self._flush()
+            gap = last_gap(self.run.curve(self.goal.loss), self.baseline.curve(self.goal.loss))
+            _log(trainer, {tags.gap_tag(self.goal.loss): gap})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the validation metric."""
+        value = trainer.callback_metrics.get(self.goal.metric)
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or value is None:
+            return
+        self._flush()
+        epoch = float(trainer.current_epoch + 1)
+        curve = self.run.curve(self.goal.metric)
+        curve.append(float(trainer.global_step), epoch, self._seconds, float(value))
+        if self.baseline is not None:
+            _log(trainer, compare(self.run, self.baseline, self.goal))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Summarise, log and save the record."""
+        self._flush()
+        self.summary = summarise(self.run, self.goal)
+        _log(trainer, self.summary)
+        if self.baseline is not None:
+            self.summary |= compare(self.run, self.baseline, self.goal)
+        if self.file is not None and trainer.is_global_zero:
+            save_run(self.run, self.file)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record, so that a resumed run continues its curves."""
+        self._flush()
+        return {"run": self.run.to_dict(), "seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue a saved record."""
+        self.run = RecordedRun.from_dict(state_dict["run"])
+        self._seconds = float(state_dict["seconds"])
+
+    def _flush(self) -> None:
+        """Move pending losses into the record; reading them waits for the device."""
+        if self._pending:
+            losses = torch.stack([loss for *_, loss in self._pending]).tolist()
+            curve = self.run.curve(self.goal.loss)
+            for (step, epoch, seconds, _), loss in zip(self._pending, losses, strict=True):
+                curve.append(float(step), epoch, seconds, loss)
+            self._pending.clear()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Hash names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(tensor, Tensor):
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _logged_loss(trainer: Trainer, tag: str, outputs: Any) -> Tensor | None:
+    loss = trainer.callback_metrics.get(tag)
+    if loss is None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+    return loss.detach().float().clone() if isinstance(loss, Tensor) else None
+
+
+def _log(trainer: Trainer, scalars: Summary) -> None:
+    defined = {tag: value for tag, value in scalars.items() if value == value}  # drops NaN
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped
+    for logger in trainer.loggers:
+        logger.log_metrics(defined, step=step)

@@ -1,0 +1,110 @@
+"""Perturbs the optimizers of a LightningModule by inheritance."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from lightning.pytorch import Callback
+from torch.optim import Optimizer
+
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.training.perturbation_callback import PerturbationCallback
+from lightning_qsgd.training.wrapping import perturb_configured
+
+
+class PerturbationMixin:
+    """Perturbs whatever `configure_optimizers` returns. Name it before `LightningModule`.
+
+    It overrides `configure_optimizers`, which wraps each optimizer, and `optimizer_step`, which
+    refuses to step one that is not wrapped. It also brings a `PerturbationCallback`, which logs
+    each step and covers `LightningCLI --optimizer`, where the command line replaces
+    `configure_optimizers` on the instance.
+
+    A class that defines its own `configure_optimizers` would hide the mixin's; such methods are
+    wrapped when the class is made.
+
+    Args:
+        perturbation: What to add to the optimizers' steps; Eq. 1 and 2 with strength 0.5 by
+            default.
+        args: Passed on to the next class.
+        kwargs: Passed on to the next class.
+
+    Example:
+        >>> import torch
+        >>> class Module(PerturbationMixin, LightningModule):
+        ...     def __init__(self, perturbation: Perturbation | None = None) -> None:
+        ...         super().__init__(perturbation=perturbation)
+        ...         self.layer = torch.nn.Linear(2, 1)
+        ...
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.AdamW(self.parameters())
+        >>> type(Module().configure_optimizers()).__name__
+        'PerturbedOptimizer'
+    """
+
+    perturbation: Perturbation | None = None
+
+    def __init__(self, *args: Any, perturbation: Perturbation | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.perturbation = Perturbation() if perturbation is None else perturbation
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, adapt in _ADAPTED.items():
+            if name in cls.__dict__:
+                setattr(cls, name, _adapted(cls.__dict__[name], adapt))
+
+    def configure_optimizers(self) -> Any:
+        """Wrap the optimizers of the next class; see `LightningModule.configure_optimizers`."""
+        return _perturb(self, super().configure_optimizers())  # type: ignore[misc]
+
+    def configure_callbacks(self) -> Any:
+        """Add a `PerturbationCallback`; see `LightningModule.configure_callbacks`."""
+        return _add_callback(self, super().configure_callbacks())  # type: ignore[misc]
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take a step of a wrapped optimizer; see `LightningModule.optimizer_step`.
+
+        Raises:
+            RuntimeError: If the optimizer is not wrapped; no parameter has moved.
+        """
+        if not isinstance(optimizer, PerturbedOptimizer):
+            raise RuntimeError(
+                f"{type(self).__name__} is to be perturbed, but its {type(optimizer).__name__} is "
+                "not wrapped: something replaced the optimizers after configure_optimizers. "
+                "Remove that, or wrap the new optimizer in a PerturbedOptimizer."
+            )
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)  # type: ignore[misc]
+
+
+def _perturb(module: PerturbationMixin, configured: Any) -> Any:
+    return perturb_configured(configured, module.perturbation or Perturbation())
+
+
+def _add_callback(module: PerturbationMixin, configured: Any) -> list[Callback]:
+    callbacks = list(configured) if isinstance(configured, list | tuple) else [configured]
+    trainer = vars(module).get("_trainer")
+    existing = [*callbacks, *(trainer.callbacks if trainer is not None else [])]
+    if any(isinstance(callback, PerturbationCallback) for callback in existing):
+        return callbacks
+    return [*callbacks, PerturbationCallback(module.perturbation)]
+
+
+def _adapted(method: Callable[..., Any], adapt: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method of a subclass. `wraps` keeps Lightning's own checks of it truthful."""
+
+    @wraps(method)
+    def adapted(self: PerturbationMixin, *args: Any, **kwargs: Any) -> Any:
+        return adapt(self, method(self, *args, **kwargs))
+
+    return adapted
+
+
+_ADAPTED = {"configure_optimizers": _perturb, "configure_callbacks": _add_callback}

@@ -1,0 +1,68 @@
+"""Wraps the optimizers that a LightningModule configures, in every legal return shape."""
+
+from typing import Any
+
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch.optim import Optimizer
+
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import Perturbation
+
+
+def perturb(optimizer: Optimizer, perturbation: Perturbation) -> PerturbedOptimizer:
+    """Wrap one optimizer; one that carries the same perturbation already is returned as it is.
+
+    Raises:
+        ValueError: If the optimizer carries another perturbation.
+    """
+    bare = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+    if not isinstance(bare, PerturbedOptimizer):
+        return PerturbedOptimizer(bare, perturbation)
+    if bare.perturbation != perturbation:
+        raise ValueError(
+            f"The optimizer is perturbed already by {bare.perturbation}, and {perturbation} was "
+            "asked for as well: only one can apply. Configure it in one place: the mixin, the "
+            "callback or the optimizer."
+        )
+    return bare
+
+
+def perturb_configured(configured: Any, perturbation: Perturbation) -> Any:
+    """Wrap every optimizer in what `configure_optimizers` returned.
+
+    Schedulers in the result are pointed to the wrapper, since Lightning requires that a
+    scheduler's optimizer is among the returned ones.
+
+    Args:
+        configured: An optimizer, a list of them, ``([optimizers], [schedulers])``, a dict with
+            ``"optimizer"`` and ``"lr_scheduler"``, a list of such dicts, or None.
+        perturbation: What to add to each optimizer's steps.
+
+    Returns:
+        The same structure with wrapped optimizers; what is not understood stays as it is, for
+        Lightning to judge.
+    """
+    wrapped: dict[int, PerturbedOptimizer] = {}
+    result = _wrap(configured, perturbation, wrapped)
+    _repoint(result, wrapped)
+    return result
+
+
+def _wrap(node: Any, perturbation: Perturbation, wrapped: dict[int, PerturbedOptimizer]) -> Any:
+    if isinstance(node, Optimizer):
+        if id(node) not in wrapped:
+            wrapped[id(node)] = perturb(node, perturbation)
+        return wrapped[id(node)]
+    if isinstance(node, dict):
+        return {key: _wrap(value, perturbation, wrapped) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return type(node)(_wrap(item, perturbation, wrapped) for item in node)
+    return node
+
+
+def _repoint(node: Any, wrapped: dict[int, PerturbedOptimizer]) -> None:
+    if isinstance(node, dict | list | tuple):
+        for item in node.values() if isinstance(node, dict) else node:
+            _repoint(item, wrapped)
+    elif id(getattr(node, "optimizer", None)) in wrapped and not isinstance(node, Optimizer):
+        node.optimizer = wrapped[id(node.optimizer)]
