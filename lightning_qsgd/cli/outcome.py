@@ -75,7 +75,8 @@ def verdict(outcome: Outcome) -> str:
     if outcome.relative_size < VISIBLE:
         words.append(
             f"The perturbation was {outcome.relative_size:.1e} of the base step (median), below "
-            f"{VISIBLE:g}: any difference is more likely rounding that grew than an effect."
+            f"{VISIBLE:g}: a difference comes from elsewhere, such as another base optimizer or "
+            "rounding that grew."
         )
     return " ".join(words)
 

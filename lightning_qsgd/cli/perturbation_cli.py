@@ -29,6 +29,7 @@ from lightning_qsgd.training import (
     ConvergenceCallback,
     Goal,
     PerturbationCallback,
+    PerturbationMonitor,
     RandomStateCallback,
     TensorBoardCallback,
 )
@@ -106,7 +107,10 @@ class PerturbationCLI(LightningCLI):
             )
         trainer = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit":
-            callbacks_of(trainer)[:0] = self._own_callbacks()
+            callbacks = callbacks_of(trainer)
+            callbacks[:0] = self._own_callbacks()
+            if not any(isinstance(callback, PerturbationMonitor) for callback in callbacks):
+                callbacks.insert(0, PerturbationMonitor())
         return trainer
 
     def after_fit(self) -> None:
@@ -165,7 +169,7 @@ class PerturbationCLI(LightningCLI):
         sizes = [
             size
             for callback in callbacks_of(self.trainer)
-            if isinstance(callback, PerturbationCallback)
+            if isinstance(callback, PerturbationMonitor)
             for size in callback.relative_sizes
         ]
         outcome = Outcome(

@@ -5,6 +5,7 @@ from lightning_qsgd.training.convergence_callback import ConvergenceCallback
 from lightning_qsgd.training.goal import Goal
 from lightning_qsgd.training.perturbation_callback import PerturbationCallback
 from lightning_qsgd.training.perturbation_mixin import PerturbationMixin
+from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
 from lightning_qsgd.training.random_state import RandomStateCallback
 from lightning_qsgd.training.tensorboard_callback import TensorBoardCallback
 
@@ -14,6 +15,7 @@ __all__ = [
     "Goal",
     "PerturbationCallback",
     "PerturbationMixin",
+    "PerturbationMonitor",
     "RandomStateCallback",
     "TensorBoardCallback",
 ]

@@ -58,6 +58,7 @@ class ConvergenceCallback(Callback):
         self._pending: list[tuple[int, float, float, Tensor]] = []
         self._seconds = 0.0
         self._batch_start = 0.0
+        self._warmed_up = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the initial weights and compare them with the baseline's."""
@@ -73,7 +74,12 @@ class ConvergenceCallback(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock: seconds of training exclude validation."""
+        """Start the clock.
+
+        Seconds of training exclude validation, and the first batch of a process, in which
+        libraries are loaded and memory is allocated: of two runs in one process it would burden
+        the first.
+        """
         self._batch_start = perf_counter()
 
     def on_train_batch_end(
@@ -85,7 +91,9 @@ class ConvergenceCallback(Callback):
         batch_idx: int,
     ) -> None:
         """Record the loss of the step."""
-        self._seconds += perf_counter() - self._batch_start
+        if self._warmed_up:
+            self._seconds += perf_counter() - self._batch_start
+        self._warmed_up = True
         loss = _logged_loss(trainer, self.goal.loss, outputs)
         if loss is None:
             return

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.training.step_log import StepLog
+from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
 from lightning_qsgd.training.wrapping import perturb
 
 
-class PerturbationCallback(Callback):
+class PerturbationCallback(PerturbationMonitor):
     """Wraps the trainer's optimizers for the duration of a fit, and logs what it does.
 
     Optimizers are wrapped in `on_fit_start`, before Lightning restores their state, so a resumed
@@ -36,19 +36,14 @@ class PerturbationCallback(Callback):
     """
 
     def __init__(self, perturbation: Perturbation | None = None) -> None:
+        super().__init__()
         self.perturbation = Perturbation() if perturbation is None else perturbation
         self.optimizers: list[PerturbedOptimizer] = []
         self._bases: list[Optimizer] = []
         self._restored: list[dict[str, int]] = []
-        self._log = StepLog()
         self._first_step = 0
         self._first_due = 0
         self._attached = False
-
-    @property
-    def relative_sizes(self) -> list[float]:
-        """Size of the perturbation relative to the base step, at each logged step."""
-        return self._log.relative_sizes
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the optimizers."""
@@ -69,12 +64,6 @@ class PerturbationCallback(Callback):
         self._first_step = trainer.global_step
         self._first_due = sum(optimizer.own_state.due for optimizer in self.optimizers)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Start the clock of the step."""
-        self._log.before_batch(trainer, self.optimizers)
-
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -91,7 +80,7 @@ class PerturbationCallback(Callback):
                 "perturbed and is not. Another callback or strategy replaced the optimizers after "
                 "on_fit_start; remove it, or wrap the optimizer in configure_optimizers."
             )
-        self._log.after_batch(trainer, self.optimizers)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise if the perturbation was due and never applied."""
@@ -131,7 +120,7 @@ class PerturbationCallback(Callback):
 
 def _install(trainer: Trainer, optimizers: list[Optimizer]) -> None:
     """Give the trainer these optimizers, and its schedulers the same ones."""
-    replaced = dict(zip(map(id, trainer.strategy.optimizers), optimizers, strict=True))
+    replaced = dict(zip(map(id, trainer.strategy.optimizers), optimizers, strict=False))
     trainer.strategy.optimizers = optimizers
     for config in trainer.strategy.lr_scheduler_configs:
         own = id(config.scheduler.optimizer)

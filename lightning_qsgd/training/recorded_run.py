@@ -17,7 +17,7 @@ class RecordedCurve:
     Attributes:
         steps: Optimizer steps taken when the value was observed, strictly increasing.
         epochs: Epochs, as fractions, at the same points.
-        seconds: Seconds of training, without validation, at the same points.
+        seconds: Seconds of training at the same points, without validation and first batch.
         values: The values, in the scalar's unit.
     """
 

@@ -135,6 +135,7 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
 def test_a_folder_above_the_runs_is_refused(tmp_path):
     write_losses(tmp_path / "adamw" / "seed0", [0])
     (tmp_path / "notes.txt").write_text("no events here")
+    (tmp_path / "old_tfevents").mkdir()
 
     with pytest.raises(FileNotFoundError, match=r"no TensorBoard event file.*Pass the folder of"):
         read_scalars(tmp_path)

@@ -1,8 +1,9 @@
 """Logs what each perturbed step did, next to the losses of the same step."""
 
 from time import perf_counter
+from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
 from lightning_qsgd.optimizers.perturbed import MEASURE_EVERY
@@ -12,11 +13,18 @@ MODEL_EVERY = 10
 """Whole-model sizes are measured at one logged step in this many: they copy all parameters."""
 
 
-class StepLog:
-    """Writes the reports of perturbed optimizers to the trainer's loggers.
+class PerturbationMonitor(Callback):
+    """Writes the reports of the trainer's perturbed optimizers to its loggers.
+
+    For optimizers that a module or a config has wrapped already; `PerturbationCallback` wraps and
+    monitors.
 
     Attributes:
         relative_sizes: Relative size of the perturbation at each logged step.
+
+    Example:
+        >>> PerturbationMonitor().relative_sizes
+        []
     """
 
     def __init__(self) -> None:
@@ -25,24 +33,34 @@ class StepLog:
         self._logged = 0
         self._start = 0.0
 
-    def before_batch(self, trainer: Trainer, optimizers: list[PerturbedOptimizer]) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Start the clock and ask for a measurement if this step will be logged."""
         logs = bool(trainer.loggers) and trainer._logger_connector.should_update_logs
-        for optimizer in optimizers:
+        for optimizer in perturbed_optimizers(trainer):
             optimizer.measure_every = 1 if logs else MEASURE_EVERY
             optimizer.measure_model_every = int(logs and self._logged % MODEL_EVERY == 0)
             self._seen[id(optimizer)] = optimizer.report
         self._start = perf_counter()
 
-    def after_batch(self, trainer: Trainer, optimizers: list[PerturbedOptimizer]) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Log the reports that this batch brought, if it is logged."""
         seconds = perf_counter() - self._start
         if not trainer._logger_connector.should_update_logs:
             return
         scalars: dict[str, float] = {}
+        optimizers = perturbed_optimizers(trainer)
         for index, optimizer in enumerate(optimizers):
             report = optimizer.report
-            if report is not None and report is not self._seen[id(optimizer)]:
+            if report is not None and report is not self._seen.get(id(optimizer)):
                 suffix = f"/{index}" if len(optimizers) > 1 else ""
                 self.relative_sizes.append(report.relative_size)
                 new = report_scalars(report, seconds).items()
@@ -52,3 +70,8 @@ class StepLog:
             step = trainer.fit_loop.epoch_loop._batches_that_stepped
             for logger in trainer.loggers:
                 logger.log_metrics(scalars, step=step)
+
+
+def perturbed_optimizers(trainer: Trainer) -> list[PerturbedOptimizer]:
+    """Return those of the trainer's optimizers that are perturbed."""
+    return [o for o in trainer.strategy.optimizers if isinstance(o, PerturbedOptimizer)]

@@ -1,0 +1,45 @@
+# Two commands are enough on a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROCESSES ?= 2
+RUN := $(BIN)/lightning-qsgd
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint types bench clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(STAMP) ## Set up .venv with the exact versions of constraints.txt
+
+# `--group` needs a newer pip than Python 3.11 brings along.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]" --group dev
+	touch $@
+
+demo: $(STAMP) ## Train AdamW and a perturbed arm on real digits, and compare them
+	$(RUN) fit --config configs/experiments/digits.yaml --config configs/arms/quantum_0.5.yaml \
+		--baseline '{}'
+	@echo "The command above opens the curves once you put $(BIN)/ in front of it."
+
+test: $(STAMP) ## Run all tests
+	$(BIN)/python -m pytest -n $(PROCESSES)
+
+lint: $(STAMP) ## Check format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+check: lint types test ## Everything that CI checks
+
+bench: $(STAMP) ## Measure the cost of a step against the bare optimizer
+	$(BIN)/python -m benchmarks.step_overhead
+
+clean: ## Remove the environment and caches, but no runs
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

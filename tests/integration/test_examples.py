@@ -1,0 +1,52 @@
+"""Every example runs as shown, is short enough to read, and perturbs what it says."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore::lightning_qsgd.InvisiblePerturbationWarning"),
+]
+
+
+def load(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_example_has_at_most_60_lines(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 60
+
+
+def test_callback_example_perturbs_every_step(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = load("callback_only").main(max_epochs=1)
+    assert callback.optimizers[0].own_state.applied == 34
+    assert "perturbed 34 of 34 steps" in capsys.readouterr().out
+
+
+def test_mixin_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    module = load("mixin_subclass").main(max_epochs=1)
+    assert module.trainer.callback_metrics["train/loss"] < 1.0
+    assert "after 34 steps" in capsys.readouterr().out
+
+
+def test_plain_torch_example_perturbs_every_step(capsys: pytest.CaptureFixture[str]) -> None:
+    optimizer = load("plain_torch").main(steps=20)
+    assert optimizer.own_state.applied == 20
+    assert "perturbed 20 steps" in capsys.readouterr().out
+
+
+def test_fabric_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load("fabric_loop").main() > 0.8
+    assert "perturbed 68 steps" in capsys.readouterr().out
