@@ -45,7 +45,7 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
     injection = perturbation.injection
     if isinstance(injection, UpdateInjection) and injection.step_size is None:
         for index, group in enumerate(groups):
-            if "lr" not in group:
+            if group.get("lr") is None:
                 raise ValueError(
                     f"Cannot scale the perturbation: parameter group {index} has no `lr`, which "
                     "is Eq. 1's alpha. Give UpdateInjection(step_size=...) or use "

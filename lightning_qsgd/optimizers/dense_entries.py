@@ -1,6 +1,7 @@
 """The fast path: leading entries of contiguous tensors of one dtype and device."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -12,13 +13,18 @@ from lightning_qsgd.optimizers.rows import Row
 SMALL = 2**16
 """Up to this many entries a scratch buffer is kept, whose views need not be made at every step."""
 
+SHORT = 256
+"""Up to this many entries a vector's gradient is copied whole: cheaper than making a view of it."""
+
+_UNIT = (1,)
+
 
 class DenseEntries(Entries):
     """Touches views that are made once: one gather to read, one foreach to write.
 
     Making a view costs more than the arithmetic on four entries, so the views of the parameters
     are kept; `EntriesCache` drops them when a parameter moves in memory. Gradients are new tensors
-    at each step and need new views.
+    at each step and need new views, unless they are short vectors: those are gathered whole.
 
     Args:
         rows: Touched parameters for which `fits` is true.
@@ -26,8 +32,8 @@ class DenseEntries(Entries):
 
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__(rows)
-        self._parameters = [row.parameter for row in rows]
-        self._shapes = [(size,) for size in self.sizes]
+        self._shaped = [(row.parameter, (row.size,), _is_short(row.parameter)) for row in rows]
+        self._picked = _picked(rows) if any(short for *_, short in self._shaped) else None
         self._views = [row.parameter.detach().view(-1)[: row.size] for row in rows]
         self._is_low_precision = rows[0].parameter.dtype in LOW_PRECISION
         self._scratch = torch.empty(0)
@@ -43,6 +49,7 @@ class DenseEntries(Entries):
         return all(
             isinstance(row.chosen, slice)
             and row.chosen.start == 0
+            and row.parameter.grad is not None
             and row.parameter.is_contiguous()
             and not row.parameter.is_complex()
             and row.parameter.dtype == first.dtype
@@ -56,12 +63,20 @@ class DenseEntries(Entries):
         return values.float() if self._is_low_precision else values
 
     def read_gradients(self) -> Tensor:
-        """Gather fresh views of the gradients; see `Entries.read_gradients`."""
-        gradients = self._plain_gradients()
-        if gradients is None:
-            return GeneralEntries(self.rows).read_gradients()
-        pieces = [g.as_strided(s, _UNIT) for g, s in zip(gradients, self._shapes, strict=True)]
+        """Gather the gradients, short ones whole; see `Entries.read_gradients`."""
+        pieces = []
+        for parameter, shape, short in self._shaped:
+            gradient = parameter.grad
+            if (
+                gradient is None
+                or gradient.layout is not torch.strided
+                or not gradient.is_contiguous()
+            ):
+                return GeneralEntries(self.rows).read_gradients()
+            pieces.append(gradient if short else gradient.as_strided(shape, _UNIT))
         values = torch.cat(pieces)
+        if self._picked is not None:
+            values = values.index_select(0, self._picked)
         return values.float() if self._is_low_precision else values
 
     def subtract_from_parameters(self, values: Tensor) -> None:
@@ -73,20 +88,19 @@ class DenseEntries(Entries):
         torch._foreach_sub_(self._views, self._scratch_views)
 
     def write_gradients(self, values: Tensor) -> None:
-        """Overwrite fresh views of the gradients; see `Entries.write_gradients`."""
-        gradients = self._plain_gradients()
-        if gradients is None:
-            GeneralEntries(self.rows).write_gradients(values)
-            return
-        pieces = [g.as_strided(s, _UNIT) for g, s in zip(gradients, self._shapes, strict=True)]
-        torch._foreach_copy_(pieces, torch.split(values, self.sizes))
-
-    def _plain_gradients(self) -> list[Tensor] | None:
-        gradients = [parameter.grad for parameter in self._parameters]
-        plain = all(
-            g is not None and g.layout is torch.strided and g.is_contiguous() for g in gradients
-        )
-        return gradients if plain else None  # type: ignore[return-value]
+        """Overwrite row by row; see `Entries.write_gradients`."""
+        GeneralEntries(self.rows).write_gradients(values)
 
 
-_UNIT = (1,)
+def _is_short(parameter: Tensor) -> bool:
+    return parameter.dim() == 1 and parameter.numel() <= SHORT
+
+
+def _picked(rows: Sequence[Row]) -> Tensor:
+    """Return where the touched entries lie when short gradients are gathered whole."""
+    lengths = [row.parameter.numel() if _is_short(row.parameter) else row.size for row in rows]
+    starts = [0, *accumulate(lengths)]
+    picked = [
+        torch.arange(start, start + row.size) for start, row in zip(starts[:-1], rows, strict=True)
+    ]
+    return torch.cat(picked).to(rows[0].parameter.device)

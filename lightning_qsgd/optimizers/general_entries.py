@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.rows import Row, as_real, gradient_of
+from lightning_qsgd.optimizers.rows import Row, as_real
 
 
 class GeneralEntries(Entries):
@@ -52,10 +52,14 @@ class GeneralEntries(Entries):
         Raises:
             ValueError: If a gradient is sparse: most of its entries are not stored.
         """
-        gradients = [_require_dense(row.parameter) for row in self.rows]
-        pairs = zip(gradients, self._indices, torch.split(values, self.sizes), strict=True)
-        for gradient, index, piece in pairs:
-            as_real(gradient)[index] = piece.to(gradient.device, as_real(gradient).dtype)
+        for row in self.rows:
+            _refuse_sparse(row.parameter.grad)
+        pairs = zip(self.rows, self._indices, torch.split(values, self.sizes), strict=True)
+        for row, index, piece in pairs:
+            gradient = row.parameter.grad
+            if gradient is not None:
+                target = as_real(gradient)
+                target[index] = piece.to(target.device, target.dtype)
 
     def _join(self, pieces: Iterable[Tensor]) -> Tensor:
         return torch.cat([piece.to(self._device, self._dtype) for piece in pieces])
@@ -70,7 +74,9 @@ def _logical_indices(row: Row) -> tuple[Tensor, ...]:
 
 
 def _gradient_at(parameter: Tensor, index: tuple[Tensor, ...]) -> Tensor:
-    gradient = gradient_of(parameter)
+    gradient = parameter.grad
+    if gradient is None:
+        return torch.zeros_like(index[0], dtype=torch.float32)
     if gradient.layout == torch.sparse_coo:
         rows = gradient.index_select(0, index[0]).to_dense()
         own = torch.arange(len(rows), device=rows.device)
@@ -79,11 +85,9 @@ def _gradient_at(parameter: Tensor, index: tuple[Tensor, ...]) -> Tensor:
     return as_real(dense)[index]
 
 
-def _require_dense(parameter: Tensor) -> Tensor:
-    gradient = gradient_of(parameter)
-    if gradient.layout != torch.strided:
+def _refuse_sparse(gradient: Tensor | None) -> None:
+    if gradient is not None and gradient.layout != torch.strided:
         raise ValueError(
             "Cannot inject into a sparse gradient: most of its entries are not stored. "
             "Use UpdateInjection, or an embedding with sparse=False."
         )
-    return gradient

@@ -1,36 +1,62 @@
 """How each injection is carried out around one step of the base optimizer."""
 
 from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.rows import ParamGroups
+from lightning_qsgd.perturbations import (
+    GradientInjection,
+    Injection,
+    RelativeInjection,
+    UpdateInjection,
+)
+
+
+class Scale(NamedTuple):
+    """How strong the perturbation is at a step.
+
+    Attributes:
+        strength: Strength at this step, positive.
+        groups: The base optimizer's parameter groups, which hold the learning rates.
+        step_size: Replaces the learning rates if given.
+    """
+
+    strength: float
+    groups: ParamGroups
+    step_size: float | None
 
 
 class Injector(ABC):
     """Carries out an injection on the touched entries of one step.
 
+    `moves_parameters` says whether the perturbation is compared with the base's step; if not, with
+    the gradient.
+
     Args:
         entries: The touched entries.
         theta: Their values before the step, shape (entries,).
         u: The modulation there, shape (entries,); taken over, not copied.
-        strength: Strength at this step, positive.
+        scale: How strong the perturbation is.
     """
 
-    def __init__(self, entries: Entries, theta: Tensor, u: Tensor, strength: float) -> None:
+    moves_parameters = True
+
+    def __init__(self, entries: Entries, theta: Tensor, u: Tensor, scale: Scale) -> None:
         self.entries = entries
         self.theta = theta
         self.u = u
-        self.strength = strength
+        self.scale = scale
 
     @abstractmethod
     def before_base_step(self) -> None:
         """Compute what depends on theta_t and g_t, before the base optimizer moves anything."""
 
-    def after_failure(self) -> None:  # noqa: B027 - most injections have changed nothing yet
-        """Undo what `before_base_step` changed, after the base optimizer raised."""
+    def restore(self) -> None:  # noqa: B027 - most injections have changed nothing
+        """Undo what `before_base_step` changed, once: the base optimizer has seen it."""
 
     def measure_base_step(self) -> Tensor:
         """Return what the perturbation is compared with, shape (entries,): the base's step."""
@@ -38,10 +64,13 @@ class Injector(ABC):
 
     @abstractmethod
     def after_base_step(self, base_step: Tensor | None) -> Tensor:
-        """Apply the perturbation and return what was added, shape (entries,).
+        """Apply the perturbation.
 
         Args:
-            base_step: The base optimizer's step on the entries, where it was measured.
+            base_step: The base optimizer's step on the entries, shape (entries,), if measured.
+
+        Returns:
+            What was added, shape (entries,); only meaningful if the base step was measured.
         """
 
 
@@ -51,53 +80,46 @@ class UpdateInjector(Injector):
     Where a group maximises, g is the gradient of the negated objective, as for the base.
     """
 
-    def __init__(
-        self,
-        entries: Entries,
-        theta: Tensor,
-        u: Tensor,
-        strength: float,
-        groups: ParamGroups,
-        step_size: float | None,
-    ) -> None:
-        super().__init__(entries, theta, u, strength)
-        self._groups = groups
-        self._step_size = step_size
-
     def before_base_step(self) -> None:
         """Compute the pending update; see `Injector.before_base_step`."""
         pending = self.u.mul_(self.entries.read_gradients())
-        if len(self._groups) == 1:
-            pending.mul_(self._scale(self._groups[0]))
+        groups = self.scale.groups
+        if len(groups) == 1:
+            pending.mul_(self._factor(groups[0]))
         else:
             for index, start, stop in self.entries.group_bounds:
-                pending[start:stop].mul_(self._scale(self._groups[index]))
+                pending[start:stop].mul_(self._factor(groups[index]))
         self._pending = without_nonfinite(pending)
 
     def after_base_step(self, base_step: Tensor | None) -> Tensor:
         """Subtract the pending update; see `Injector.after_base_step`."""
         self.entries.subtract_from_parameters(self._pending)
-        return self._pending.neg_()
+        return self._pending if base_step is None else self._pending.neg_()
 
-    def _scale(self, group: dict[str, object]) -> float | Tensor:
-        size = group["lr"] if self._step_size is None else self._step_size
-        sign = -1.0 if group.get("maximize") else 1.0
-        return sign * self.strength * size  # type: ignore[operator]
+    def _factor(self, group: dict[str, Any]) -> Any:
+        strength, _, step_size = self.scale
+        signed = -strength if group.get("maximize") else strength
+        return signed * (group["lr"] if step_size is None else step_size)
 
 
 class GradientInjector(Injector):
     """The base optimizer sees ``g + strength * u * g``; g is restored afterwards."""
 
+    moves_parameters = False
+
     def before_base_step(self) -> None:
         """Overwrite the gradients; see `Injector.before_base_step`."""
         self._gradient = self.entries.read_gradients()
-        self._added = without_nonfinite(self.u.mul_(self._gradient).mul_(self.strength))
+        self._added = without_nonfinite(self.u.mul_(self._gradient).mul_(self.scale.strength))
+        self._restored = False
         self.entries.write_gradients(self._gradient + self._added)
 
-    def after_failure(self) -> None:
-        """Restore the gradients; see `Injector.after_failure`."""
-        if all(row.parameter.grad is not None for row in self.entries.rows):
-            self.entries.write_gradients(self._gradient)
+    def restore(self) -> None:
+        """Restore the gradients; see `Injector.restore`."""
+        if not self._restored:
+            self._restored = True
+            with torch.no_grad():
+                self.entries.write_gradients(self._gradient)
 
     def measure_base_step(self) -> Tensor:
         """Return the gradient itself; see `Injector.measure_base_step`."""
@@ -105,7 +127,7 @@ class GradientInjector(Injector):
 
     def after_base_step(self, base_step: Tensor | None) -> Tensor:
         """Restore the gradients; see `Injector.after_base_step`."""
-        self.after_failure()
+        self.restore()
         return self._added
 
 
@@ -118,7 +140,7 @@ class RelativeInjector(Injector):
     def after_base_step(self, base_step: Tensor | None) -> Tensor:
         """Rescale the base step; see `Injector.after_base_step`."""
         delta = self.measure_base_step() if base_step is None else base_step
-        added = without_nonfinite(self.u.mul_(delta).mul_(self.strength))
+        added = without_nonfinite(self.u.mul_(delta).mul_(self.scale.strength))
         self.entries.subtract_from_parameters(added.neg())
         return added
 
@@ -126,3 +148,25 @@ class RelativeInjector(Injector):
 def without_nonfinite(values: Tensor) -> Tensor:
     """Replace NaN and infinity by 0 in place: where theta or g is not finite, nothing is added."""
     return torch.nan_to_num_(values, 0.0, 0.0, 0.0)
+
+
+_INJECTORS: dict[type[Injection], type[Injector]] = {
+    UpdateInjection: UpdateInjector,
+    GradientInjection: GradientInjector,
+    RelativeInjection: RelativeInjector,
+}
+
+
+def injector_class(injection: Injection) -> type[Injector]:
+    """Return the class that carries out an injection.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    try:
+        return _INJECTORS[type(injection)]
+    except KeyError:
+        raise TypeError(
+            f"Unknown injection {type(injection).__name__}: the optimizer cannot carry it out. "
+            "Use UpdateInjection, GradientInjection or RelativeInjection."
+        ) from None

@@ -22,14 +22,14 @@ class OwnState:
         """Return the counters as plain integers, safe for ``torch.load(weights_only=True)``."""
         return asdict(self)
 
-    def load(self, saved: dict[str, Any]) -> None:
+    def load(self, saved: Any) -> None:
         """Overwrite the counters with saved ones.
 
         Raises:
             ValueError: If a counter is missing or not a non-negative integer.
         """
         for name in asdict(self):
-            value = saved.get(name)
+            value = saved.get(name) if isinstance(saved, dict) else None
             if not isinstance(value, int) or value < 0:
                 raise ValueError(
                     f"Cannot load the perturbation's state: `{name}` is {value!r} instead of a "

@@ -1,6 +1,7 @@
 """Adam as Eq. 1 writes it: without bias correction, with epsilon inside the root."""
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import torch
@@ -48,16 +49,17 @@ class PaperAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        if lr < 0:
+        if not (lr >= 0 and isfinite(lr)):
             raise ValueError(
-                f"Expected `lr` to be non-negative, got {lr}: a step would climb. Use 1e-3."
+                f"Expected `lr` to be non-negative and finite, got {lr}: it scales the step. "
+                "The paper uses 1e-3."
             )
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
                 f"Expected both `betas` in [0, 1), got {betas}: the moments would not be means. "
                 "The paper uses (0.9, 0.999)."
             )
-        if eps <= 0:
+        if not eps > 0:
             raise ValueError(
                 f"Expected `eps` to be positive, got {eps}: the root could be zero. The paper "
                 "uses 1e-8."

@@ -14,21 +14,21 @@ import warnings
 from collections import OrderedDict
 from typing import Any
 
-from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.base_check import check_base, check_groups, has_low_precision
 from lightning_qsgd.optimizers.entries_cache import EntriesCache
+from lightning_qsgd.optimizers.injectors import injector_class
 from lightning_qsgd.optimizers.own_hooks import Closure, run_post_hooks, run_pre_hooks
 from lightning_qsgd.optimizers.own_state import OwnState
-from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
 from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.rows import parameters_of
 from lightning_qsgd.optimizers.size_watch import SizeWatch
-from lightning_qsgd.perturbations import GradientInjection, Perturbation
+from lightning_qsgd.perturbations import Perturbation
 
 STATE_KEY = "quantum_perturbation"
-MEASURE_EVERY = 10
+MEASURE_EVERY = 50
 _KEPT = ("base", "perturbation", "own_state", "measure_every", "measure_model_every")
 _LOW_PRECISION = (
     "Some parameters are stored in bfloat16 or float16: updates below about 1/256 (1/2048) of a "
@@ -53,7 +53,8 @@ class PerturbedOptimizer(Optimizer):
         perturbation: The description of what is added.
         own_state: Counters of steps taken and perturbed.
         report: Sizes measured at the last measured step; None before.
-        measure_every: Measure the perturbation's size at one applied step in this many.
+        measure_every: Measure the perturbation's size at one applied step in this many; 0 never
+            does.
         measure_model_every: Measure it against the whole model's step at one applied step in this
             many; 0 never does, since it copies all parameters.
 
@@ -83,6 +84,7 @@ class PerturbedOptimizer(Optimizer):
                 "Cannot perturb an optimizer that is perturbed already: it would be perturbed "
                 "twice per step. Pass its `base`, or keep one of the two perturbations."
             )
+        injector_class(perturbation.injection)
         check_base(base)
         check_groups(base.param_groups, perturbation)
         self.base = base
@@ -91,8 +93,7 @@ class PerturbedOptimizer(Optimizer):
         self.measure_every = MEASURE_EVERY
         self.measure_model_every = 0
         self._start_afresh()
-        if perturbation.schedule.value > 0 and has_low_precision(base.param_groups):
-            warnings.warn(_LOW_PRECISION, stacklevel=2)
+        self._warn_of_low_precision()
 
     def _start_afresh(self) -> None:
         """Set what neither checkpoints nor pickles keep."""
@@ -104,14 +105,22 @@ class PerturbedOptimizer(Optimizer):
         self._optimizer_step_post_hooks = OrderedDict()
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """The base's parameter groups."""
         return self.base.param_groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.base.param_groups = groups
+
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         """The base's state."""
         return self.base.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.base.state = state
 
     @property
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]
@@ -120,8 +129,9 @@ class PerturbedOptimizer(Optimizer):
 
     def __getattr__(self, name: str) -> Any:
         # A gradient scaler leaves unscaling and skipping to optimizers that support it; the
-        # perturbation would then see scaled gradients and move parameters on an inf step.
-        if name in _KEPT or name == "_step_supports_amp_scaling":
+        # perturbation would then see scaled gradients and move parameters on an inf step. Special
+        # methods such as __deepcopy__ would return the base alone.
+        if name in _KEPT or name == "_step_supports_amp_scaling" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.base, name)
 
@@ -140,7 +150,8 @@ class PerturbedOptimizer(Optimizer):
             FloatingPointError: If the circuit's readout is not finite. No parameter has moved.
         """
         self._opt_called = True
-        closure, kwargs = run_pre_hooks(self, closure, kwargs)
+        if self._optimizer_step_pre_hooks:
+            closure, kwargs = run_pre_hooks(self, closure, kwargs)
         strength = self._schedule.at(self.own_state.steps)
         if self._is_dry_run(closure):
             result = self._base_step(closure, kwargs)
@@ -149,7 +160,8 @@ class PerturbedOptimizer(Optimizer):
         else:
             result = self._base_step(closure, kwargs)
             self.own_state.steps += 1
-        run_post_hooks(self, closure, kwargs)
+        if self._optimizer_step_post_hooks:
+            run_post_hooks(self, closure, kwargs)
         return result
 
     # Schedulers count steps by patching `step`, unless it says that it counts itself; they also
@@ -158,8 +170,9 @@ class PerturbedOptimizer(Optimizer):
 
     def _perturbed_step(self, strength: float, closure: Closure, kwargs: dict[str, Any]) -> Any:
         state = self.own_state
-        moment = (state.steps, strength)
-        step = PerturbedStep(self.perturbation, self.param_groups, moment, self._measured())
+        moment = StepMoment(state.steps, state.due, strength)
+        groups = self.base.param_groups
+        step = PerturbedStep(self.perturbation, groups, moment, self._measured())
         if closure is None:
             step.prepare(self._cache)
         else:
@@ -167,7 +180,7 @@ class PerturbedOptimizer(Optimizer):
         try:
             result = self._base_step(closure, kwargs)
         except BaseException:
-            step.abandon()
+            step.restore()
             raise
         report = step.apply()
         state.steps += 1
@@ -184,22 +197,20 @@ class PerturbedOptimizer(Optimizer):
     def _measured(self) -> Measured:
         applied, model_every = self.own_state.applied, self.measure_model_every
         model = model_every > 0 and applied % model_every == 0
-        return Measured(entries=model or applied % self.measure_every == 0, model=model)
+        entries = self.measure_every > 0 and applied % self.measure_every == 0
+        return Measured(entries=entries or model, model=model)
 
     def _is_dry_run(self, closure: Closure) -> bool:
-        """Whether the step cannot change anything: every learning rate is 0.
+        """Whether the step is no step of training: learning rates and gradients are all 0.
 
-        torch's distributed checkpoints initialise optimizer state by such a step. With the
-        injection into the gradient, a step at learning rate 0 still feeds the moments, unless all
-        gradients are zero too.
+        torch's distributed checkpoints initialise an optimizer without state by such a step.
         """
-        for group in self.param_groups:
-            if _may_move(group.get("lr", 1.0), self.state):
-                return False
-        if not isinstance(self.perturbation.injection, GradientInjection):
-            return True
+        if closure is not None or self.base.state:
+            return False
+        if any(bool(group.get("lr", 1.0) != 0) for group in self.base.param_groups):
+            return False
         gradients = [parameter.grad for parameter in parameters_of(self.param_groups)]
-        return closure is None and not any(g is not None and bool(g.any()) for g in gradients)
+        return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; see the base."""
@@ -217,6 +228,11 @@ class PerturbedOptimizer(Optimizer):
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
+        self._warn_of_low_precision()
+
+    def _warn_of_low_precision(self) -> None:
+        if self._schedule.value > 0 and has_low_precision(self.param_groups):
+            warnings.warn(_LOW_PRECISION, stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state with the perturbation's own under one extra key.
@@ -270,6 +286,7 @@ def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache) -> Any:
 
     def recorded() -> Any:
         nonlocal evaluated
+        step.restore()
         loss = closure()
         if not evaluated:
             evaluated = True
@@ -277,10 +294,3 @@ def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache) -> Any:
         return loss
 
     return recorded
-
-
-def _may_move(lr: float | Tensor, state: Any) -> bool:
-    """Whether a learning rate may differ from 0; reading one on a device would make it wait."""
-    if isinstance(lr, Tensor) and lr.device.type != "cpu" and state:
-        return True
-    return bool(lr != 0)

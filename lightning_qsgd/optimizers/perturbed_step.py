@@ -1,37 +1,34 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
-from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.entries_cache import EntriesCache
-from lightning_qsgd.optimizers.injectors import (
-    GradientInjector,
-    Injector,
-    RelativeInjector,
-    UpdateInjector,
-)
+from lightning_qsgd.optimizers.injectors import Injector, Scale, injector_class
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
 from lightning_qsgd.optimizers.snapshot import Snapshot
-from lightning_qsgd.perturbations import (
-    GradientInjection,
-    Perturbation,
-    RelativeInjection,
-    UpdateInjection,
-)
+from lightning_qsgd.perturbations import Perturbation, UpdateInjection
 from lightning_qsgd.perturbations.blocks import Blocks, modulation
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What is measured at a step: sizes on the perturbed entries, and on the whole model."""
 
     entries: bool
     model: bool
+
+
+class StepMoment(NamedTuple):
+    """When a step is taken: steps and due steps before it, and the strength now."""
+
+    step: int
+    due: int
+    strength: float
 
 
 class PerturbedStep:
@@ -40,7 +37,7 @@ class PerturbedStep:
     Args:
         perturbation: What to add.
         groups: The base optimizer's parameter groups.
-        moment: Optimizer step, counted from 0, and the strength at that step.
+        moment: When the step is taken.
         measured: What to measure.
     """
 
@@ -48,12 +45,12 @@ class PerturbedStep:
         self,
         perturbation: Perturbation,
         groups: ParamGroups,
-        moment: tuple[int, float],
+        moment: StepMoment,
         measured: Measured,
     ) -> None:
         self._perturbation = perturbation
         self._groups = groups
-        self._index, self._strength = moment
+        self._moment = moment
         self._measured = measured
         self._injector: Injector | None = None
         self._snapshot: Snapshot | None = None
@@ -63,7 +60,6 @@ class PerturbedStep:
         """Whether there is anything to apply."""
         return self._injector is not None
 
-    @torch.no_grad()
     def prepare(self, cache: EntriesCache) -> None:
         """Read theta_t and g_t and evaluate the circuits; no parameter moves.
 
@@ -71,63 +67,50 @@ class PerturbedStep:
             FloatingPointError: If the backend returns a readout that is not finite.
         """
         start = perf_counter()
-        touched = cache.at(self._groups, self._index)
-        if touched is not None:
-            entries, blocks = touched
-            theta = entries.read_parameters()
-            u = self._modulation(theta, blocks)
-            self._circuits = self._perturbation.backend.circuits_for(blocks.total)
-            injector = self._make_injector(entries, theta, u)
-            injector.before_base_step()
-            self._injector = injector
-            self._snapshot = Snapshot(self._groups) if self._measured.model else None
+        with torch.no_grad():
+            touched = cache.at(self._groups, self._moment.due)
+            if touched is not None:
+                self._entries, self._blocks = touched
+                self._compute(self._entries, self._blocks)
         self._seconds = perf_counter() - start
 
-    @torch.no_grad()
-    def abandon(self) -> None:
-        """Undo what `prepare` changed, after the base optimizer raised."""
+    def restore(self) -> None:
+        """Undo what `prepare` changed: the base raised, or is about to evaluate again."""
         if self._injector is not None:
-            self._injector.after_failure()
+            self._injector.restore()
 
-    @torch.no_grad()
     def apply(self) -> StepReport | None:
-        """Apply the perturbation after the base step; return a report if one was asked for."""
+        """Apply the perturbation after the base step; return a report if one was asked for.
+
+        Nothing here is recorded by autograd: the entries are read and written through detached
+        views, and what was computed before was computed without it.
+        """
         injector = self._injector
         if injector is None:
             return None
-        start = perf_counter()
-        base_step = injector.measure_base_step() if self._measured.entries else None
-        base_sum = self._snapshot.squared_distance() if self._snapshot else None
-        added = injector.after_base_step(base_step)
-        if base_step is None:
+        if not self._measured.entries:
+            injector.after_base_step(None)
             return None
-        sums = measure(added, base_step)
-        seconds = self._seconds + perf_counter() - start
+        start = perf_counter()
+        base_step = injector.measure_base_step()
+        base_sum = self._snapshot.squared_distance() if self._snapshot else None
+        sums = measure(injector.after_base_step(base_step), base_step)
+        return self._report(sums, base_sum, self._seconds + perf_counter() - start)
+
+    def _compute(self, entries: Entries, blocks: Blocks) -> None:
+        perturbation, moment = self._perturbation, self._moment
+        theta = entries.read_parameters()
+        u = modulation(perturbation.backend, theta, blocks, (perturbation.seed, moment.step))
+        injection = perturbation.injection
+        step_size = injection.step_size if isinstance(injection, UpdateInjection) else None
+        scale = Scale(moment.strength, self._groups, step_size)
+        injector = injector_class(injection)(entries, theta, u, scale)
+        injector.before_base_step()
+        if self._measured.model and injector.moves_parameters:
+            self._snapshot = Snapshot(self._groups)
+        self._injector = injector
+
+    def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))
-        return StepReport(len(added), total, self._circuits, seconds, sums, base_sum)
-
-    def _modulation(self, theta: Tensor, blocks: Blocks) -> Tensor:
-        backend = self._perturbation.backend
-        u = modulation(backend, theta, blocks, (self._perturbation.seed, self._index))
-        if backend.separable or bool(torch.isfinite(u).all()):
-            return u
-        raise FloatingPointError(
-            f"{type(backend).__name__} returned a readout that is not finite at step "
-            f"{self._index}: the circuit cannot be trusted. No parameter was changed; check the "
-            "backend and its sampler."
-        )
-
-    def _make_injector(self, entries: Entries, theta: Tensor, u: Tensor) -> Injector:
-        injection = self._perturbation.injection
-        strength = self._strength
-        match injection:
-            case UpdateInjection(step_size=step_size):
-                return UpdateInjector(entries, theta, u, strength, self._groups, step_size)
-            case GradientInjection():
-                return GradientInjector(entries, theta, u, strength)
-            case RelativeInjection():
-                return RelativeInjector(entries, theta, u, strength)
-        raise TypeError(
-            f"Unknown injection {type(injection).__name__}: the optimizer cannot carry it out. "
-            "Use UpdateInjection, GradientInjection or RelativeInjection."
-        )
+        circuits = self._perturbation.backend.circuits_for(self._blocks.total)
+        return StepReport(self._entries.total, total, circuits, seconds, sums, base_sum)

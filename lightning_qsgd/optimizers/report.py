@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan, sqrt
+from math import inf, isnan, nan, sqrt
 
 import torch
 from torch import Tensor
@@ -43,7 +43,10 @@ class StepReport:
 
     @property
     def model_relative_size(self) -> float | None:
-        """Norm of what was added over norm of the whole model's base step, if measured."""
+        """Norm of what was added over norm of the whole model's base step, if measured.
+
+        Not measured for gradient injections, which add nothing to the parameters themselves.
+        """
         return None if self.base_sum is None else _ratio(self._values[0], float(self.base_sum))
 
     @property
@@ -75,6 +78,8 @@ def measure(added: Tensor, base_step: Tensor) -> Tensor:
 
 
 def _ratio(added: float, base: float) -> float:
+    if isnan(added) or isnan(base):
+        return nan
     if base > 0:
         return sqrt(added / base)
-    return 0.0 if added == 0 else float("inf")
+    return 0.0 if added == 0 else inf

@@ -69,34 +69,26 @@ def specs_of(groups: ParamGroups) -> Iterator[tuple[Tensor, int, TensorSpec]]:
 
 
 def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) -> list[Row]:
-    """Choose the entries to touch at this step, of all parameters that have a gradient."""
+    """Choose the entries to touch at this step, of all parameters that have a gradient.
+
+    Where a block of qubits spans tensors, those without gradient stay in it, so that each entry
+    keeps its qubit; their gradient counts as zero.
+    """
     rows = []
     for parameter, group, spec in specs_of(groups):
-        if parameter.grad is None or spec.numel == 0:
+        if spec.numel == 0 or (parameter.grad is None and not coordinates.spans_tensors):
             continue
         chosen = coordinates.choose(spec, moment, lambda p=parameter: flat_gradient(p))  # type: ignore[misc]
         row = Row(parameter, group, spec.name, chosen)
         if row.size:
             rows.append(row)
-    return rows
-
-
-def gradient_of(parameter: Tensor) -> Tensor:
-    """Return a parameter's gradient.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    if parameter.grad is None:
-        raise ValueError(
-            "Expected a parameter with a gradient, got one without: it was removed between the "
-            "choice of coordinates and their use. Clear gradients after the step only."
-        )
-    return parameter.grad
+    return rows if any(row.parameter.grad is not None for row in rows) else []
 
 
 def flat_gradient(parameter: Tensor) -> Tensor:
-    """Return the gradient as a flat dense vector of real entries, shape (numel,)."""
-    gradient = gradient_of(parameter)
+    """Return the gradient as a flat dense vector of real entries, shape (numel,); 0 for none."""
+    gradient = parameter.grad
+    if gradient is None:
+        return as_real(torch.zeros_like(parameter)).reshape(-1)
     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
     return as_real(dense).reshape(-1)

@@ -5,7 +5,7 @@ import warnings
 from lightning_qsgd.optimizers.report import StepReport
 
 THRESHOLD = 1e-3
-PATIENCE = 20
+PATIENCE = 10
 
 
 class InvisiblePerturbationWarning(UserWarning):

@@ -20,7 +20,11 @@ class Snapshot:
     def squared_distance(self) -> Tensor:
         """Return the squared norm of the change since the copy was made, 0-dim."""
         norms = [
-            torch.linalg.vector_norm(as_real(p.detach()).float() - copy.float())
+            torch.linalg.vector_norm(_wide(as_real(p.detach())) - _wide(copy))
             for p, copy in self._copies
         ]
         return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -67,9 +67,23 @@ def modulation(backend: Backend, theta: Tensor, blocks: Blocks, moment: tuple[in
     Returns:
         The modulation in [-1, 1], shape (entries,); NaN where a separable closed form meets an
         entry that is not finite.
+
+    Raises:
+        FloatingPointError: If the backend returns a readout that is not finite.
     """
     if backend.separable:
         return backend.readout(theta)
+    u = _blockwise(backend, theta, blocks, moment)
+    if not bool(torch.isfinite(u).all()):
+        raise FloatingPointError(
+            f"{type(backend).__name__} returned a readout that is not finite at step {moment[1]}: "
+            "the circuit cannot be trusted. No parameter was changed; check the backend and its "
+            "sampler."
+        )
+    return u
+
+
+def _blockwise(backend: Backend, theta: Tensor, blocks: Blocks, moment: tuple[int, int]) -> Tensor:
     inputs = torch.nan_to_num(theta, 0.0, 0.0, 0.0)
     keys = blocks.keys(*moment) if backend.stochastic else None
     if blocks.slots is None:

@@ -41,10 +41,10 @@ class Perturbation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
+        if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(
-                f"Expected `seed` to be non-negative, got {self.seed}: it names the random "
-                "streams. Use 0 or more."
+                f"Expected `seed` to be a non-negative integer, got {self.seed}: it names the "
+                "random streams. Use 0 or more."
             )
         for name, kind in _POLICIES.items():
             if not isinstance(getattr(self, name), kind):

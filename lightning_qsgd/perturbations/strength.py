@@ -94,6 +94,7 @@ class Strength:
         start_step: First step (from 0) that may be perturbed; warm-up counts from here.
 
     Raises:
+        TypeError: If the value is no number or the decay no `Decay`.
         ValueError: If an argument is out of range.
 
     Example:
@@ -109,15 +110,26 @@ class Strength:
     start_step: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise TypeError(
+                f"Expected `strength` to be a number, got {self.value!r}: it scales the "
+                "perturbation. The paper uses 0.1 and 0.5."
+            )
         if not (isfinite(self.value) and self.value >= 0):
             raise ValueError(
                 f"Expected `strength` to be non-negative and finite, got {self.value}: it scales "
                 "the perturbation. Use 0 to switch it off; the paper uses 0.1 and 0.5."
             )
+        if not isinstance(self.decay, Decay):
+            raise TypeError(
+                f"Expected `decay` to be a Decay, got {self.decay!r}: it gives a factor for each "
+                "step. Use LinearDecay(total_steps=...) or CosineDecay(total_steps=...)."
+            )
         for name, least in (("warmup_steps", 0), ("every", 1), ("start_step", 0)):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
                 raise ValueError(
-                    f"Expected `{name}` to be at least {least}, got {getattr(self, name)}: it "
+                    f"Expected `{name}` to be an integer of at least {least}, got {value}: it "
                     "counts optimizer steps. Leave it out for the default."
                 )
 

@@ -24,7 +24,13 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a choice is made: the optimizer step, the seed, and how many qubits a block has."""
+    """When a choice is made.
+
+    Attributes:
+        step: Number of perturbed steps before this one.
+        seed: Names the random streams.
+        num_qubits: Number of entries in a block.
+    """
 
     step: int
     seed: int

@@ -1,0 +1,127 @@
+"""What a wrapped `optimizer.step()` costs beside the bare one, inside a real training step.
+
+    python -m benchmarks.step_overhead
+
+One pinned core, one thread, process time. Bare and wrapped optimizers take turns, step by step, on
+models of their own, so that each step meets the caches as forward and backward left them. A round
+is the mean of its steps (a median would hide the steps at which the size is measured); the ratio
+is the median over rounds. Writes benchmarks/results/step_overhead.json.
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from lightning_qsgd import AllEntries, Perturbation, PerturbedOptimizer
+from lightning_qsgd.nn import SequenceTransformer
+from lightning_qsgd.nn.transformer_sizes import TransformerSizes
+
+RESULTS = Path(__file__).parent / "results" / "step_overhead.json"
+LARGE = TransformerSizes(embedding=512, heads=8, feed_forward=2048, layers=8)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: model, optimizer, perturbation, and the ratio that must not be exceeded."""
+
+    name: str
+    sizes: TransformerSizes
+    fused: bool
+    perturbation: Perturbation
+    limit: float | None
+    steps: int
+
+
+CASES = (
+    Case("131 k, fused, first 4 of each", TransformerSizes(), True, Perturbation(), 1.5, 40),
+    Case("131 k, default, first 4 of each", TransformerSizes(), False, Perturbation(), 1.2, 40),
+    Case("25 M, fused, first 4 of each", LARGE, True, Perturbation(), 1.05, 3),
+    Case(
+        "131 k, fused, all entries",
+        TransformerSizes(),
+        True,
+        Perturbation(coordinates=AllEntries()),
+        None,
+        40,
+    ),
+)
+
+
+def measure(case: Case, rounds: int = 9) -> dict[str, float]:
+    """Return microseconds per step, bare and wrapped, and the ratio's median and range."""
+    tokens = torch.randint(1, 1000, (32, 32), generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 4, (32,), generator=torch.Generator().manual_seed(1))
+    bare, wrapped = _stepper(case, False, tokens, labels), _stepper(case, True, tokens, labels)
+    for _ in range(2):
+        bare(), wrapped()
+    pairs = []
+    for _ in range(rounds):
+        times = [(bare(), wrapped()) for _ in range(case.steps)]
+        pairs.append([statistics.mean(column) for column in zip(*times, strict=True)])
+    ratios = [with_ / without for without, with_ in pairs]
+    return {
+        "bare_us": statistics.median(without for without, _ in pairs) * 1e6,
+        "wrapped_us": statistics.median(with_ for _, with_ in pairs) * 1e6,
+        "ratio": statistics.median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+    }
+
+
+def _stepper(case: Case, perturbed: bool, tokens: Tensor, labels: Tensor) -> Callable[[], float]:
+    torch.manual_seed(0)
+    network = SequenceTransformer(sizes=case.sizes)
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+        network.parameters(), lr=1e-3, fused=True if case.fused else None
+    )
+    if perturbed:
+        optimizer = PerturbedOptimizer(optimizer, case.perturbation)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(tokens), labels).backward()
+        start = time.process_time()
+        optimizer.step()
+        return time.process_time() - start
+
+    return step
+
+
+def main() -> None:
+    """Measure all cases, print the table and write the JSON."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    results = {case.name: measure(case) for case in CASES}
+    table = Table(title="wrapped over bare optimizer.step(), AdamW, sine")
+    for column in ("case", "bare us", "wrapped us", "ratio", "range", "limit"):
+        table.add_column(column, justify="left" if column == "case" else "right")
+    for case in CASES:
+        r = results[case.name]
+        table.add_row(
+            case.name,
+            f"{r['bare_us']:.0f}",
+            f"{r['wrapped_us']:.0f}",
+            f"{r['ratio']:.3f}",
+            f"{r['least']:.3f} to {r['most']:.3f}",
+            "-" if case.limit is None else f"{case.limit:g}",
+        )
+    Console().print(table)
+    RESULTS.parent.mkdir(exist_ok=True)
+    machine = {"python": platform.python_version(), "torch": torch.__version__}
+    RESULTS.write_text(json.dumps({"machine": machine, "cases": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The oracle: the paper's equations in plain loops over lists of floats.
+
+Slow and obvious on purpose. It imports nothing of the package; torch only holds the parameters and
+provides the bare base optimizer.
+"""
+
+from collections.abc import Callable
+from itertools import combinations
+from math import cos, isfinite, pi, sin, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Readout = Callable[[list[float]], list[float]]
+
+
+def sine_readout(block: list[float]) -> list[float]:
+    """Eq. 2's sin(pi theta)."""
+    return [sin(pi * theta) if isfinite(theta) else 0.0 for theta in block]
+
+
+def read(tensor: Tensor) -> list[float]:
+    """List the real entries of a tensor in row-major order."""
+    dense = tensor.detach()
+    dense = dense.to_dense() if dense.layout != torch.strided else dense
+    dense = torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
+    return [float(value) for value in dense.reshape(-1).tolist()]
+
+
+def write(tensor: Tensor, values: list[float]) -> None:
+    """Overwrite a tensor, given its real entries in row-major order."""
+    real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    real.copy_(torch.tensor(values, dtype=torch.float64).reshape(real.shape))
+
+
+def touched_runs(
+    parameters: list[Tensor], coordinates: str, num_qubits: int
+) -> list[list[tuple[int, int]]]:
+    """List the runs of touched (tensor, entry) pairs; a run is what is cut into blocks."""
+    runs: list[list[tuple[int, int]]] = []
+    offset = 0
+    for tensor, parameter in enumerate(parameters):
+        size = len(read(parameter))
+        run = []
+        for entry in range(size):
+            if parameter.grad is None:
+                continue
+            if (
+                coordinates == "all"
+                or (coordinates == "first_of_each_tensor" and entry < num_qubits)
+                or (coordinates == "first_of_model" and offset + entry < num_qubits)
+            ):
+                run.append((tensor, entry))
+        runs.append(run)
+        offset += size
+    if coordinates == "first_of_model":
+        return [[pair for run in runs for pair in run]]
+    return runs
+
+
+def modulate(values: list[float], readout: Readout, num_qubits: int) -> list[float]:
+    """Cut a run into blocks, pad the last one with zeros, and read every block out."""
+    result: list[float] = []
+    for start in range(0, len(values), num_qubits):
+        block = values[start : start + num_qubits]
+        padded = block + [0.0] * (num_qubits - len(block))
+        result += readout(padded)[: len(block)]
+    return result
+
+
+class ReferenceOptimizer:
+    """Hand-written perturbed steps around a bare optimizer."""
+
+    def __init__(
+        self,
+        base: Optimizer,
+        injection: str = "update",
+        coordinates: str = "first_of_each_tensor",
+        strength: float = 0.5,
+        num_qubits: int = 4,
+        readout: Readout = sine_readout,
+    ) -> None:
+        self.base = base
+        self.injection = injection
+        self.coordinates = coordinates
+        self.strength = strength
+        self.num_qubits = num_qubits
+        self.readout = readout
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.base.param_groups for p in group["params"]]
+
+    def _record(self) -> None:
+        parameters = self._parameters()
+        self.theta = [read(p) for p in parameters]
+        self.gradient = [[] if p.grad is None else read(p.grad) for p in parameters]
+        self.rates, self.signs = [], []
+        for group in self.base.param_groups:
+            for _ in group["params"]:
+                self.rates.append(float(group["lr"]))
+                self.signs.append(-1.0 if group.get("maximize") else 1.0)
+        self.modulation: dict[tuple[int, int], float] = {}
+        for run in touched_runs(parameters, self.coordinates, self.num_qubits):
+            values = [self.theta[tensor][entry] for tensor, entry in run]
+            u = modulate(values, self.readout, self.num_qubits)
+            for pair, value in zip(run, u, strict=True):
+                self.modulation[pair] = value
+        if self.injection == "gradient":
+            self._perturb_gradients(parameters)
+
+    def _perturb_gradients(self, parameters: list[Tensor]) -> None:
+        perturbed = [list(gradient) for gradient in self.gradient]
+        for (tensor, entry), u in self.modulation.items():
+            g = self.gradient[tensor][entry]
+            perturbed[tensor][entry] = g + self.strength * u * g
+        for parameter, gradient in zip(parameters, perturbed, strict=True):
+            if parameter.grad is not None:
+                write(parameter.grad, gradient)
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        """Take one step: Q from the first evaluation, the base's step, then the perturbation."""
+        if closure is None:
+            self._record()
+            self.base.step()
+        else:
+            evaluations = []
+
+            def recorded() -> Tensor:
+                loss = closure()
+                if not evaluations:
+                    self._record()
+                evaluations.append(loss)
+                return loss
+
+            self.base.step(recorded)
+        parameters = self._parameters()
+        after = [read(p) for p in parameters]
+        for (tensor, entry), u in self.modulation.items():
+            theta, g = self.theta[tensor][entry], self.gradient[tensor][entry]
+            moved = after[tensor][entry]
+            if self.injection == "update":
+                q = u * g
+                step_size = self.signs[tensor] * self.rates[tensor]
+                after[tensor][entry] = moved - step_size * self.strength * q
+            elif self.injection == "relative":
+                after[tensor][entry] = theta + (moved - theta) * (1 + self.strength * u)
+        if self.injection != "gradient":
+            for parameter, values in zip(parameters, after, strict=True):
+                write(parameter, values)
+
+
+def paper_adam_step(
+    theta: list[float],
+    gradient: list[float],
+    m: list[float],
+    v: list[float],
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    strength: float = 0.0,
+    num_qubits: int = 4,
+) -> None:
+    """Eq. 1 and Eq. 2 to the letter, in place: no bias correction, eps inside the root."""
+    for i in range(len(theta)):
+        g = gradient[i]
+        m[i] = betas[0] * m[i] + (1 - betas[0]) * g
+        v[i] = betas[1] * v[i] + (1 - betas[1]) * g * g
+        q = sin(pi * theta[i]) * g if i < num_qubits else 0.0
+        theta[i] = theta[i] - lr * (m[i] / sqrt(v[i] + eps) + strength * q)
+
+
+def cnot_pairs(num_qubits: int, entanglement: str) -> list[tuple[int, int]]:
+    """List (control, target) pairs of one layer."""
+    pairs: list[tuple[int, int]] = []
+    if entanglement in ("linear", "circular"):
+        for qubit in range(num_qubits - 1):
+            pairs.append((qubit, qubit + 1))
+    if entanglement == "circular" and num_qubits > 2:
+        pairs.append((num_qubits - 1, 0))
+    if entanglement == "full":
+        pairs += combinations(range(num_qubits), 2)
+    return pairs
+
+
+def on_qubits(num_qubits: int, gates: dict[int, np.ndarray]) -> np.ndarray:
+    """Kronecker product with the given 2x2 matrices; qubit 0 is the least significant bit."""
+    matrix = np.eye(1, dtype=complex)
+    for qubit in range(num_qubits):
+        matrix = np.kron(gates.get(qubit, np.eye(2)), matrix)
+    return matrix
+
+
+def circuit_readout(
+    inputs: list[float], reps: int, entanglement: str, weights: list[float]
+) -> list[float]:
+    """P(1) - P(0) of each qubit of Eq. 5's circuit, by full matrices on the state vector."""
+    n = len(inputs)
+    hadamard = np.array([[1, 1], [1, -1]]) / sqrt(2)
+    zero, one, flip = np.diag([1, 0]), np.diag([0, 1]), np.array([[0, 1], [1, 0]])
+    state = np.zeros(2**n, dtype=complex)
+    state[0] = 1
+    for qubit in range(n):
+        state = on_qubits(n, {qubit: hadamard}) @ state
+    for layer in range(reps):
+        offsets = weights[2 * layer * n : 2 * layer * n + n]
+        phases = weights[2 * layer * n + n : 2 * layer * n + 2 * n]
+        for qubit in range(n):
+            half = (pi * inputs[qubit] + offsets[qubit]) / 2
+            ry = np.array([[cos(half), -sin(half)], [sin(half), cos(half)]])
+            rz = np.diag([np.exp(-0.5j * phases[qubit]), np.exp(0.5j * phases[qubit])])
+            state = on_qubits(n, {qubit: rz}) @ on_qubits(n, {qubit: ry}) @ state
+        for control, target in cnot_pairs(n, entanglement):
+            cnot = on_qubits(n, {control: zero}) + on_qubits(n, {control: one, target: flip})
+            state = cnot @ state
+    probabilities = np.abs(state) ** 2
+    readout = []
+    for qubit in range(n):
+        p_one = sum(p for outcome, p in enumerate(probabilities) if (outcome >> qubit) & 1)
+        readout.append(float(p_one - (1 - p_one)))
+    return readout

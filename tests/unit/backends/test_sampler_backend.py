@@ -1,0 +1,205 @@
+"""The reference backend against the matrix oracle, and its shots against statistics."""
+
+import random
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from qiskit.quantum_info import Statevector
+from qiskit_machine_learning.neural_networks import SamplerQNN
+from scipy.stats import chisquare
+
+from lightning_qsgd.backends import SamplerBackend, SineBackend
+from lightning_qsgd.backends.keyed_sampler import KeyedSampler
+from lightning_qsgd.circuits import ENTANGLEMENTS
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import AllEntries, Perturbation
+from tests.cases import dense_problem
+from tests.reference import circuit_readout
+
+
+def inputs(rows: int, num_qubits: int, seed: int = 0) -> torch.Tensor:
+    drawn = np.random.default_rng(seed).uniform(-2.0, 2.0, (rows, num_qubits))
+    return torch.from_numpy(drawn)
+
+
+def keys(count: int, first: int = 0) -> np.ndarray:
+    return np.arange(first, first + count, dtype=np.uint64)
+
+
+def test_unentangled_single_layer_is_the_sine() -> None:
+    values = inputs(64, 4)
+    readout = SamplerBackend(num_qubits=4, reps=1, entanglement="none").readout(values)
+    torch.testing.assert_close(readout, torch.sin(torch.pi * values), rtol=0, atol=1e-10)
+    torch.testing.assert_close(readout, SineBackend(4).readout(values), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("weight_seed", [None, 3])
+@pytest.mark.parametrize(
+    ("num_qubits", "reps", "entanglement"), list(product([1, 2, 3, 4], [1, 2], ENTANGLEMENTS))
+)
+def test_exact_readout_agrees_with_the_matrix_oracle(
+    num_qubits: int, reps: int, entanglement: Any, weight_seed: int | None
+) -> None:
+    backend = SamplerBackend(num_qubits, reps, entanglement, weight_seed=weight_seed)
+    values = inputs(3, num_qubits)
+    weights = backend.weights().tolist()
+    expected = [circuit_readout(row, reps, entanglement, weights) for row in values.tolist()]
+    torch.testing.assert_close(
+        backend.readout(values), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-10
+    )
+
+
+def test_weights_are_zero_without_a_seed_and_reproducible_with_one() -> None:
+    assert not SamplerBackend(num_qubits=3, reps=2).weights().any()
+    drawn = SamplerBackend(num_qubits=3, reps=2, weight_seed=5).weights()
+    assert drawn.shape == (12,)
+    assert (np.abs(drawn) <= np.pi).all()
+    assert (drawn == SamplerBackend(num_qubits=3, reps=2, weight_seed=5).weights()).all()
+    assert (drawn != SamplerBackend(num_qubits=3, reps=2, weight_seed=6).weights()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_readout_keeps_shape_and_dtype_and_lies_in_the_unit_interval(dtype: torch.dtype) -> None:
+    values = inputs(7, 3).to(dtype)
+    readout = SamplerBackend(num_qubits=3).readout(values)
+    assert (readout.shape, readout.dtype) == ((7, 3), dtype)
+    assert readout.abs().max() <= 1.0
+
+
+def test_describe_returns_the_circuit_that_is_evaluated() -> None:
+    built = SamplerBackend(num_qubits=3, reps=2).describe()
+    assert (built.num_qubits, len(built.inputs), len(built.weights)) == (3, 3, 12)
+
+
+def test_shots_are_a_function_of_the_key_alone() -> None:
+    backend = SamplerBackend(num_qubits=2, shots=50)
+    values = inputs(6, 2)
+    first = backend.readout(values, keys(6))
+    assert torch.equal(first, backend.readout(values, keys(6)))
+    assert not torch.equal(first, backend.readout(values, keys(6, first=100)))
+    reordered = backend.readout(values.flip(0), keys(6)[::-1].copy())
+    assert torch.equal(first, reordered.flip(0))
+    alone = backend.readout(values[2:3], keys(1, first=2))
+    torch.testing.assert_close(alone, first[2:3], rtol=0, atol=1e-14)  # BLAS sums in its own order
+
+
+def test_equal_inputs_with_different_keys_draw_different_shots() -> None:
+    readout = SamplerBackend(num_qubits=4, shots=30).readout(torch.full((8, 4), 0.1), keys(8))
+    assert len({tuple(row) for row in readout.tolist()}) == 8
+
+
+def test_mean_over_keys_lies_within_five_sigma_of_the_exact_readout() -> None:
+    shots, rows = 100, 200
+    values = inputs(1, 2).expand(rows, 2).contiguous()
+    exact = SamplerBackend(num_qubits=2, weight_seed=1).readout(values[:1])[0]
+    drawn = SamplerBackend(num_qubits=2, weight_seed=1, shots=shots).readout(values, keys(rows))
+    sigma = torch.sqrt((1 - exact**2) / (shots * rows))
+    assert ((drawn.mean(0) - exact).abs() < 5 * sigma).all()
+    spread = torch.sqrt((1 - exact**2) / shots)
+    torch.testing.assert_close(drawn.std(0), spread, rtol=0.2, atol=0)
+
+
+def test_outcomes_follow_the_exact_distribution() -> None:
+    backend = SamplerBackend(num_qubits=3, weight_seed=2)
+    circuit = backend.describe()
+    bound = circuit.circuit.assign_parameters(
+        dict(
+            zip(
+                [*circuit.inputs, *circuit.weights],
+                [0.1, 0.2, 0.3, *backend.weights()],
+                strict=True,
+            )
+        )
+    )
+    probabilities = Statevector(bound).probabilities()
+    sampler = KeyedSampler(shots=200)
+    measured = bound.measure_all(inplace=False)
+    total = np.zeros(8)
+    for key in range(100):
+        sampler.keys = keys(1, first=key)
+        counts = sampler.run([measured]).result()[0].data.meas.get_int_counts()
+        for outcome, count in counts.items():
+            total[outcome] += count
+    assert total.sum() == 200 * 100
+    assert chisquare(total, probabilities * total.sum()).pvalue > 1e-3
+
+
+def test_one_step_makes_one_batched_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    forward = SamplerQNN.forward
+
+    def counted(self: SamplerQNN, values: Any, weights: Any) -> Any:
+        calls.append(len(values))
+        return forward(self, values, weights)
+
+    monkeypatch.setattr(SamplerQNN, "forward", counted)
+    problem = dense_problem(shapes=((5,), (4,), (1,)))
+    perturbation = Perturbation(backend=SamplerBackend(num_qubits=2), coordinates=AllEntries())
+    optimizer = PerturbedOptimizer(torch.optim.SGD(problem.parameters, lr=1e-2), perturbation)
+    for _ in range(2):
+        problem.backward()
+        optimizer.step()
+    assert calls == [6, 6]
+    assert optimizer.report is not None
+    assert optimizer.report.circuits == 6
+
+
+def test_shots_leave_every_global_generator_alone() -> None:
+    before = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+    SamplerBackend(num_qubits=2, shots=10).readout(inputs(3, 2), keys(3))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert before[2] == random.getstate()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_qubits": 0}, r"Expected `num_qubits` to be at least 1, got 0: .* paper uses"),
+        ({"num_qubits": -3}, r"Expected `num_qubits` to be at least 1, got -3"),
+        ({"num_qubits": 40}, r"Cannot evaluate 1 circuit\(s\) of 40 qubits: .*Use fewer qubits"),
+        ({"reps": 0}, r"Expected `reps` to be at least 1, got 0"),
+        ({"shots": 0}, r"Expected `shots` to be at least 1, got 0: .*Use None"),
+        ({"shots": -5}, r"Expected `shots` to be at least 1, got -5"),
+        ({"weight_seed": -1}, r"Expected `weight_seed` to be non-negative, got -1"),
+        ({"entanglement": "ring"}, r"Unknown entanglement 'ring': .*none, linear, circular, full"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplerBackend(**settings)
+
+
+def test_shots_without_keys_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Got no `keys` although `shots` is set.*one uint64 per"):
+        SamplerBackend(num_qubits=2, shots=10).readout(inputs(3, 2))
+
+
+def test_too_few_keys_are_refused() -> None:
+    with pytest.raises(Exception, match="job failed") as caught:
+        SamplerBackend(num_qubits=2, shots=10).readout(inputs(3, 2), keys(2))
+    assert "3 circuits and 2 keys" in str(caught.value.__cause__)
+
+
+def test_a_step_whose_circuits_exceed_memory_is_refused_before_training() -> None:
+    problem = dense_problem(shapes=((100, 100),))
+    perturbation = Perturbation(backend=SamplerBackend(num_qubits=12), coordinates=AllEntries())
+    base = torch.optim.SGD(problem.parameters, lr=1e-2)
+    with pytest.raises(ValueError, match=r"Cannot evaluate 834 circuit\(s\) of 12 qubits"):
+        PerturbedOptimizer(base, perturbation)
+
+
+def test_sine_backend_refuses_no_qubits() -> None:
+    with pytest.raises(ValueError, match=r"Expected `num_qubits` to be at least 1, got 0"):
+        SineBackend(num_qubits=0)
+
+
+def test_sine_backend_evaluates_no_circuit_and_needs_no_blocks() -> None:
+    backend = SineBackend()
+    assert backend.separable
+    assert not backend.stochastic
+    assert backend.circuits_for(10) == 0
+    assert backend.readout(torch.zeros(5)).shape == (5,)

@@ -1,0 +1,60 @@
+"""Layout of the CNOTs and of the paper's circuit."""
+
+from typing import Any
+
+import pytest
+
+from lightning_qsgd.circuits import ENTANGLEMENTS, entangled_pairs, superposition_circuit
+from tests.reference import cnot_pairs
+
+BY_HAND = {
+    ("none", 4): [],
+    ("linear", 1): [],
+    ("linear", 4): [(0, 1), (1, 2), (2, 3)],
+    ("circular", 1): [],
+    ("circular", 2): [(0, 1)],
+    ("circular", 4): [(0, 1), (1, 2), (2, 3), (3, 0)],
+    ("full", 1): [],
+    ("full", 3): [(0, 1), (0, 2), (1, 2)],
+}
+
+
+@pytest.mark.parametrize(("layout", "pairs"), BY_HAND.items(), ids=str)
+def test_pairs_are_as_written_down_by_hand(
+    layout: tuple[Any, int], pairs: list[tuple[int, int]]
+) -> None:
+    entanglement, num_qubits = layout
+    assert entangled_pairs(num_qubits, entanglement) == pairs
+    assert cnot_pairs(num_qubits, entanglement) == pairs
+
+
+@pytest.mark.parametrize("entanglement", ENTANGLEMENTS)
+@pytest.mark.parametrize("num_qubits", [1, 2, 5])
+def test_no_pair_joins_a_qubit_with_itself_or_twice(num_qubits: int, entanglement: Any) -> None:
+    pairs = entangled_pairs(num_qubits, entanglement)
+    assert all(0 <= control < num_qubits for control, _ in pairs)
+    assert all(0 <= target < num_qubits and target != control for control, target in pairs)
+    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+
+
+def test_unknown_entanglement_is_refused_with_the_choices() -> None:
+    unknown: Any = "star"
+    with pytest.raises(ValueError, match=r"Unknown entanglement 'star'.*none, linear, circular"):
+        entangled_pairs(3, unknown)
+
+
+@pytest.mark.parametrize("name", ["num_qubits", "reps"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_empty_circuits_are_refused(name: str, value: int) -> None:
+    settings: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=rf"Expected `{name}` to be at least 1, got {value}"):
+        superposition_circuit(**settings)
+
+
+def test_circuit_has_one_hadamard_layer_and_the_gates_of_each_layer() -> None:
+    built = superposition_circuit(num_qubits=4, reps=2, entanglement="linear")
+    assert dict(built.circuit.count_ops()) == {"h": 4, "ry": 8, "rz": 8, "cx": 6}
+    assert built.num_qubits == len(built.inputs) == 4
+    assert len(built.weights) == 16
+    assert set(built.circuit.parameters) == {*built.inputs, *built.weights}
+    assert built.circuit.num_clbits == 0

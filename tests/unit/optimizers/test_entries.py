@@ -1,0 +1,106 @@
+"""The fast path and the general path read and write the same entries."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_qsgd.optimizers.dense_entries import SMALL, DenseEntries
+from lightning_qsgd.optimizers.general_entries import GeneralEntries
+from lightning_qsgd.optimizers.rows import Row, flat_gradient
+
+shapes = st.lists(st.integers(1, 5), min_size=0, max_size=3).map(tuple)
+dtypes = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
+
+
+def rows_of(
+    each: list[tuple[tuple[int, ...], int]], dtype: torch.dtype, seed: int, transposed: bool = False
+) -> list[Row]:
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for position, (shape, count) in enumerate(each):
+        parameter = torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
+        gradient = torch.randn(shape, generator=generator).to(dtype)
+        if transposed and len(shape) == 2:
+            gradient = gradient.t().contiguous().t()
+        parameter.grad = gradient
+        size = min(count, parameter.numel())
+        rows.append(Row(parameter, position // 2, str(position), slice(0, size)))
+    return rows
+
+
+@given(
+    each=st.lists(st.tuples(shapes, st.integers(1, 200)), min_size=1, max_size=5),
+    dtype=dtypes,
+    seed=st.integers(0, 1000),
+    transposed=st.booleans(),
+)
+def test_dense_and_general_entries_agree(
+    each: list[Any], dtype: torch.dtype, seed: int, transposed: bool
+) -> None:
+    fast_rows, slow_rows = (rows_of(each, dtype, seed, transposed) for _ in range(2))
+    assert DenseEntries.fits(fast_rows)
+    fast, slow = DenseEntries(fast_rows), GeneralEntries(slow_rows)
+    assert fast.total == slow.total
+    assert fast.group_bounds == slow.group_bounds
+    theta, gradient = fast.read_parameters(), fast.read_gradients()
+    torch.testing.assert_close(theta, slow.read_parameters(), rtol=0, atol=0)
+    torch.testing.assert_close(gradient, slow.read_gradients(), rtol=0, atol=0)
+    for entries in (fast, slow):
+        entries.subtract_from_parameters(0.25 * gradient)
+        entries.write_gradients(theta * 3)
+    for left, right in zip(fast_rows, slow_rows, strict=True):
+        assert torch.equal(left.parameter, right.parameter)
+        assert torch.equal(flat_gradient(left.parameter), flat_gradient(right.parameter))
+
+
+def test_reading_returns_copies() -> None:
+    for kind in (DenseEntries, GeneralEntries):
+        rows = rows_of([((3,), 3)], torch.float32, 0)
+        before = rows[0].parameter.detach().clone()
+        entries = kind(rows)
+        entries.read_parameters().zero_()
+        entries.read_gradients().zero_()
+        assert torch.equal(rows[0].parameter, before)
+        assert flat_gradient(rows[0].parameter).all()
+
+
+def test_many_entries_do_without_the_scratch_buffer() -> None:
+    rows = rows_of([((SMALL // 2,), SMALL), ((SMALL,), SMALL)], torch.float32, 0)
+    entries = DenseEntries(rows)
+    assert entries.total > SMALL
+    expected = entries.read_parameters() - 1
+    entries.subtract_from_parameters(torch.ones(entries.total))
+    assert torch.equal(entries.read_parameters(), expected)
+
+
+def test_group_bounds_are_the_runs_of_each_group() -> None:
+    rows = rows_of([((3,), 2), ((4,), 4), ((5,), 1), ((2, 2), 9)], torch.float32, 0)
+    assert GeneralEntries(rows).group_bounds == [(0, 0, 6), (1, 6, 11)]
+
+
+@pytest.mark.parametrize("reason", ["transposed", "complex", "indices", "dtypes", "offset"])
+def test_rows_that_are_not_leading_slices_of_one_kind_take_the_general_path(reason: str) -> None:
+    value, chosen = torch.rand(3, 2), slice(0, 2)
+    row = {
+        "transposed": Row(value.t(), 0, "0", chosen),
+        "complex": Row(torch.complex(value, value), 0, "0", chosen),
+        "indices": Row(value, 0, "0", torch.tensor([1, 4])),
+        "dtypes": Row(value.double(), 0, "0", chosen),
+        "offset": Row(value, 0, "0", slice(1, 3)),
+    }[reason]
+    plain = Row(value, 0, "0", chosen)
+    for each in (plain, row):
+        each.parameter.grad = torch.ones_like(each.parameter)
+    assert DenseEntries.fits([plain])
+    assert not DenseEntries.fits([plain, row])
+
+
+def test_a_gradient_that_vanished_after_the_choice_counts_as_zero() -> None:
+    rows = rows_of([((3,), 3), ((2, 2), 2)], torch.float32, 0)
+    kept = flat_gradient(rows[1].parameter)[:2]
+    rows[0].parameter.grad = None
+    for kind in (DenseEntries, GeneralEntries):
+        assert torch.equal(kind(rows).read_gradients(), torch.cat([torch.zeros(3), kept]))

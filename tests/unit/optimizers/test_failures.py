@@ -1,0 +1,164 @@
+"""A step that fails leaves parameters and gradients as they were, and training goes on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends import Backend
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import Injection, Perturbation
+from tests.cases import INJECTIONS, Problem, dense_problem
+from tests.reference import ReferenceOptimizer
+
+
+@dataclass(frozen=True)
+class FaultyBackend(Backend):
+    """A sine that fails when told to."""
+
+    num_qubits: int = 4
+    faults: list[str] = field(default_factory=list)
+
+    def readout(self, inputs: Tensor, keys: np.ndarray | None = None) -> Tensor:
+        match self.faults.pop() if self.faults else "":
+            case "raise":
+                raise OSError("the simulator is gone")
+            case "nan":
+                return torch.full_like(inputs, torch.nan)
+            case "inf":
+                return torch.full_like(inputs, torch.inf)
+        return torch.sin(torch.pi * inputs)
+
+
+class FaultySGD(torch.optim.SGD):
+    """An SGD whose step fails when told to."""
+
+    fail = False
+
+    def step(self, closure: Any = None) -> Any:
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        if self.fail:
+            raise RuntimeError("out of memory")
+        super().step()
+        return loss
+
+
+def gradients(problem: Problem) -> Tensor:
+    return torch.cat([p.grad.reshape(-1) for p in problem.parameters]).clone()  # type: ignore[union-attr]
+
+
+def assert_next_step_is_the_first_of_the_reference(
+    problem: Problem, optimizer: PerturbedOptimizer, injection: str
+) -> None:
+    expected = dense_problem()
+    expected.backward()
+    ReferenceOptimizer(torch.optim.SGD(expected.parameters, lr=1e-2), injection).step()
+    assert optimizer.own_state.steps == 0
+    problem.backward()
+    optimizer.step()
+    torch.testing.assert_close(problem.flat(), expected.flat(), rtol=0, atol=1e-12)
+    assert optimizer.own_state.applied == optimizer.own_state.steps == 1
+
+
+@pytest.mark.parametrize("with_closure", [False, True])
+@pytest.mark.parametrize("injection", INJECTIONS)
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        ("raise", OSError, "the simulator is gone"),
+        ("nan", FloatingPointError, r"FaultyBackend returned .* not finite at step 0: .*check the"),
+        ("inf", FloatingPointError, r"FaultyBackend returned .* not finite at step 0"),
+    ],
+)
+def test_failing_backend_leaves_parameters_and_gradients_untouched(
+    fault: str, error: type[Exception], message: str, injection: str, with_closure: bool
+) -> None:
+    problem = dense_problem()
+    backend = FaultyBackend(faults=[fault])
+    perturbation = Perturbation(backend=backend, injection=INJECTIONS[injection])
+    optimizer = PerturbedOptimizer(torch.optim.SGD(problem.parameters, lr=1e-2), perturbation)
+    problem.backward()
+    before = (problem.flat(), gradients(problem))
+    with pytest.raises(error, match=message):
+        optimizer.step(*([problem.backward] if with_closure else []))
+    assert torch.equal(problem.flat(), before[0])
+    assert torch.equal(gradients(problem), before[1])
+    assert_next_step_is_the_first_of_the_reference(problem, optimizer, injection)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_failing_closure_leaves_parameters_untouched(
+    error: type[BaseException], injection: str
+) -> None:
+    problem = dense_problem()
+    perturbation = Perturbation(injection=INJECTIONS[injection])
+    optimizer = PerturbedOptimizer(torch.optim.SGD(problem.parameters, lr=1e-2), perturbation)
+    before = problem.flat()
+
+    def closure() -> Tensor:
+        problem.backward()
+        raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        optimizer.step(closure)
+    assert torch.equal(problem.flat(), before)
+    assert_next_step_is_the_first_of_the_reference(problem, optimizer, injection)
+
+
+@pytest.mark.parametrize("with_closure", [False, True])
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_failing_base_step_leaves_parameters_untouched_and_restores_gradients(
+    injection: str, with_closure: bool
+) -> None:
+    problem = dense_problem()
+    base = FaultySGD(problem.parameters, lr=1e-2)
+    optimizer = PerturbedOptimizer(base, Perturbation(injection=INJECTIONS[injection]))
+    problem.backward()
+    before = (problem.flat(), gradients(problem))
+    base.fail = True
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step(*([problem.backward] if with_closure else []))
+    assert torch.equal(problem.flat(), before[0])
+    assert torch.equal(gradients(problem), before[1])
+    base.fail = False
+    assert_next_step_is_the_first_of_the_reference(problem, optimizer, injection)
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_gradients_are_as_before_after_a_step_that_succeeds(injection: str) -> None:
+    problem = dense_problem()
+    optimizer = PerturbedOptimizer(
+        torch.optim.SGD(problem.parameters, lr=1e-2), Perturbation(injection=INJECTIONS[injection])
+    )
+    problem.backward()
+    before = gradients(problem)
+    optimizer.step()
+    assert torch.equal(gradients(problem), before)
+
+
+def test_unknown_injection_is_refused_before_anything_moves() -> None:
+    problem = dense_problem()
+    problem.backward()
+    before = problem.flat()
+    base = torch.optim.SGD(problem.parameters, lr=1e-2)
+    with pytest.raises(TypeError, match=r"Unknown injection Injection: .*Use UpdateInjection"):
+        PerturbedOptimizer(base, Perturbation(injection=Injection()))
+    assert torch.equal(problem.flat(), before)
+
+
+def test_a_closure_that_is_never_called_perturbs_nothing() -> None:
+    class Idle(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            return None
+
+    problem = dense_problem()
+    problem.backward()
+    before = problem.flat()
+    optimizer = PerturbedOptimizer(Idle(problem.parameters, lr=1e-2))
+    optimizer.step(problem.backward)
+    assert torch.equal(problem.flat(), before)
+    assert (optimizer.own_state.due, optimizer.own_state.applied) == (1, 0)

@@ -1,0 +1,221 @@
+"""The numbers of a step report against hand computation, and the warning about invisible ones."""
+
+import warnings
+from math import isnan, nan, pi, sin, sqrt
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.optimizers import (
+    InvisiblePerturbationWarning,
+    PerturbedOptimizer,
+    StepReport,
+)
+from lightning_qsgd.optimizers.size_watch import PATIENCE
+from lightning_qsgd.perturbations import (
+    AllEntries,
+    FirstOfEachTensor,
+    FirstOfModel,
+    Perturbation,
+    RelativeInjection,
+)
+from tests.cases import INJECTIONS
+
+LR, STRENGTH = 0.1, 0.5
+THETA = [0.5, 0.25, 0.0, 0.8, 0.3, 0.7]
+GRADIENT = [1.0, -2.0, 3.0, 0.0, 5.0, -1.0]
+TOUCHED = range(4)
+
+
+def stepped(injection: str, dtype: torch.dtype = torch.float64) -> StepReport:
+    theta = nn.Parameter(torch.tensor(THETA, dtype=dtype))
+    theta.grad = torch.tensor(GRADIENT, dtype=dtype)
+    perturbation = Perturbation(injection=INJECTIONS[injection], strength=STRENGTH)
+    optimizer = PerturbedOptimizer(torch.optim.SGD([theta], lr=LR), perturbation)
+    optimizer.measure_model_every = 1
+    optimizer.step()
+    assert optimizer.report is not None
+    return optimizer.report
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_report_agrees_with_hand_computation(injection: str, dtype: torch.dtype) -> None:
+    u = [sin(pi * THETA[i]) for i in TOUCHED]
+    scale = 1.0 if injection == "gradient" else -LR
+    base = [scale * GRADIENT[i] for i in TOUCHED]
+    added = [STRENGTH * u_i * b for u_i, b in zip(u, base, strict=True)]
+
+    def norm(values: list[float]) -> float:
+        return sqrt(sum(value * value for value in values))
+
+    report = stepped(injection, dtype)
+    inner = sum(a * b for a, b in zip(added, base, strict=True))
+    assert report.relative_size == pytest.approx(norm(added) / norm(base), rel=1e-5)
+    assert report.cosine == pytest.approx(inner / norm(added) / norm(base), rel=1e-5)
+    assert report.zero_share == 0.5  # theta is 0 at one entry, g at another
+    assert report.touched_share == pytest.approx(4 / 6)
+    assert (report.touched, report.total, report.circuits) == (4, 6, 0)
+    assert report.seconds > 0
+    if injection != "gradient":
+        assert report.model_relative_size == pytest.approx(
+            norm(added) / (LR * norm(GRADIENT)), rel=1e-5
+        )
+
+
+def test_a_gradient_injection_is_not_compared_with_the_step_of_the_model() -> None:
+    report = stepped("gradient")
+    u = [sin(pi * THETA[i]) for i in TOUCHED]
+    added = sqrt(sum((STRENGTH * a * GRADIENT[i]) ** 2 for i, a in enumerate(u)))
+    gradient = sqrt(sum(GRADIENT[i] ** 2 for i in TOUCHED))
+    assert report.relative_size == pytest.approx(added / gradient, rel=1e-5)
+    assert report.model_relative_size is None
+
+
+def test_model_relative_size_keeps_small_steps_of_double_parameters() -> None:
+    theta = nn.Parameter(torch.full((4,), 0.5, dtype=torch.float64))
+    theta.grad = torch.ones(4, dtype=torch.float64)
+    optimizer = PerturbedOptimizer(torch.optim.SGD([theta], lr=1e-9))
+    optimizer.measure_model_every = 1
+    optimizer.step()
+    assert optimizer.report is not None
+    assert optimizer.report.relative_size == pytest.approx(0.5, rel=1e-5)
+    assert optimizer.report.model_relative_size == pytest.approx(0.5, rel=1e-5)
+
+
+def test_circuits_and_entries_are_counted_over_all_tensors() -> None:
+    parameters = [nn.Parameter(torch.full((size,), 0.3)) for size in (5, 2)]
+    parameters.append(nn.Parameter(torch.full((2,), 0.3 + 0.1j)))
+    for each in parameters:
+        each.grad = torch.ones_like(each)
+    backend = SamplerBackend(num_qubits=2)
+    perturbation = Perturbation(backend=backend, coordinates=AllEntries())
+    optimizer = PerturbedOptimizer(torch.optim.SGD(parameters, lr=0.1), perturbation)
+    optimizer.step()
+    assert optimizer.report is not None
+    assert (optimizer.report.circuits, optimizer.report.touched) == (3 + 1 + 2, 11)
+    assert optimizer.report.touched_share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("sums", "relative", "cosine"),
+    [
+        ([4.0, 16.0, -8.0, 0.0], 0.5, -1.0),
+        ([0.0, 4.0, 0.0, 2.0], 0.0, nan),
+        ([1.0, 0.0, 0.0, 0.0], float("inf"), nan),
+        ([0.0, 0.0, 0.0, 2.0], 0.0, nan),
+    ],
+)
+def test_ratios_of_zero_are_defined(sums: list[float], relative: float, cosine: float) -> None:
+    report = StepReport(2, 4, 1, 0.0, torch.tensor(sums))
+    assert report.relative_size == relative
+    assert report.cosine == cosine or (isnan(cosine) and isnan(report.cosine))
+    assert report.model_relative_size is None
+
+
+def test_measuring_follows_its_intervals() -> None:
+    theta = nn.Parameter(torch.full((3,), 0.5))
+    theta.grad = torch.ones(3)
+    optimizer = PerturbedOptimizer(torch.optim.SGD([theta], lr=0.01))
+    optimizer.measure_every = 4
+    optimizer.measure_model_every = 6
+    assert optimizer.report is None
+    measured = []
+    for step in range(13):
+        before = optimizer.report
+        optimizer.step()
+        if optimizer.report is not before:
+            measured.append((step, optimizer.report.model_relative_size is not None))
+    assert measured == [(0, True), (4, False), (6, True), (8, False), (12, True)]
+
+
+def test_measuring_changes_no_number() -> None:
+    def run(every: int, model_every: int, injection: str) -> Tensor:
+        theta = nn.Parameter(torch.tensor(THETA))
+        perturbation = Perturbation(injection=INJECTIONS[injection])
+        optimizer = PerturbedOptimizer(torch.optim.AdamW([theta], lr=0.01), perturbation)
+        optimizer.measure_every, optimizer.measure_model_every = every, model_every
+        for _ in range(5):
+            theta.grad = torch.tensor(GRADIENT)
+            optimizer.step()
+        return theta.detach()
+
+    for injection in INJECTIONS:
+        assert torch.equal(run(1, 1, injection), run(1000, 0, injection))
+
+
+def embedding_run(
+    coordinates: Any, steps: int, loss_scale: float = 1.0, **settings: Any
+) -> list[warnings.WarningMessage]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(32, 3))
+    perturbation = Perturbation(coordinates=coordinates, **settings)
+    optimizer = PerturbedOptimizer(torch.optim.Adam(model.parameters(), lr=1e-3), perturbation)
+    optimizer.measure_every = 1
+    tokens = torch.arange(1, 17).view(4, 4)
+    with warnings.catch_warnings(record=True) as log:
+        warnings.simplefilter("always")
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(tokens), torch.tensor([0, 1, 2, 0]))
+            (loss_scale * loss).backward()
+            optimizer.step()
+    return log
+
+
+def test_a_perturbation_of_exactly_zero_warns_once_with_the_remedy() -> None:
+    log = embedding_run(FirstOfModel(), steps=3 * PATIENCE)
+    assert [each.category for each in log] == [InvisiblePerturbationWarning]
+    assert "exactly zero" in str(log[0].message)
+    assert "token that may never occur" in str(log[0].message)
+    assert "FirstOfEachTensor or RandomEntries" in str(log[0].message)
+    assert log[0].filename == __file__
+
+
+def test_a_perturbation_too_small_to_matter_warns_once_with_the_remedy() -> None:
+    # The paper's settings. Adam's step does not depend on the gradient's scale, the perturbation
+    # does; the paper's transformer has gradients of about 1e-4 per entry, this model of 1e-1.
+    log = embedding_run(FirstOfEachTensor(), steps=3 * PATIENCE, loss_scale=1e-3, strength=0.5)
+    assert [each.category for each in log] == [InvisiblePerturbationWarning]
+    assert "stayed below" in str(log[0].message)
+    assert "RelativeInjection" in str(log[0].message)
+
+
+def test_no_warning_before_patience_is_over() -> None:
+    assert embedding_run(FirstOfModel(), steps=PATIENCE - 1) == []
+
+
+def test_a_healthy_size_never_warns() -> None:
+    assert embedding_run(AllEntries(), 3 * PATIENCE, injection=RelativeInjection()) == []
+
+
+def test_one_visible_step_among_many_is_no_reason_for_a_warning() -> None:
+    theta = nn.Parameter(torch.full((3,), 0.5))
+    optimizer = PerturbedOptimizer(torch.optim.SGD([theta], lr=0.01))
+    optimizer.measure_every = 1
+    for step in range(4 * PATIENCE):
+        theta.data.fill_(0.5 if step % PATIENCE == 0 else 0.0)
+        theta.grad = torch.ones(3)
+        optimizer.step()
+
+
+def test_a_step_that_is_never_measured_leaves_no_report() -> None:
+    theta = nn.Parameter(torch.full((4,), 0.5))
+    theta.grad = torch.ones(4)
+    optimizer = PerturbedOptimizer(torch.optim.SGD([theta], lr=0.1))
+    optimizer.measure_every = 0
+    optimizer.step()
+    assert optimizer.report is None
+    assert optimizer.own_state.applied == 1
+
+
+def test_a_parameter_that_is_nan_makes_the_size_undefined() -> None:
+    theta = nn.Parameter(torch.tensor([nan, 0.5]))
+    theta.grad = torch.ones(2)
+    optimizer = PerturbedOptimizer(torch.optim.SGD([theta], lr=0.1))
+    optimizer.step()
+    assert optimizer.report is not None
+    assert isnan(optimizer.report.relative_size)
