@@ -24,7 +24,6 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Train AdamW and a perturbed arm on real digits, and compare them
 	$(RUN) fit --config configs/experiments/digits.yaml --config configs/arms/quantum_0.5.yaml \
 		--baseline '{}'
-	@echo "The command above opens the curves once you put $(BIN)/ in front of it."
 
 test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest -n $(PROCESSES)

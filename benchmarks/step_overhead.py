@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from lightning_qsgd import AllEntries, Perturbation, PerturbedOptimizer
+from lightning_qsgd import AllEntries, Perturbation, PerturbedOptimizer, SamplerBackend
 from lightning_qsgd.nn import SequenceTransformer
 from lightning_qsgd.nn.transformer_sizes import TransformerSizes
 
@@ -54,6 +54,14 @@ CASES = (
         Perturbation(coordinates=AllEntries()),
         None,
         40,
+    ),
+    Case(
+        "131 k, fused, first 4 of each on SamplerQNN",
+        TransformerSizes(),
+        True,
+        Perturbation(backend=SamplerBackend()),
+        None,
+        2,
     ),
 )
 
@@ -104,7 +112,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     results = {case.name: measure(case) for case in CASES}
-    table = Table(title="wrapped over bare optimizer.step(), AdamW, sine")
+    table = Table(title="wrapped over bare optimizer.step(), AdamW")
     for column in ("case", "bare us", "wrapped us", "ratio", "range", "limit"):
         table.add_column(column, justify="left" if column == "case" else "right")
     for case in CASES:

@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Command-line arguments; those of the process by default.
     """
     from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+    from lightning_qsgd.cli.quiet import hush
 
+    hush()
     try:
         PerturbationCLI(args=arguments)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -22,8 +22,9 @@ class Outcome:
         run: The arm's record.
         baseline: The baseline's record; None if none was asked for.
         goal: What both are judged by.
-        relative_size: Median size of the perturbation relative to the base step; NaN if the arm
-            is not perturbed.
+        relative_size: Median size of the perturbation relative to the base step on the perturbed
+            entries; NaN if the arm is not perturbed.
+        model_relative_size: The same relative to the whole model's base step; NaN if not measured.
     """
 
     arm: str
@@ -31,6 +32,7 @@ class Outcome:
     baseline: RecordedRun | None
     goal: Goal
     relative_size: float = nan
+    model_relative_size: float = nan
 
 
 def outcome_table(outcome: Outcome) -> Table:
@@ -42,7 +44,10 @@ def outcome_table(outcome: Outcome) -> Table:
     if outcome.baseline is not None:
         columns = {"adamw": outcome.baseline, **columns}
     summaries = [_with_seconds(run, outcome.goal) for run in columns.values()]
-    table = Table(title=f"One seed, {outcome.goal.metric}")
+    table = Table(
+        title=f"One seed, {outcome.goal.metric}",
+        caption="Seconds are wall time of one run: on a busy machine they say little.",
+    )
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
@@ -54,6 +59,9 @@ def outcome_table(outcome: Outcome) -> Table:
         if len(values) == 2:
             cells.append(_cell(values[1] - values[0], signed=True))
         table.add_row(label, *cells)
+    blanks = [""] * (len(columns) - 1)
+    for label, size in _sizes(outcome).items():
+        table.add_row(label, *blanks, f"{size:.1e}")
     return table
 
 
@@ -72,13 +80,21 @@ def verdict(outcome: Outcome) -> str:
         "seed cannot tell an effect from chance. Repeat with other values of --seed_everything, "
         "with a tuned baseline and with controls, before believing either sign."
     ]
-    if outcome.relative_size < VISIBLE:
+    size = min(_sizes(outcome).values(), default=nan)
+    if size < VISIBLE:
         words.append(
-            f"The perturbation was {outcome.relative_size:.1e} of the base step (median), below "
-            f"{VISIBLE:g}: a difference comes from elsewhere, such as another base optimizer or "
-            "rounding that grew."
+            f"The perturbation was {size:.1e} of the base step (median), below {VISIBLE:g}: a "
+            "difference comes from elsewhere, such as another base optimizer or rounding that grew."
         )
     return " ".join(words)
+
+
+def _sizes(outcome: Outcome) -> dict[str, float]:
+    sizes = {
+        "perturbation / step there": outcome.relative_size,
+        "perturbation / whole step": outcome.model_relative_size,
+    }
+    return {label: size for label, size in sizes.items() if not isnan(size)}
 
 
 def _rows(goal: Goal) -> dict[str, str]:
@@ -93,7 +109,7 @@ def _rows(goal: Goal) -> dict[str, str]:
             f"epochs to {goal.target:g}": tags.EPOCHS_TO_TARGET,
             f"seconds to {goal.target:g}": tags.SECONDS_TO_TARGET,
         }
-    return rows | {"seconds of training": _SECONDS}
+    return rows | {_SECONDS: _SECONDS}
 
 
 _SECONDS = "seconds of training"

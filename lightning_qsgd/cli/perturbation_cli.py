@@ -1,5 +1,9 @@
 """LightningCLI with a perturbation, an AdamW baseline and a folder for each run."""
 
+import os
+import shutil
+import sys
+from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -78,9 +82,12 @@ class PerturbationCLI(LightningCLI):
             super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
-        """Train or find the baseline, then claim this run's folder."""
+        """Check this package's own values, train or find the baseline, claim the run's folder."""
         config = self.config.get(str(self.subcommand))
-        if self.subcommand != "fit" or config["trainer"]["fast_dev_run"]:
+        if self.subcommand != "fit":
+            return
+        self._check_own_values(config)
+        if config["trainer"]["fast_dev_run"]:
             return
         if config["baseline"] is not None:
             self.baseline = self._provide_baseline(config)
@@ -127,15 +134,25 @@ class PerturbationCLI(LightningCLI):
         backend = perturbation.backend if perturbation is not None else None
         callbacks = [
             self.convergence,
-            TensorBoardCallback(plain, backend, goal),
+            TensorBoardCallback(hyperparameters(plain), backend, goal),
             RandomStateCallback(),
         ]
         if perturbation is not None:
             callbacks.insert(0, PerturbationCallback(perturbation))
         return callbacks
 
+    def _check_own_values(self, config: Namespace) -> None:
+        """Refuse a wrong value now, and not after the baseline has trained."""
+        parser = self._parser(self.subcommand)
+        own = Namespace({name: config[name] for name in _OWN_GROUPS})
+        try:
+            parser.instantiate_classes(own)
+        except (TypeError, ValueError) as error:
+            parser.error(str(error), error)
+
     def _provide_baseline(self, config: Namespace) -> RecordedRun | None:
-        changed = baseline_config(config)
+        # Parsed again, so that it has every default that the baseline's own record has.
+        changed = self._parser(self.subcommand).parse_object(baseline_config(config))
         place = RunPlace(config["run"]["root"], config["run"]["experiment"], ARM)
         if config["baseline"]["reuse"]:
             found = find_recorded(place.folder_of_arm, fingerprint(self._plain_config(changed)))
@@ -166,24 +183,48 @@ class PerturbationCLI(LightningCLI):
     def _report(self) -> None:
         if self.convergence is None or self.folder is None:
             return
-        sizes = [
-            size
-            for callback in callbacks_of(self.trainer)
-            if isinstance(callback, PerturbationMonitor)
-            for size in callback.relative_sizes
-        ]
+        monitors = [c for c in callbacks_of(self.trainer) if isinstance(c, PerturbationMonitor)]
+        sizes = [size for monitor in monitors for size in monitor.relative_sizes]
+        model_sizes = [size for monitor in monitors for size in monitor.model_relative_sizes]
         outcome = Outcome(
             arm=self.folder.parent.name,
             run=self.convergence.run,
             baseline=self.baseline,
             goal=self.convergence.goal,
-            relative_size=median(sizes) if sizes else float("nan"),
+            relative_size=median(sizes) if sizes else nan,
+            model_relative_size=median(model_sizes) if model_sizes else nan,
         )
         console = Console()
         console.print(outcome_table(outcome))
         console.print(verdict(outcome))
         console.print(f"Record and event files: {self.folder}")
-        console.print(f"See the curves: tensorboard --logdir {self.folder.parent.parent}")
+        command = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
+        console.print(
+            f"See the curves: {os.path.relpath(command)} --logdir {self.folder.parent.parent}",
+            soft_wrap=True,
+        )
+
+
+_OWN_GROUPS = ("perturbation", "baseline", "goal", "run")
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """Pick what a table of runs should show of a configuration.
+
+    Args:
+        config: The configuration as plain values.
+
+    Returns:
+        Seed, duration, and what is trained on what, by which optimizer, perturbed how.
+
+    Example:
+        >>> hyperparameters({"seed_everything": 1, "run": {"root": "runs"}, "optimizer": None})
+        {'seed_everything': 1}
+    """
+    shown = ("seed_everything", "optimizer", "lr_scheduler", "perturbation", "model", "data")
+    picked = {name: config[name] for name in shown if config.get(name) is not None}
+    trainer = config.get("trainer") or {}
+    return picked | {n: trainer[n] for n in ("max_epochs", "max_steps") if trainer.get(n)}
 
 
 def _name_of_arm(config: Namespace) -> str:

@@ -1,7 +1,9 @@
 """A parser that answers a misspelt name with the nearest known one."""
 
 import re
+import sys
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -24,19 +26,33 @@ def with_suggestion(message: str, known: list[str]) -> str:
         known: Names that would have been right.
 
     Example:
-        >>> with_suggestion("Unrecognized arguments: --trainer.max_epoch=3", ["trainer.max_epochs"])
-        'Unrecognized arguments: --trainer.max_epoch=3. Did you mean trainer.max_epochs?'
+        >>> with_suggestion("unrecognized arguments: --goal.targte=3", ["goal.target"])
+        'unrecognized arguments: --goal.targte=3. Did you mean goal.target?'
     """
-    unknown = re.search(
-        r"[Uu]nrecognized arguments?: -*([\w.]+)|[Kk]ey \"?'?([\w.]+)\"?'? is not expected"
-        r"|[Nn]o action for key \"?'?([\w.]+)",
-        message,
-    )
+    unknown = _UNKNOWN.search(message)
     if unknown is None:
         return message
-    name = next(group for group in unknown.groups() if group)
-    nearest = get_close_matches(name, known, n=1, cutoff=0.7)
+    name, option = unknown["name"], unknown["option"]
+    candidates = _parameters_of(unknown["owner"]) if option else known
+    wrong = option or name
+    nearest = [
+        match
+        for part in (wrong, wrong.split(".")[0])
+        for match in get_close_matches(part, candidates, n=1, cutoff=0.7)
+    ]
     return f"{message.rstrip('.')}. Did you mean {nearest[0]}?" if nearest else message
+
+
+_UNKNOWN = re.compile(
+    r"(?:unrecognized arguments: -*|does not accept option ')(?P<name>[\w.]+)"
+    r"|class_path '(?P<owner>[\w.]+)':\s+Option '(?P<option>\w+)' is not accepted"
+)
+
+
+def _parameters_of(class_path: str) -> list[str]:
+    """List what a class takes; the parser has imported it already."""
+    module, _, name = class_path.rpartition(".")
+    return list(signature(getattr(sys.modules[module], name)).parameters)
 
 
 def _known_names(parser: Any) -> list[str]:

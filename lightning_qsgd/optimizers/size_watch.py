@@ -16,17 +16,23 @@ class SizeWatch:
     """Watches the relative size of the perturbation and warns once if it stays small.
 
     Looks at the largest size among `PATIENCE` measured steps in a row, so that one small step is
-    no reason for a warning.
+    no reason for a warning. Once sizes relative to the whole model's step come in, only those
+    count; the size relative to the step on the perturbed entries is never smaller.
     """
 
     def __init__(self) -> None:
         self._recent: list[StepReport] = []
+        self._sees_model = False
         self._warned = False
 
     def see(self, report: StepReport) -> None:
         """Take note of a step's report; reads it only when `PATIENCE` of them have come in."""
-        if self._warned:
+        has_model = report.base_sum is not None
+        if self._warned or (self._sees_model and not has_model):
             return
+        if has_model and not self._sees_model:
+            self._sees_model = True
+            self._recent.clear()
         self._recent.append(report)
         if len(self._recent) < PATIENCE:
             return

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
-from lightning_qsgd.training.wrapping import perturb
+from lightning_qsgd.training.wrapping import is_placeholder, perturb, refuse_conflict
 
 
 class PerturbationCallback(PerturbationMonitor):
@@ -48,9 +48,12 @@ class PerturbationCallback(PerturbationMonitor):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the optimizers."""
         _check_strategy(trainer)
+        own = getattr(pl_module, "perturbation", None)
+        if isinstance(own, Perturbation):  # a mixin's, which --optimizer bypasses
+            refuse_conflict(own, self.perturbation)
         self._bases = list(trainer.strategy.optimizers)
         wrapped = [
-            optimizer if _is_placeholder(optimizer) else perturb(optimizer, self.perturbation)
+            optimizer if is_placeholder(optimizer) else perturb(optimizer, self.perturbation)
             for optimizer in self._bases
         ]
         self.optimizers = [o for o in wrapped if isinstance(o, PerturbedOptimizer)]
@@ -127,19 +130,14 @@ def _install(trainer: Trainer, optimizers: list[Optimizer]) -> None:
         config.scheduler.optimizer = replaced.get(own, config.scheduler.optimizer)
 
 
-def _is_placeholder(optimizer: Optimizer) -> bool:
-    """Whether Lightning made this optimizer because `configure_optimizers` returned None."""
-    return type(optimizer).__name__ == "_MockOptimizer"
-
-
 def _was_called(optimizer: PerturbedOptimizer) -> bool:
     return bool(vars(optimizer).get("_opt_called", False))
 
 
 def _check_strategy(trainer: Trainer) -> None:
-    name = type(trainer.strategy).__name__
-    if name in {"FSDPStrategy", "DeepSpeedStrategy"}:
-        raise TypeError(
-            f"Cannot perturb under {name}: it flattens parameters into partitions, so that the "
-            "coordinates of a tensor cannot be found. Use DDPStrategy."
-        )
+    for name in (strategy.__name__ for strategy in type(trainer.strategy).__mro__):
+        if name in {"FSDPStrategy", "DeepSpeedStrategy"}:
+            raise TypeError(
+                f"Cannot perturb under {name}: it flattens parameters into partitions, so that "
+                "the coordinates of a tensor cannot be found. Use DDPStrategy."
+            )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import currentframe
 from typing import Any
 
 from lightning.pytorch import Callback
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training.perturbation_callback import PerturbationCallback
-from lightning_qsgd.training.wrapping import perturb_configured
+from lightning_qsgd.training.wrapping import is_placeholder, perturb_configured
 
 
 class PerturbationMixin:
@@ -63,6 +64,23 @@ class PerturbationMixin:
         """Add a `PerturbationCallback`; see `LightningModule.configure_callbacks`."""
         return _add_callback(self, super().configure_callbacks())  # type: ignore[misc]
 
+    def save_hyperparameters(
+        self, *args: Any, ignore: Any = None, frame: Any = None, **kwargs: Any
+    ) -> None:
+        """Save all but the perturbation: a checkpoint that held one could not be resumed.
+
+        torch loads plain values only (``weights_only=True``). Give `perturbation` again to
+        `load_from_checkpoint`; see `LightningModule.save_hyperparameters`.
+        """
+        ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
+        caller = currentframe() if frame is None else None
+        super().save_hyperparameters(  # type: ignore[misc]
+            *args,
+            ignore=[*ignored, "perturbation"],
+            frame=frame if caller is None else caller.f_back,
+            **kwargs,
+        )
+
     def optimizer_step(
         self,
         epoch: int,
@@ -75,7 +93,7 @@ class PerturbationMixin:
         Raises:
             RuntimeError: If the optimizer is not wrapped; no parameter has moved.
         """
-        if not isinstance(optimizer, PerturbedOptimizer):
+        if not (isinstance(optimizer, PerturbedOptimizer) or is_placeholder(optimizer)):
             raise RuntimeError(
                 f"{type(self).__name__} is to be perturbed, but its {type(optimizer).__name__} is "
                 "not wrapped: something replaced the optimizers after configure_optimizers. "

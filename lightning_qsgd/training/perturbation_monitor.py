@@ -20,7 +20,9 @@ class PerturbationMonitor(Callback):
     monitors.
 
     Attributes:
-        relative_sizes: Relative size of the perturbation at each logged step.
+        relative_sizes: Size of the perturbation at each logged step, relative to the base step on
+            the perturbed entries.
+        model_relative_sizes: Its size relative to the whole model's base step, where measured.
 
     Example:
         >>> PerturbationMonitor().relative_sizes
@@ -29,6 +31,7 @@ class PerturbationMonitor(Callback):
 
     def __init__(self) -> None:
         self.relative_sizes: list[float] = []
+        self.model_relative_sizes: list[float] = []
         self._seen: dict[int, StepReport | None] = {}
         self._logged = 0
         self._start = 0.0
@@ -63,6 +66,8 @@ class PerturbationMonitor(Callback):
             if report is not None and report is not self._seen.get(id(optimizer)):
                 suffix = f"/{index}" if len(optimizers) > 1 else ""
                 self.relative_sizes.append(report.relative_size)
+                if report.model_relative_size is not None:
+                    self.model_relative_sizes.append(report.model_relative_size)
                 new = report_scalars(report, seconds).items()
                 scalars.update({f"{tag}{suffix}": value for tag, value in new})
         if scalars:

@@ -8,9 +8,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.circuits.drawing import draw_figure, draw_text
-from lightning_qsgd.tracking import flatten_config, write_circuit, write_layout
+from lightning_qsgd.tracking import flatten_config, tags, write_circuit, write_layout
 from lightning_qsgd.training.callbacks_of import callbacks_of
 from lightning_qsgd.training.convergence_callback import ConvergenceCallback
+from lightning_qsgd.training.convergence_summary import Summary
 from lightning_qsgd.training.goal import Goal
 
 
@@ -38,7 +39,7 @@ class TensorBoardCallback(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the layout and the circuit."""
         for logger in _writers(trainer):
-            write_layout(logger.experiment, [self.goal.loss, "val/loss", self.goal.metric])
+            write_layout(logger.experiment, [self.goal.loss, self.goal.metric])
             built = self.backend.describe() if self.backend is not None else None
             if built is not None:
                 try:
@@ -52,9 +53,17 @@ class TensorBoardCallback(Callback):
         metrics: dict[str, float] = {}
         for callback in callbacks_of(trainer):
             if isinstance(callback, ConvergenceCallback):
-                metrics |= callback.summary
+                metrics |= _without_curves(callback.summary)
         for logger in _writers(trainer):
             logger.log_hyperparams(flatten_config(self.hyperparameters), metrics)
+
+
+def _without_curves(summary: Summary) -> Summary:
+    """Rename what has a curve: Lightning writes these values as scalars too, at step 0."""
+    return {
+        tags.final_tag(tag) if tag.startswith("baseline/") else tag: value
+        for tag, value in summary.items()
+    }
 
 
 def _writers(trainer: Trainer) -> list[TensorBoardLogger]:

@@ -18,13 +18,27 @@ def perturb(optimizer: Optimizer, perturbation: Perturbation) -> PerturbedOptimi
     bare = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
     if not isinstance(bare, PerturbedOptimizer):
         return PerturbedOptimizer(bare, perturbation)
-    if bare.perturbation != perturbation:
-        raise ValueError(
-            f"The optimizer is perturbed already by {bare.perturbation}, and {perturbation} was "
-            "asked for as well: only one can apply. Configure it in one place: the mixin, the "
-            "callback or the optimizer."
-        )
+    refuse_conflict(bare.perturbation, perturbation)
     return bare
+
+
+def refuse_conflict(present: Perturbation, asked: Perturbation) -> None:
+    """Refuse two different perturbations of one run.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if present != asked:
+        raise ValueError(
+            f"The optimizer is perturbed already by {present}, and {asked} was asked for as well: "
+            "only one can apply. Configure it in one place: the mixin, the callback or the "
+            "optimizer."
+        )
+
+
+def is_placeholder(optimizer: Optimizer) -> bool:
+    """Whether Lightning made this optimizer because `configure_optimizers` returned None."""
+    return type(optimizer).__name__ in {"_MockOptimizer", "Lightning_MockOptimizer"}
 
 
 def perturb_configured(configured: Any, perturbation: Perturbation) -> Any:
