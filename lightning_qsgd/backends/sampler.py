@@ -97,10 +97,10 @@ class SamplerBackend(Backend):
                     "key of its own. Pass one uint64 per row of `inputs`."
                 )
             network.sampler.keys = keys
-        angles = inputs.detach().to("cpu", torch.float64).numpy()
+        angles = inputs.detach().cpu().double().numpy()  # in this order: MPS has no float64
         probabilities = np.asarray(network.forward(angles, self.weights()))
         u = probabilities @ _readout_signs(self.num_qubits)
-        return torch.from_numpy(u).clamp_(-1.0, 1.0).to(inputs.device, inputs.dtype)
+        return torch.from_numpy(u).clamp_(-1.0, 1.0).to(inputs.dtype).to(inputs.device)
 
 
 def identity(outcome: int) -> int:
