@@ -36,7 +36,7 @@ def trained(device: str, perturbation: Perturbation) -> torch.Tensor:
         optimizer.zero_grad()
         nn.functional.mse_loss(network(x), y).backward()
         optimizer.step()
-    assert optimizer.own_state.applied == 3
+    assert optimizer.own_state.steps == 3
     return torch.cat([parameter.detach().cpu().flatten() for parameter in network.parameters()])
 
 
@@ -56,5 +56,5 @@ def test_a_run_on_any_device_equals_the_run_on_the_cpu(
 ) -> None:
     perturbation = Perturbation(backend, coordinates, strength=0.5)
     expected = trained("cpu", perturbation)
-    assert not torch.equal(expected, trained("cpu", Perturbation(strength=0.0)))
+    assert (expected - trained("cpu", Perturbation(strength=0.0))).abs().max() > 1e-4
     torch.testing.assert_close(trained(device, perturbation), expected, rtol=1e-4, atol=1e-5)
