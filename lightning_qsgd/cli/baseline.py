@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from lightning_qsgd.training.recorded_run import RecordedRun, load_run
 
 ARM = "adamw"
+ADAMW = "torch.optim.AdamW"
 RECORD = "record.json"
 _IRRELEVANT = {"run", "baseline", "config", "ckpt_path"}
 _IRRELEVANT_TO_TRAINER = {
@@ -59,7 +60,8 @@ class Baseline:
 def baseline_config(config: Namespace) -> Namespace:
     """Turn the configuration of an arm into that of its AdamW baseline.
 
-    Everything stays as it is except the optimizer, the perturbation and the run's place.
+    Everything stays as it is except the optimizer, the perturbation and the run's place. An arm
+    that perturbs AdamW hands on its other arguments too.
 
     Args:
         config: Parsed configuration of the subcommand `fit`, not instantiated; not changed.
@@ -68,10 +70,10 @@ def baseline_config(config: Namespace) -> Namespace:
     lr = asked["lr"] if asked["lr"] is not None else own.get("lr", 1e-3)
     decay = asked["weight_decay"]
     decay = decay if decay is not None else own.get("weight_decay", 0.01)
+    kept = own if (config["optimizer"] or {}).get("class_path") == ADAMW else {}
+    arguments = Namespace({**kept, "lr": lr, "weight_decay": decay})
     changed = config.clone()
-    changed["optimizer"] = Namespace(
-        class_path="torch.optim.AdamW", init_args=Namespace(lr=lr, weight_decay=decay)
-    )
+    changed["optimizer"] = Namespace(class_path=ADAMW, init_args=arguments)
     changed["perturbation"] = changed["baseline"] = changed["ckpt_path"] = None
     changed["run"]["arm"], changed["run"]["name"] = ARM, None
     return changed

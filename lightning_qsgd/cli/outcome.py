@@ -71,7 +71,7 @@ def verdict(outcome: Outcome) -> str:
         return "Without a baseline there is nothing to compare: add `--baseline '{}'`."
     loss = outcome.goal.loss
     if outcome.run.curve(loss).values == outcome.baseline.curve(loss).values:
-        return f"No effect: {outcome.arm} and AdamW are equal to the last bit at every step."
+        return f"No effect: {outcome.arm} has AdamW's loss at every step, to the last bit."
     gap = compare(outcome.run, outcome.baseline, outcome.goal).get(
         tags.gap_tag(outcome.goal.metric), nan
     )

@@ -85,6 +85,7 @@ class PerturbationCLI(LightningCLI):
         """Check this package's own values, train or find the baseline, claim the run's folder."""
         config = self.config.get(str(self.subcommand))
         if self.subcommand != "fit":
+            self.save_config_callback = None  # there is no run whose folder it would go to
             return
         self._check_own_values(config)
         if config["trainer"]["fast_dev_run"]:
@@ -102,6 +103,8 @@ class PerturbationCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (TypeError, ValueError) as error:
+            if self.folder is not None and not any(self.folder.iterdir()):
+                self.folder.rmdir()  # nothing was run in it
             self._parser(self.subcommand).error(str(error), error)
         if self.is_baseline:
             remove_perturbation(self.model, self.trainer)

@@ -8,7 +8,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lightning_qsgd.data.argument_checks import require_seed
+from lightning_qsgd.argument_checks import require_seed
 from lightning_qsgd.data.split_data_module import SplitDataModule, Splits
 
 NUM_IMAGES = 1797

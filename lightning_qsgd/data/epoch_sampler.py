@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from lightning_qsgd.data.argument_checks import require_at_least, require_seed
+from lightning_qsgd.argument_checks import require_at_least, require_seed
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> list[int]:

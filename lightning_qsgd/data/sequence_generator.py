@@ -22,7 +22,7 @@ details are uniform; both ends of the position interval [4, L - 6] are possible.
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_qsgd.data.argument_checks import require_at_least
+from lightning_qsgd.argument_checks import require_at_least
 from lightning_qsgd.data.sequence_rules import (
     KEY_GROUPS,
     NUM_BIGRAMS,

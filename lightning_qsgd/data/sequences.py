@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch.utils.data import TensorDataset
 
-from lightning_qsgd.data.argument_checks import require_at_least, require_seed
+from lightning_qsgd.argument_checks import require_at_least, require_seed
 from lightning_qsgd.data.sequence_generator import SEQUENCE_LENGTH, generate_split
 from lightning_qsgd.data.sequence_rules import NUM_CLASSES, PAD_TOKEN, VOCAB_SIZE
 from lightning_qsgd.data.split_data_module import SplitDataModule, Splits

@@ -8,7 +8,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from lightning_qsgd.data.argument_checks import require_at_least, require_seed
+from lightning_qsgd.argument_checks import require_at_least, require_seed
 from lightning_qsgd.data.epoch_sampler import EpochSampler
 
 Batch = tuple[Tensor, ...]

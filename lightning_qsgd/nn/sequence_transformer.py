@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightning_qsgd.nn.argument_checks import require_at_least, require_dropout
+from lightning_qsgd.argument_checks import require_at_least, require_dropout
 from lightning_qsgd.nn.sinusoidal_positions import sinusoidal_positions
 from lightning_qsgd.nn.transformer_sizes import PAPER_SIZES, TransformerSizes
 

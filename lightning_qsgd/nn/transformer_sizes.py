@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_qsgd.nn.argument_checks import require_at_least
+from lightning_qsgd.argument_checks import require_at_least
 
 
 @dataclass(frozen=True)

@@ -16,36 +16,34 @@ class SizeWatch:
     """Watches the relative size of the perturbation and warns once if it stays small.
 
     Looks at the largest size among `PATIENCE` measured steps in a row, so that one small step is
-    no reason for a warning. Once sizes relative to the whole model's step come in, only those
-    count; the size relative to the step on the perturbed entries is never smaller.
+    no reason for a warning. Sizes relative to the step on the perturbed entries and to the whole
+    model's step are watched apart: the former are never smaller, so either alone is reason enough.
     """
 
     def __init__(self) -> None:
-        self._recent: list[StepReport] = []
-        self._sees_model = False
+        self._on_entries: list[StepReport] = []
+        self._on_model: list[StepReport] = []
         self._warned = False
 
     def see(self, report: StepReport) -> None:
         """Take note of a step's report; reads it only when `PATIENCE` of them have come in."""
-        has_model = report.base_sum is not None
-        if self._warned or (self._sees_model and not has_model):
+        if self._warned:
             return
-        if has_model and not self._sees_model:
-            self._sees_model = True
-            self._recent.clear()
-        self._recent.append(report)
-        if len(self._recent) < PATIENCE:
-            return
-        largest = max(_size(r) for r in self._recent)
-        self._recent.clear()
-        if largest < THRESHOLD:
+        self._on_entries.append(report)
+        if len(self._on_entries) == PATIENCE:
+            self._judge([seen.relative_size for seen in self._on_entries])
+            self._on_entries.clear()
+        if report.base_sum is not None:
+            self._on_model.append(report)
+        if len(self._on_model) == PATIENCE:
+            self._judge([seen.model_relative_size or 0.0 for seen in self._on_model])
+            self._on_model.clear()
+
+    def _judge(self, sizes: list[float]) -> None:
+        largest = max(sizes)
+        if largest < THRESHOLD and not self._warned:
             self._warned = True
-            warnings.warn(_message(largest), InvisiblePerturbationWarning, stacklevel=4)
-
-
-def _size(report: StepReport) -> float:
-    model = report.model_relative_size
-    return report.relative_size if model is None else model
+            warnings.warn(_message(largest), InvisiblePerturbationWarning, stacklevel=5)
 
 
 def _message(largest: float) -> str:

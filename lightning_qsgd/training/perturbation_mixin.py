@@ -33,6 +33,7 @@ class PerturbationMixin:
 
     Example:
         >>> import torch
+        >>> from lightning.pytorch import LightningModule
         >>> class Module(PerturbationMixin, LightningModule):
         ...     def __init__(self, perturbation: Perturbation | None = None) -> None:
         ...         super().__init__(perturbation=perturbation)

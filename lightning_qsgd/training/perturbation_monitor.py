@@ -10,7 +10,7 @@ from lightning_qsgd.optimizers.perturbed import MEASURE_EVERY
 from lightning_qsgd.tracking import report_scalars
 
 MODEL_EVERY = 10
-"""Whole-model sizes are measured at one logged step in this many: they copy all parameters."""
+"""Whole-model sizes are measured at most at one step in this many: they copy all parameters."""
 
 
 class PerturbationMonitor(Callback):
@@ -41,9 +41,11 @@ class PerturbationMonitor(Callback):
     ) -> None:
         """Start the clock and ask for a measurement if this step will be logged."""
         logs = bool(trainer.loggers) and trainer._logger_connector.should_update_logs
+        log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        logged_per_model = max(1, MODEL_EVERY // max(1, log_every))
         for optimizer in perturbed_optimizers(trainer):
             optimizer.measure_every = 1 if logs else MEASURE_EVERY
-            optimizer.measure_model_every = int(logs and self._logged % MODEL_EVERY == 0)
+            optimizer.measure_model_every = int(logs and self._logged % logged_per_model == 0)
             self._seen[id(optimizer)] = optimizer.report
         self._start = perf_counter()
 

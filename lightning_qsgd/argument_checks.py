@@ -1,8 +1,8 @@
-"""Refuse impossible sizes before a network is built."""
+"""Refuse impossible arguments before anything is read, drawn or built."""
 
 
 def require_at_least(name: str, value: int, minimum: int) -> None:
-    """Refuse a size below its minimum.
+    """Refuse a count below its minimum.
 
     Args:
         name: Argument as the user wrote it.
@@ -13,12 +13,34 @@ def require_at_least(name: str, value: int, minimum: int) -> None:
         ValueError: If `value < minimum`.
 
     Example:
-        >>> require_at_least("num_classes", 10, 2)
+        >>> require_at_least("batch_size", 32, 1)
     """
     if value < minimum:
         raise ValueError(
             f"Expected `{name}` to be at least {minimum}, got {value}. "
             f"Set `{name}` to {minimum} or more."
+        )
+
+
+def require_seed(name: str, value: int | None, bits: int) -> None:
+    """Refuse a seed that the generators behind it cannot take.
+
+    Args:
+        name: Argument as the user wrote it.
+        value: The seed; None passes, because it means "take torch's initial seed".
+        bits: Width of the generator's seed: the seed must lie in `[0, 2**bits)`.
+
+    Raises:
+        ValueError: If the seed is negative or too wide.
+
+    Example:
+        >>> require_seed("order_seed", None, bits=64)
+    """
+    if value is not None and not 0 <= value < 2**bits:
+        raise ValueError(
+            f"Expected `{name}` to be an integer in [0, 2**{bits}), got {value}. "
+            "A seed outside that range cannot be stored by the random generator; choose a smaller "
+            "non-negative one."
         )
 
 

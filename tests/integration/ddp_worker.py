@@ -1,0 +1,103 @@
+"""What each of two processes does in the test of DistributedDataParallel."""
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.perturbations import AllEntries, Perturbation, RandomEntries
+from lightning_qsgd.training import PerturbationCallback
+from tests.integration.modules import Finished, Perturbed, Probe, make_data, make_trainer, weights
+
+PROCESSES = 2
+BATCHES, GLOBAL_BATCH = 8, 8
+SHARE = GLOBAL_BATCH // PROCESSES
+
+
+class WithUnused(Finished):
+    """One layer never takes part, so its gradient stays None."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.unused = nn.Linear(3, 3)
+        nn.init.constant_(self.unused.weight, 0.3)
+        nn.init.constant_(self.unused.bias, 0.3)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run that one and two processes must agree on."""
+
+    perturbation: Perturbation
+    settings: dict[str, Any] = field(default_factory=dict)
+    strategy: dict[str, Any] = field(default_factory=dict)
+    module: type[Finished] = Finished
+    mixin: bool = False
+
+
+EXACT = Perturbation(coordinates=AllEntries(), strength=0.5)
+SHOTS = Perturbation(SamplerBackend(num_qubits=2, shots=16), AllEntries())
+RANDOM = Perturbation(coordinates=RandomEntries(), strength=0.5)
+CLIPPED = {"gradient_clip_val": 0.05, "accumulate_grad_batches": 3}
+CASES = {
+    "exact": Case(EXACT),
+    "mixin": Case(EXACT, mixin=True),
+    "shots": Case(SHOTS),
+    "random entries": Case(RANDOM),
+    "clipping and accumulation": Case(EXACT, CLIPPED),
+    "static graph": Case(EXACT, strategy={"static_graph": True}),
+    "unused parameters": Case(EXACT, strategy={"find_unused_parameters": True}, module=WithUnused),
+}
+
+
+def batches(rank: int | None) -> DataLoader[Any]:
+    """The share of a rank in the same global batches, or all of them for None."""
+    dataset = TensorDataset(*make_data(BATCHES, GLOBAL_BATCH))
+    own = range(GLOBAL_BATCH) if rank is None else range(rank * SHARE, (rank + 1) * SHARE)
+    order = [batch * GLOBAL_BATCH + place for batch in range(BATCHES) for place in own]
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(dataset, len(own), sampler=order, generator=generator)
+
+
+def train(case: Case, rank: int | None = None, perturbed: bool = True) -> tuple[Tensor, list[int]]:
+    """Run a case in this process; return the weights and the number of perturbed steps."""
+    probe = Probe()
+    callbacks: list[Any] = [probe]
+    module: Any = case.module()
+    if perturbed and case.mixin:
+        module = Perturbed(perturbation=case.perturbation)
+    elif perturbed:
+        callbacks.insert(0, PerturbationCallback(case.perturbation))
+    settings = dict(case.settings)
+    if rank is not None:
+        strategy = DDPStrategy(process_group_backend="gloo", **case.strategy)
+        settings |= {"strategy": strategy, "devices": PROCESSES, "use_distributed_sampler": False}
+    make_trainer(*callbacks, **settings).fit(module, batches(rank))
+    return weights(module), probe.applied
+
+
+def work(rank: int, port: int, folder: Path) -> None:
+    """Run all cases on this rank and save what came out."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(100 + rank)  # global generators may differ between ranks
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(PROCESSES),
+        "LOCAL_WORLD_SIZE": str(PROCESSES),
+    }
+    results = {name: train(case, rank) for name, case in CASES.items()}
+    torch.save(results, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

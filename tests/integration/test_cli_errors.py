@@ -1,0 +1,172 @@
+"""Every bad value ends with status 2 before training, and with words that say what to do."""
+
+import re
+from typing import Any
+
+import pytest
+
+SAMPLER = ("--perturbation.backend=lightning_qsgd.SamplerBackend",)
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "negative strength": (
+        ("--perturbation.strength=-1",),
+        r"`strength` to be non-negative and finite, got -1\.0.*Use 0 to switch it off",
+    ),
+    "endless strength": (
+        ("--perturbation.strength=1e400",),
+        r"`strength` to be non-negative and finite, got inf",
+    ),
+    "strength of another type": (("--perturbation.strength=strong",), r"strength.*strong"),
+    "negative seed": (("--perturbation.seed=-1",), r"`seed` to be .*non-negative.*, got -1"),
+    "no qubit": (
+        (*SAMPLER, "--perturbation.backend.num_qubits=0"),
+        r"`num_qubits` to be at least 1, got 0.*paper uses",
+    ),
+    "40 qubits": (
+        (*SAMPLER, "--perturbation.backend.num_qubits=40"),
+        r"40 qubits.*Use fewer qubits",
+    ),
+    "no shot": (
+        (*SAMPLER, "--perturbation.backend.shots=0"),
+        r"`shots` to be at least 1, got 0.*Use None",
+    ),
+    "unknown entanglement": (
+        (*SAMPLER, "--perturbation.backend.entanglement=ring"),
+        r"none.*linear.*circular.*full.*ring|ring.*none.*linear",
+    ),
+    "unknown backend": (("--perturbation.backend=lightning_qsgd.NoBackend",), r"NoBackend"),
+    "coordinates that are a backend": (
+        ("--perturbation.coordinates=lightning_qsgd.SineBackend",),
+        r"SineBackend",
+    ),
+    "no entry": (
+        (
+            "--perturbation.coordinates=lightning_qsgd.RandomEntries",
+            "--perturbation.coordinates.count=0",
+        ),
+        r"`count` to be at least 1, got 0",
+    ),
+    "negative baseline lr": (
+        ("--baseline.lr=-0.1",),
+        r"`baseline\.lr` to be non-negative and finite, got -0\.1.*Leave it out",
+    ),
+    "endless baseline weight decay": (
+        ("--baseline.weight_decay=.inf",),
+        r"`baseline\.weight_decay` to be non-negative and finite, got inf",
+    ),
+    "target that is no number": (
+        ("--goal.target=.nan",),
+        r"`target` to be finite, got nan.*Leave it out",
+    ),
+    "endless target": (("--goal.target=.inf",), r"`target` to be finite, got inf"),
+    "arm with a slash": (("--run.arm=a/b",), r"`run\.arm` to be the name of one folder, got 'a/b'"),
+    "empty experiment": (("--run.experiment=",), r"`run\.experiment` to be the name of one folder"),
+    "parent as name": (("--run.name=..",), r"`run\.name` to be the name of one folder, got '\.\.'"),
+    "unknown model": (("--model=lightning_qsgd.training.NoModel",), r"NoModel"),
+    "negative learning rate": (("--optimizer.init_args.lr=-1",), r"Invalid learning rate: -1"),
+    "misspelt trainer key": (
+        ("--trainer.max_epohcs=3",),
+        r"trainer\.max_epohcs.*Did you mean trainer\.max_epochs\?",
+    ),
+    "misspelt group": (
+        ("--perturbatoin.strength=1",),
+        r"perturbatoin.*Did you mean perturbation",
+    ),
+    "misspelt goal": (("--goal.targt=0.5",), r"goal\.targt.*Did you mean goal\.target\?"),
+    "misspelt option of a backend": (
+        (*SAMPLER, "--perturbation.backend.num_qbits=2"),
+        r"num_qbits.*Did you mean num_qubits\?",
+    ),
+    "misspelt run": (("--run.mame=x",), r"run\.mame.*Did you mean run\.name\?"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_value_is_refused_before_training(
+    arguments: tuple[str, ...], message: str, command_line: Any
+) -> None:
+    printed = command_line.refuse(*arguments)
+    assert re.search(message, printed), printed[-600:]
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("perturbation: {strenght: 0.5}", r"strenght.*Did you mean (perturbation\.)?strength\?"),
+        ("baseline: {learning_rate: 0.5}", r"learning_rate"),
+        ("goals: {target: 0.5}", r"goals.*Did you mean goal\.target\?"),
+        ("trainer: {max_epoch: 3}", r"max_epoch.*Did you mean (trainer\.)?max_epochs\?"),
+        ("perturbation: [1, 2]", r"perturbation"),
+    ],
+)
+def test_misspelt_key_of_a_file_is_refused(
+    lines: str, message: str, command_line: Any, tmp_path: Any
+) -> None:
+    (tmp_path / "bad.yaml").write_text(lines)
+    printed = command_line.refuse("--config", str(tmp_path / "bad.yaml"))
+    assert re.search(message, printed), printed[-600:]
+
+
+def test_optimizer_without_a_learning_rate_is_refused(command_line: Any) -> None:
+    printed = command_line.refuse(
+        "--optimizer=tests.integration.modules.RateLess", "--perturbation.strength=0.5"
+    )
+    assert re.search(
+        r"error: Cannot scale the perturbation: parameter group 0 has no `lr`", printed
+    )
+    assert "Give UpdateInjection(step_size=...)" in printed
+
+
+def test_circuits_that_exceed_memory_are_refused(command_line: Any) -> None:
+    printed = command_line.refuse(
+        *SAMPLER,
+        "--perturbation.backend.num_qubits=12",
+        "--perturbation.coordinates=lightning_qsgd.AllEntries",
+    )
+    assert re.search(r"error: Cannot evaluate \d+ circuit\(s\) of 12 qubits.*Use fewer", printed)
+
+
+def test_perturbation_in_two_places_is_refused(command_line: Any) -> None:
+    printed = command_line.refuse(
+        "--model=tests.integration.modules.PerturbedClassifier",
+        *("--model.network=lightning_qsgd.nn.MLP", "--model.num_classes=10"),
+        "--perturbation.strength=0.1",
+    )
+    assert "perturbed already by" in printed
+    assert "Configure it in one place" in printed
+
+
+def test_network_of_the_wrong_width_is_refused(command_line: Any) -> None:
+    printed = command_line.refuse("--model.num_classes=7")
+    assert "Give the network and the classifier the same `num_classes`" in printed
+
+
+def test_a_bad_value_is_found_before_the_baseline_is_trained(command_line: Any) -> None:
+    printed = command_line.refuse("--baseline={}", "--perturbation.strength=-1")
+    assert "got -1.0" in printed
+    assert not command_line.runs.exists()
+
+
+def test_debug_shows_the_traceback(command_line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTNING_QSGD_DEBUG", "1")
+    with pytest.raises(ValueError, match="has no `lr`"):
+        command_line.fit(
+            "--optimizer=tests.integration.modules.RateLess", "--perturbation.strength=0.5"
+        )
+
+
+def test_an_error_of_the_users_own_code_keeps_its_traceback(command_line: Any) -> None:
+    with pytest.raises(ZeroDivisionError, match="a bug in the model"):
+        command_line.fit(
+            "--model=tests.integration.modules.Broken",
+            *("--model.network=lightning_qsgd.nn.MLP", "--model.num_classes=10"),
+        )
+
+
+def test_misspelt_subcommand_lists_the_right_ones(
+    command_line: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main("fitt")
+    assert caught.value.code == 2
+    assert "fit" in capsys.readouterr().err

@@ -1,0 +1,212 @@
+"""A run that was interrupted at an epoch end and resumed equals the uninterrupted one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+
+from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.data import DigitsDataModule
+from lightning_qsgd.nn import MLP
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import (
+    AllEntries,
+    Perturbation,
+    RandomEntries,
+    RelativeInjection,
+    Strength,
+)
+from lightning_qsgd.training import (
+    Classifier,
+    ConvergenceCallback,
+    PerturbationCallback,
+    PerturbationMixin,
+    RandomStateCallback,
+)
+from tests.integration.modules import QUIET, PerturbedClassifier, weights
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+SHOTS = Perturbation(SamplerBackend(num_qubits=2, shots=16), RandomEntries(), seed=2)
+PERTURBATIONS = {
+    "shots": SHOTS,
+    "warm-up": Perturbation(coordinates=AllEntries(), strength=Strength(0.5, warmup_steps=10)),
+    "relative": Perturbation(coordinates=AllEntries(), injection=RelativeInjection()),
+}
+
+
+class Noisy(nn.Sequential):
+    """A perceptron with dropout, which draws from torch's global generator."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(3)
+        super().__init__(nn.Flatten(), nn.Dropout(0.3), MLP(in_features=64, num_classes=10))
+
+
+def run(
+    folder: Path,
+    perturbation: Perturbation | None,
+    max_epochs: int = 2,
+    ckpt: Path | None = None,
+    mixin: bool = False,
+    random_state: bool = True,
+) -> tuple[Tensor, ConvergenceCallback, list[PerturbationCallback]]:
+    """Train on 6 batches of digits per epoch and keep every epoch's checkpoint in the folder."""
+    record = ConvergenceCallback()
+    callbacks: list[Any] = [record, ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)]
+    callbacks += [RandomStateCallback()] if random_state else []
+    network, attached = Noisy(), []
+    if mixin:
+        module: Any = PerturbedClassifier(network, perturbation=perturbation)
+    else:
+        module = Classifier(network)
+        attached = [PerturbationCallback(perturbation)] if perturbation else []
+    torch.manual_seed(5)
+    trainer = Trainer(
+        **{**QUIET, "enable_checkpointing": True},
+        max_epochs=max_epochs,
+        limit_train_batches=6,
+        limit_val_batches=2,
+        callbacks=[*attached, *callbacks],
+    )
+    trainer.fit(module, datamodule=DigitsDataModule(order_seed=0), ckpt_path=ckpt)
+    return weights(module), record, attached
+
+
+def points(record: ConvergenceCallback) -> dict[str, Any]:
+    """Everything that was recorded, except the seconds."""
+    curves = record.run.curves.items()
+    return {tag: (curve.steps, curve.epochs, curve.values) for tag, curve in curves}
+
+
+@pytest.mark.parametrize("mixin", [False, True], ids=["callback", "mixin"])
+@pytest.mark.parametrize("perturbation", PERTURBATIONS.values(), ids=PERTURBATIONS)
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    perturbation: Perturbation, mixin: bool, tmp_path: Path
+) -> None:
+    whole, record, _ = run(tmp_path / "whole", perturbation, mixin=mixin)
+    run(tmp_path / "part", perturbation, max_epochs=1, mixin=mixin)
+    ckpt = tmp_path / "part" / "epoch=0.ckpt"
+    torch.rand(17)  # another process would stand elsewhere
+    resumed, resumed_record, _ = run(tmp_path / "rest", perturbation, ckpt=ckpt, mixin=mixin)
+    assert torch.equal(resumed, whole)
+    assert points(resumed_record) == points(record)
+    assert points(record)["train/loss"][0] == [float(step) for step in range(1, 13)]
+    assert points(record)["val/accuracy"][:2] == ([6.0, 12.0], [1.0, 2.0])
+
+
+class SelfPerturbed(Classifier):
+    """Wraps its optimizer by itself, so that its checkpoints hold no callback's state."""
+
+    def configure_optimizers(self) -> Any:
+        return PerturbedOptimizer(super().configure_optimizers(), SHOTS)
+
+
+def train_front_end(name: str, folder: Path, max_epochs: int, ckpt: Path | None = None) -> Tensor:
+    """Train one of three front ends, without any other stateful callback."""
+    callbacks: list[Any] = [ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)]
+    torch.manual_seed(3)
+    module: Any
+    match name:
+        case "mixin":
+            module = PerturbedClassifier(MLP(), perturbation=SHOTS)
+        case "optimizer":
+            module = SelfPerturbed(MLP())
+        case "callback":
+            module = Classifier(MLP())
+            callbacks.append(PerturbationCallback(SHOTS))
+    settings = {**QUIET, "enable_checkpointing": True, "limit_train_batches": 6}
+    trainer = Trainer(**settings, limit_val_batches=0, max_epochs=max_epochs, callbacks=callbacks)
+    trainer.fit(module, datamodule=DigitsDataModule(order_seed=0), ckpt_path=ckpt)
+    return weights(module)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used to")
+@pytest.mark.parametrize(
+    ("saved", "resumed"),
+    [("optimizer", "callback"), ("optimizer", "mixin"), ("callback", "optimizer")],
+)
+def test_checkpoints_are_exchangeable_between_front_ends(
+    saved: str, resumed: str, tmp_path: Path
+) -> None:
+    whole = train_front_end("optimizer", tmp_path / "whole", max_epochs=2)
+    train_front_end(saved, tmp_path, max_epochs=1)
+    rest = train_front_end(resumed, tmp_path / "rest", 2, tmp_path / "epoch=0.ckpt")
+    assert torch.equal(rest, whole)
+
+
+def test_without_the_random_state_dropout_differs_after_a_resume(tmp_path: Path) -> None:
+    whole, *_ = run(tmp_path / "whole", SHOTS, random_state=False)
+    run(tmp_path / "part", SHOTS, max_epochs=1, random_state=False)
+    ckpt = tmp_path / "part" / "epoch=0.ckpt"
+    assert not torch.equal(run(tmp_path / "rest", SHOTS, ckpt=ckpt, random_state=False)[0], whole)
+
+
+def test_counters_go_on_where_the_checkpoint_left_them(tmp_path: Path) -> None:
+    run(tmp_path, SHOTS, max_epochs=1)
+    *_, (callback,) = run(tmp_path, SHOTS, ckpt=tmp_path / "epoch=0.ckpt")
+    assert vars(callback.optimizers[0].own_state) == {"steps": 12, "due": 12, "applied": 12}
+
+
+def test_plain_checkpoint_is_resumed_perturbed(tmp_path: Path) -> None:
+    run(tmp_path, None, max_epochs=1)
+    plain, *_ = run(tmp_path / "plain", None, ckpt=tmp_path / "epoch=0.ckpt")
+    resumed, _, (callback,) = run(tmp_path / "rest", SHOTS, ckpt=tmp_path / "epoch=0.ckpt")
+    assert callback.optimizers[0].own_state.applied == 6
+    assert not torch.equal(resumed, plain)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used to")
+def test_perturbed_checkpoint_is_resumed_plain(tmp_path: Path) -> None:
+    run(tmp_path, SHOTS, max_epochs=1)
+    ckpt = tmp_path / "epoch=0.ckpt"
+    resumed, *_ = run(tmp_path / "rest", None, ckpt=ckpt)
+    stripped = torch.load(ckpt, weights_only=True)
+    for state in stripped["optimizer_states"]:
+        assert state.pop("quantum_perturbation") == {"steps": 6, "due": 6, "applied": 6}
+    torch.save(stripped, tmp_path / "stripped.ckpt")
+    assert torch.equal(resumed, run(tmp_path / "x", None, ckpt=tmp_path / "stripped.ckpt")[0])
+
+
+def test_checkpoint_holds_tensors_and_plain_values_only(tmp_path: Path) -> None:
+    run(tmp_path, SHOTS, max_epochs=1)
+    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
+    assert {"PerturbationCallback", "RandomStateCallback", "ConvergenceCallback"} <= {
+        key.split("{")[0] for key in saved["callbacks"]
+    }
+
+
+def test_hyperparameters_are_saved_without_the_perturbation(tmp_path: Path) -> None:
+    class Explicit(PerturbationMixin, Classifier):
+        def __init__(self, network: nn.Module, perturbation: Perturbation | None = None) -> None:
+            super().__init__(network, learning_rate=0.5, perturbation=perturbation)
+            self.save_hyperparameters(ignore="network")
+
+    module = Explicit(Noisy(), perturbation=SHOTS)
+    assert dict(module.hparams) == {"num_classes": 10, "learning_rate": 0.5}
+    assert module.perturbation is SHOTS
+
+
+def test_mixin_reloads_with_a_perturbation_given_again(tmp_path: Path) -> None:
+    trained, *_ = run(tmp_path, SHOTS, max_epochs=1, mixin=True)
+    loaded = PerturbedClassifier.load_from_checkpoint(
+        tmp_path / "epoch=0.ckpt", network=Noisy(), perturbation=SHOTS, weights_only=True
+    )
+    assert loaded.perturbation is SHOTS
+    assert loaded.hparams["learning_rate"] == 1e-3
+    assert torch.equal(weights(loaded), trained)
+
+
+def test_state_of_a_resume_does_not_leak_into_a_later_fit(tmp_path: Path) -> None:
+    run(tmp_path, SHOTS, max_epochs=1)
+    *_, (callback,) = run(tmp_path, SHOTS, ckpt=tmp_path / "epoch=0.ckpt")
+    module = Classifier(Noisy())
+    trainer = Trainer(**QUIET, max_epochs=1, limit_train_batches=4, callbacks=[callback])
+    trainer.fit(module, datamodule=DigitsDataModule(order_seed=0))
+    assert callback.optimizers[0].own_state.steps == 4

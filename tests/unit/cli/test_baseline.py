@@ -1,0 +1,97 @@
+"""The configuration of a baseline and how its record is found again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonargparse import Namespace
+
+from lightning_qsgd.cli.baseline import Baseline, baseline_config, find_recorded, fingerprint
+from lightning_qsgd.training.recorded_run import RecordedRun, save_run
+
+
+def config(optimizer: Any, **asked: Any) -> Namespace:
+    return Namespace(
+        optimizer=optimizer,
+        perturbation=Namespace(strength=0.5),
+        baseline=Namespace(**{"lr": None, "weight_decay": None, "reuse": True, **asked}),
+        run=Namespace(root="runs", experiment="e", arm="mine", name="n"),
+        ckpt_path="x.ckpt",
+    )
+
+
+def sgd(**arguments: float) -> Namespace:
+    return Namespace(class_path="torch.optim.SGD", init_args=Namespace(**arguments))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "asked", "expected"),
+    [
+        (None, {}, (1e-3, 0.01)),
+        (sgd(lr=0.5), {}, (0.5, 0.01)),
+        (sgd(lr=0.5, weight_decay=0.2), {}, (0.5, 0.2)),
+        (sgd(lr=0.5, weight_decay=0.2), {"lr": 0.1}, (0.1, 0.2)),
+        (sgd(lr=0.5, weight_decay=0.2), {"lr": 0.0, "weight_decay": 0.0}, (0.0, 0.0)),
+    ],
+)
+def test_baseline_is_adamw_with_the_arms_rates_or_those_asked_for(
+    optimizer: Any, asked: dict[str, float], expected: tuple[float, float]
+) -> None:
+    changed = baseline_config(config(optimizer, **asked))
+    arguments = changed["optimizer"]["init_args"]
+    assert changed["optimizer"]["class_path"] == "torch.optim.AdamW"
+    assert (arguments["lr"], arguments["weight_decay"]) == expected
+    assert changed["perturbation"] is changed["baseline"] is changed["ckpt_path"] is None
+    assert (changed["run"]["arm"], changed["run"]["name"]) == ("adamw", None)
+
+
+def test_arm_that_perturbs_adamw_hands_on_its_other_arguments() -> None:
+    own = Namespace(lr=0.5, weight_decay=0.1, betas=(0.5, 0.9))
+    optimizer = Namespace(class_path="torch.optim.AdamW", init_args=own)
+    arguments = baseline_config(config(optimizer, lr=0.2))["optimizer"]["init_args"]
+    assert arguments == Namespace(lr=0.2, weight_decay=0.1, betas=(0.5, 0.9))
+
+
+def test_configuration_of_the_arm_is_not_changed() -> None:
+    arm = config(sgd(lr=0.5))
+    before = arm.clone()
+    baseline_config(arm)
+    assert arm == before
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+@pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
+def test_a_number_that_adamw_could_not_train_with_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"`baseline\.{name}` to be non-negative.*Leave it out"):
+        Baseline(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"run": {"root": "b"}}, True),
+        ({"ckpt_path": "x"}, True),
+        ({"trainer": {"logger": True, "max_epochs": 1}}, True),
+        ({"trainer": {"max_epochs": 2}}, False),
+        ({"seed_everything": 1}, False),
+        ({"model": {"dropout": 0.1}}, False),
+    ],
+)
+def test_fingerprint_is_of_what_determines_the_run(change: dict[str, Any], same: bool) -> None:
+    plain = {"seed_everything": 0, "run": {"root": "a"}, "trainer": {"max_epochs": 1}}
+    assert (fingerprint(plain) == fingerprint({**plain, **change})) == same
+
+
+def test_record_is_found_by_its_fingerprint_and_damaged_ones_are_passed_over(
+    tmp_path: Path,
+) -> None:
+    for name, mark in (("seed0", "a"), ("seed0_2", "b"), ("seed1", "b")):
+        (tmp_path / name).mkdir()
+        save_run(RecordedRun(mark), tmp_path / name / "record.json")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "record.json").write_text("{")
+    found = find_recorded(tmp_path, "b")
+    assert found is not None
+    assert found[0].name == "seed0_2"
+    assert find_recorded(tmp_path, "c") is None
+    assert find_recorded(tmp_path / "nowhere", "b") is None

@@ -1,0 +1,74 @@
+"""What is said of a finished pair of runs."""
+
+from math import nan
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedRun
+
+
+def run(losses: list[float], accuracy: float = 0.5) -> RecordedRun:
+    made = RecordedRun()
+    for step, loss in enumerate(losses, start=1):
+        made.curve("train/loss").append(step, step / 2, float(step), loss)
+    made.curve("val/accuracy").append(len(losses), 1.0, float(len(losses)), accuracy)
+    return made
+
+
+def outcome(**changes: Any) -> Outcome:
+    plain = {"run": run([2.0, 1.0]), "baseline": run([2.0, 1.5]), "goal": Goal(target=0.9)}
+    return Outcome(**{"arm": "mine", **plain, **changes})
+
+
+def shown(made: Outcome) -> str:
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(outcome_table(made))
+    return " ".join(captured.get().split())
+
+
+def test_equal_curves_are_called_no_effect() -> None:
+    said = verdict(outcome(run=run([2.0, 1.5]), relative_size=0.0))
+    assert said.startswith("No effect: mine has AdamW's loss")
+
+
+@pytest.mark.parametrize("accuracy", [0.4, 0.6])
+def test_neither_sign_is_claimed_from_one_seed(accuracy: float) -> None:
+    said = verdict(outcome(run=run([2.0, 1.0], accuracy), relative_size=0.5))
+    assert said.startswith(f"No claim: mine ended {accuracy - 0.5:+.4f} from AdamW")
+    assert "one seed cannot tell" in said
+    assert "was 5.0e-01" not in said
+
+
+def test_an_invisible_perturbation_is_not_credited_with_the_difference() -> None:
+    assert "1.0e-05 of the base step" in verdict(outcome(relative_size=1e-5))
+
+
+def test_an_arm_that_is_not_perturbed_has_no_size() -> None:
+    assert "The perturbation was" not in verdict(outcome(relative_size=nan))
+
+
+def test_without_a_baseline_the_remedy_is_named() -> None:
+    assert "add `--baseline '{}'`" in verdict(outcome(baseline=None))
+
+
+def test_table_shows_never_for_a_target_out_of_reach() -> None:
+    text = shown(outcome())
+    assert "steps to 0.9 │ never │ never │ -" in text
+    assert "best val/accuracy │ 0.5 │ 0.5 │ +0" in text
+
+
+def test_table_of_one_arm_has_no_difference() -> None:
+    text = shown(outcome(baseline=None))
+    assert "difference" not in text
+    assert "adamw" not in text
+
+
+def test_table_of_a_run_without_validation_shows_a_dash() -> None:
+    bare = RecordedRun()
+    bare.curve("train/loss").append(1.0, 1.0, 1.0, 2.0)
+    assert "best val/accuracy │ -" in shown(outcome(run=bare, baseline=None))

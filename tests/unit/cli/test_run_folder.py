@@ -1,0 +1,36 @@
+"""Folders of runs: numbered, never shared, and named as given."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lightning_qsgd.cli import RunPlace
+
+
+def test_runs_of_one_seed_are_numbered(tmp_path: Path) -> None:
+    place = RunPlace(str(tmp_path), "digits", "adamw")
+    names = [place.claim(seed).name for seed in (0, 0, 0, 1)]
+    assert names == ["seed0", "seed0_2", "seed0_3", "seed1"]
+
+
+def test_concurrent_claims_never_share_a_folder(tmp_path: Path) -> None:
+    place = RunPlace(str(tmp_path), "digits", "adamw")
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: place.claim(0), range(40)))
+    assert len(set(folders)) == 40
+    assert {f.name for f in folders} == {"seed0"} | {f"seed0_{n}" for n in range(2, 41)}
+
+
+def test_a_name_is_used_as_given_and_only_once(tmp_path: Path) -> None:
+    place = RunPlace(str(tmp_path), name="mine")
+    assert place.claim(0) == tmp_path / "experiment" / "arm" / "mine"
+    with pytest.raises(FileExistsError, match=r"mine is in use.*Choose another `--run\.name`"):
+        place.claim(0)
+
+
+@pytest.mark.parametrize("part", ["experiment", "arm", "name"])
+@pytest.mark.parametrize("value", ["", ".", "..", "a/b", "a\\b", "/"])
+def test_a_name_that_is_no_single_folder_is_refused(part: str, value: str) -> None:
+    with pytest.raises(ValueError, match=rf"`run\.{part}` to be the name of one folder.*Use lett"):
+        RunPlace(**{part: value})

@@ -1,0 +1,77 @@
+"""What a run is judged by, on curves whose answers are known."""
+
+from math import inf, isnan, nan
+
+import pytest
+
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.convergence_summary import compare, last_gap, summarise
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
+
+GOAL = Goal(target=0.8)
+
+
+def run(accuracies: list[float], loss: float = 1.0) -> RecordedRun:
+    """One validation per epoch of 10 steps; a constant loss."""
+    made = RecordedRun()
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        made.curve("train/loss").append(10.0 * epoch, epoch, 2.0 * epoch, loss)
+        made.curve("val/accuracy").append(10.0 * epoch, epoch, 2.0 * epoch, accuracy)
+    return made
+
+
+def test_summary_of_a_run_that_reached_its_target() -> None:
+    summary = summarise(run([0.5, 0.9, 0.7]), GOAL)
+    assert summary[tags.STEPS_TO_TARGET] == 20.0
+    assert summary[tags.EPOCHS_TO_TARGET] == 2.0
+    assert summary[tags.SECONDS_TO_TARGET] == 4.0
+    assert summary[tags.best_tag("val/accuracy")] == 0.9
+    assert summary[tags.final_tag("val/accuracy")] == 0.7
+
+
+def test_a_target_that_was_not_reached_is_infinite() -> None:
+    summary = summarise(run([0.5, 0.6]), GOAL)
+    assert summary[tags.STEPS_TO_TARGET] == summary[tags.SECONDS_TO_TARGET] == inf
+
+
+def test_without_a_target_no_cost_is_named() -> None:
+    summary = summarise(run([0.5]), Goal())
+    assert tags.STEPS_TO_TARGET not in summary
+    assert tags.best_tag("val/accuracy") in summary
+
+
+def test_nothing_recorded_gives_nothing() -> None:
+    assert summarise(RecordedRun(), GOAL) == {}
+    assert compare(RecordedRun(), RecordedRun(), GOAL) == {}
+
+
+def test_comparison_is_arm_minus_baseline_and_speed_up() -> None:
+    result = compare(run([0.9, 0.9], loss=1.5), run([0.5, 0.9], loss=1.0), GOAL)
+    assert result[tags.gap_tag("train/loss")] == 0.5
+    assert result[tags.gap_tag("val/accuracy")] == 0.0
+    assert result[tags.SPEEDUP] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("arm", "baseline", "speedup"),
+    [([0.9], [0.1], inf), ([0.1], [0.9], 0.0), ([0.1], [0.1], nan)],
+)
+def test_speed_up_when_one_side_never_arrives(
+    arm: list[float], baseline: list[float], speedup: float
+) -> None:
+    found = compare(run(arm), run(baseline), GOAL)[tags.SPEEDUP]
+    assert found == speedup or (isnan(found) and isnan(speedup))
+
+
+def test_gap_outside_of_the_baseline_is_not_defined() -> None:
+    short = RecordedCurve([1.0], [1.0], [1.0], [2.0])
+    long = RecordedCurve([9.0], [1.0], [1.0], [2.0])
+    assert isnan(last_gap(long, short))
+    assert isnan(last_gap(RecordedCurve(), short))
+
+
+@pytest.mark.parametrize("target", [nan, inf, -inf])
+def test_a_target_that_is_not_finite_is_refused(target: float) -> None:
+    with pytest.raises(ValueError, match=r"Expected `target` to be finite.*Leave it out"):
+        Goal(target=target)

@@ -1,0 +1,67 @@
+"""Wrapping what `configure_optimizers` returns, without a trainer."""
+
+import pytest
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.training.wrapping import perturb, perturb_configured, refuse_conflict
+
+PERTURBATION = Perturbation(strength=0.25)
+
+
+def sgd() -> torch.optim.SGD:
+    return torch.optim.SGD([torch.nn.Parameter(torch.ones(3))], lr=0.1)
+
+
+def test_structure_is_kept_and_each_optimizer_wrapped() -> None:
+    one, two = sgd(), sgd()
+    configured = [{"optimizer": one, "frequency": 2}, {"optimizer": two}]
+    result = perturb_configured(configured, PERTURBATION)
+    assert [type(entry["optimizer"]) for entry in result] == [PerturbedOptimizer] * 2
+    assert [entry["optimizer"].base for entry in result] == [one, two]
+    assert result[0]["frequency"] == 2
+    assert configured[0]["optimizer"] is one
+
+
+@pytest.mark.parametrize("make", [lambda o: StepLR(o, 1), ReduceLROnPlateau])
+def test_scheduler_is_pointed_to_the_wrapper(make) -> None:
+    optimizer = sgd()
+    scheduler = make(optimizer)
+    (wrapped,), (same,) = perturb_configured(([optimizer], [scheduler]), PERTURBATION)
+    assert same is scheduler
+    assert scheduler.optimizer is wrapped
+
+
+def test_scheduler_of_another_optimizer_is_left_alone() -> None:
+    other = sgd()
+    scheduler = StepLR(other, 1)
+    perturb_configured({"optimizer": sgd(), "lr_scheduler": scheduler}, PERTURBATION)
+    assert scheduler.optimizer is other
+
+
+def test_an_optimizer_with_the_same_perturbation_is_returned_as_it_is() -> None:
+    wrapped = PerturbedOptimizer(sgd(), PERTURBATION)
+    assert perturb(wrapped, Perturbation(strength=0.25)) is wrapped
+
+
+def test_lightnings_own_wrapper_is_looked_through() -> None:
+    wrapped = PerturbedOptimizer(sgd(), PERTURBATION)
+    assert perturb(LightningOptimizer(wrapped), PERTURBATION) is wrapped
+
+
+def test_an_optimizer_with_another_perturbation_is_refused() -> None:
+    wrapped = PerturbedOptimizer(sgd(), PERTURBATION)
+    with pytest.raises(ValueError, match=r"strength=0.25.*strength=0.5.*Configure it in one place"):
+        perturb(wrapped, Perturbation())
+
+
+def test_equal_perturbations_are_no_conflict() -> None:
+    refuse_conflict(Perturbation(), Perturbation())
+
+
+@pytest.mark.parametrize("nothing", [None, [], (), {}, 3, "adam"])
+def test_what_holds_no_optimizer_is_returned_unchanged(nothing) -> None:
+    assert perturb_configured(nothing, PERTURBATION) == nothing
