@@ -1,4 +1,4 @@
-"""A parser that answers a misspelt name with the nearest known one."""
+"""A parser whose errors say what is wrong, and suggest the nearest name for a misspelt one."""
 
 import re
 import sys
@@ -10,12 +10,41 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 
 class SuggestingParser(LightningArgumentParser):
-    """`LightningArgumentParser` whose errors end in "did you mean" where that helps."""
+    """`LightningArgumentParser` whose errors are short and end in "did you mean" where it helps."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Report an error in the arguments, with a suggestion, and exit with status 2."""
-        super().error(with_suggestion(message, _known_names(self)), ex)
+        super().error(with_suggestion(concise(message), _known_names(self)), ex)
         raise SystemExit(2)  # not reached; says so to the type checker
+
+    def print_usage(self, file: Any = None) -> None:
+        """Leave out the sixty lines of usage in front of an error: `--help` has them."""
+        if file is not sys.stderr:
+            super().print_usage(file)
+
+
+def concise(message: str) -> str:
+    """Drop what the parser says about types that were not meant, and the value's full dump.
+
+    Every optional group is a union with None, so each wrong value in one would come with "Expected
+    a NoneType" and a dump of the whole group.
+
+    Args:
+        message: Error message of the parser.
+
+    Example:
+        >>> lines = ["Errors:", "  - Expected 4 to be 5.", "  - Expected a <class 'NoneType'>"]
+        >>> concise(chr(10).join(lines))
+        'Expected 4 to be 5.'
+    """
+    lines = [line for line in message.splitlines() if not _NOISE.match(line)]
+    return "\n".join(lines).removeprefix("  - ") or message
+
+
+_NOISE = re.compile(
+    r"\s*(Does not validate against any of the Union subtypes|Subtypes: |Errors:$"
+    r"|Given value type|Given value: (?:Namespace|NestedArg|\{)|- Expected a <class 'NoneType'>$)"
+)
 
 
 def with_suggestion(message: str, known: list[str]) -> str:
@@ -30,7 +59,7 @@ def with_suggestion(message: str, known: list[str]) -> str:
         'unrecognized arguments: --goal.targte=3. Did you mean goal.target?'
     """
     unknown = _UNKNOWN.search(message)
-    if unknown is None:
+    if unknown is None or "Did you mean" in message:
         return message
     name, option = unknown["name"], unknown["option"]
     candidates = _parameters_of(unknown["owner"]) if option else known

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_qsgd.cli.suggesting_parser import with_suggestion
+from lightning_qsgd.cli.suggesting_parser import concise, with_suggestion
 
 KNOWN = ["trainer.max_epochs", "goal.target", "perturbation", "run.name"]
 BACKEND = "Problem with given class_path 'lightning_qsgd.backends.SamplerBackend':\n  Option "
@@ -34,3 +34,12 @@ def test_nearest_name_is_suggested(message: str, nearest: str) -> None:
 )
 def test_message_without_a_near_name_stays_as_it_is(message: str) -> None:
     assert with_suggestion(message, KNOWN) == message
+
+
+def test_message_without_noise_stays_as_it_is() -> None:
+    message = "Parser key 'goal':\n  Expected a <class 'float'>. Got value: x"
+    assert concise(message) == message
+
+
+def test_message_of_noise_alone_is_kept() -> None:
+    assert concise("Errors:") == "Errors:"
