@@ -11,6 +11,7 @@ References:
 """
 
 from lightning_qsgd.backends import Backend, SamplerBackend, SineBackend
+from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit, SuperpositionCircuit
 from lightning_qsgd.optimizers import (
     ConfiguredPerturbedOptimizer,
     InvisiblePerturbationWarning,
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AllEntries",
     "Backend",
+    "CircuitSource",
     "ConfiguredPerturbedOptimizer",
     "ConstantDecay",
     "ConvergenceCallback",
@@ -62,6 +64,7 @@ __all__ = [
     "LargestGradient",
     "LinearDecay",
     "PaperAdam",
+    "ParametrizedCircuit",
     "Perturbation",
     "PerturbationCallback",
     "PerturbationMixin",
@@ -73,6 +76,7 @@ __all__ = [
     "SamplerBackend",
     "SineBackend",
     "Strength",
+    "SuperpositionCircuit",
     "SuperpositionalAdam",
     "TensorBoardCallback",
     "UpdateInjection",

@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from lightning_qsgd.circuits import PerturbationCircuit
+from lightning_qsgd.circuits import ParametrizedCircuit
 
 
 class Backend(ABC):
@@ -24,19 +25,30 @@ class Backend(ABC):
     """Whether `readout` draws shots and therefore needs `keys`."""
 
     @abstractmethod
-    def readout(self, inputs: Tensor, keys: np.ndarray | None = None) -> Tensor:
+    def readout(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
         """Evaluate P(1) - P(0) of every qubit.
 
         Args:
             inputs: Model parameters, unitless and finite, shape (num_circuits, num_qubits);
                 separable backends take any shape.
             keys: One uint64 per circuit, shape (num_circuits,), required if `stochastic`.
+            weights: The circuit's own weights in radians, shape (num_weights,), in place of
+                `initial_weights`. Where they require a gradient, the readout carries it.
 
         Returns:
             A tensor of the shape, dtype and device of `inputs`, each entry in [-1, 1].
         """
 
-    def describe(self) -> PerturbationCircuit | None:
+    def initial_weights(self) -> Tensor:
+        """Return the circuit's own weights in radians, shape (num_weights,), float64, on the CPU.
+
+        Empty for a backend whose circuit has none.
+        """
+        return torch.zeros(0, dtype=torch.float64)
+
+    def describe(self) -> ParametrizedCircuit | None:
         """Return the circuit that is evaluated, to draw it; None if there is nothing to draw."""
         return None
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.backend import Backend
-from lightning_qsgd.circuits import PerturbationCircuit, superposition_circuit
+from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class SineBackend(Backend):
                 "would be perturbed. The paper uses 4."
             )
 
-    def readout(self, inputs: Tensor, keys: np.ndarray | None = None) -> Tensor:
+    def readout(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
         """Evaluate the sine entry by entry; see `Backend.readout`."""
         return torch.mul(inputs, pi).sin_()
 
-    def describe(self) -> PerturbationCircuit:
+    def describe(self) -> ParametrizedCircuit:
         """Return the unentangled one-layer circuit, whose readout the sine is."""
         return superposition_circuit(self.num_qubits, reps=1, entanglement="none")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from lightning_qsgd.circuits.superposition import PerturbationCircuit
+from lightning_qsgd.circuits.parametrized import ParametrizedCircuit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ UNITS_PER_ROW = 8
 could not be read. Two rows hold the paper's circuit."""
 
 
-def draw_text(built: PerturbationCircuit) -> str:
+def draw_text(built: ParametrizedCircuit) -> str:
     """Draw a circuit with characters, for a monospaced font.
 
     Args:
@@ -45,7 +45,7 @@ def draw_text(built: PerturbationCircuit) -> str:
     return str(drawing.single_string())
 
 
-def draw_figure(built: PerturbationCircuit) -> Figure:
+def draw_figure(built: ParametrizedCircuit) -> Figure:
     """Draw a circuit as a picture that pyplot knows nothing about.
 
     No window opens and nothing has to be closed, whatever backend the caller has chosen. A global

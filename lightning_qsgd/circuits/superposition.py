@@ -3,34 +3,15 @@
 from dataclasses import dataclass
 from math import pi
 
-from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
+from qiskit.circuit import ParameterVector, QuantumCircuit
 
 from lightning_qsgd.circuits.entanglement import Entanglement, entangled_pairs
-
-
-@dataclass(frozen=True)
-class PerturbationCircuit:
-    """A parametrised circuit together with the roles of its parameters.
-
-    Attributes:
-        circuit: The circuit, without measurements.
-        inputs: Parameters that take model parameters (unitless), one per qubit.
-        weights: Parameters of the circuit itself, in radians.
-    """
-
-    circuit: QuantumCircuit
-    inputs: tuple[Parameter, ...]
-    weights: tuple[Parameter, ...]
-
-    @property
-    def num_qubits(self) -> int:
-        """Number of qubits."""
-        return int(self.circuit.num_qubits)
+from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
 
 def superposition_circuit(
     num_qubits: int = 4, reps: int = 2, entanglement: Entanglement = "linear"
-) -> PerturbationCircuit:
+) -> ParametrizedCircuit:
     r"""Build the circuit of Eq. 5, fed with model parameters.
 
     .. math::
@@ -76,7 +57,38 @@ def superposition_circuit(
             circuit.rz(weights[first + num_qubits + qubit], qubit)
         for control, target in pairs:
             circuit.cx(control, target)
-    return PerturbationCircuit(circuit, tuple(inputs), tuple(weights))
+    return ParametrizedCircuit(circuit, tuple(inputs), tuple(weights))
+
+
+@dataclass(frozen=True)
+class SuperpositionCircuit(CircuitSource):
+    """The paper's circuit as a config names it; see `superposition_circuit`.
+
+    Args:
+        num_qubits: Number of qubits n, at least 1, which is the number of coordinates in a block.
+        reps: Number of layers (the paper's circuit depth), at least 1.
+        entanglement: Layout of the CNOTs: ``"none"``, ``"linear"``, ``"circular"`` or ``"full"``.
+
+    Raises:
+        ValueError: If ``num_qubits`` or ``reps`` is below 1, or the entanglement is unknown.
+
+    Example:
+        >>> len(SuperpositionCircuit(num_qubits=4, reps=2).build().weights)
+        16
+    """
+
+    num_qubits: int = 4
+    reps: int = 2
+    entanglement: Entanglement = "linear"
+
+    def __post_init__(self) -> None:
+        _require_positive("num_qubits", self.num_qubits)
+        _require_positive("reps", self.reps)
+        entangled_pairs(1, self.entanglement)
+
+    def build(self) -> ParametrizedCircuit:
+        """Build the circuit; see `superposition_circuit`."""
+        return superposition_circuit(self.num_qubits, self.reps, self.entanglement)
 
 
 def _require_positive(name: str, value: int) -> None:

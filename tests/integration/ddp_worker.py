@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.perturbations import AllEntries, Perturbation, RandomEntries
 from lightning_qsgd.training import PerturbationCallback
 from tests.integration.modules import Finished, Perturbed, Probe, make_data, make_trainer, weights
@@ -43,7 +44,7 @@ class Case:
 
 
 EXACT = Perturbation(coordinates=AllEntries(), strength=0.5)
-SHOTS = Perturbation(SamplerBackend(num_qubits=2, shots=16), AllEntries())
+SHOTS = Perturbation(SamplerBackend(SuperpositionCircuit(2), shots=16), AllEntries())
 RANDOM = Perturbation(coordinates=RandomEntries(), strength=0.5)
 CLIPPED = {"gradient_clip_val": 0.05, "accumulate_grad_batches": 3}
 CASES = {

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
@@ -32,8 +33,8 @@ from tests.integration.modules import (
 
 PERTURBATIONS = {
     "closed form": VISIBLE,
-    "exact circuit": Perturbation(SamplerBackend(num_qubits=2), AllEntries()),
-    "shots": Perturbation(SamplerBackend(num_qubits=2, shots=16), AllEntries(), seed=5),
+    "exact circuit": Perturbation(SamplerBackend(SuperpositionCircuit(2)), AllEntries()),
+    "shots": Perturbation(SamplerBackend(SuperpositionCircuit(2), shots=16), AllEntries(), seed=5),
     "random entries": RANDOM,
     "gradient": Perturbation(coordinates=AllEntries(), injection=GradientInjection()),
     "relative": Perturbation(coordinates=AllEntries(), injection=RelativeInjection()),
@@ -122,6 +123,6 @@ def test_mixin_wraps_what_each_class_configures_without_a_trainer(module: Any) -
 
 
 def test_runs_with_another_seed_draw_other_shots() -> None:
-    backend = SamplerBackend(num_qubits=2, shots=16)
+    backend = SamplerBackend(SuperpositionCircuit(2), shots=16)
     first, second = (plain_torch(Perturbation(backend, AllEntries(), seed=s)) for s in (0, 1))
     assert not torch.equal(first, second)

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import InvisiblePerturbationWarning
@@ -44,7 +45,7 @@ EVERY_STEP = [
     tags.SHARE_OF_STEP,
 ]
 GOAL = Goal(metric="val/accuracy", target=0.2)
-CIRCUIT = Perturbation(SamplerBackend(num_qubits=2), AllEntries())
+CIRCUIT = Perturbation(SamplerBackend(SuperpositionCircuit(2)), AllEntries())
 
 
 def run(folder: Path, *callbacks: Any, module: Any = None, **settings: Any) -> dict[str, Any]:
@@ -167,7 +168,9 @@ def test_a_baseline_from_other_weights_is_refused() -> None:
 
 
 def test_layout_circuit_and_hyperparameters_are_written(tmp_path: Path) -> None:
-    page = TensorBoardCallback({"optimizer": {"lr": 0.1}}, SamplerBackend(num_qubits=2), GOAL)
+    page = TensorBoardCallback(
+        {"optimizer": {"lr": 0.1}}, SamplerBackend(SuperpositionCircuit(2)), GOAL
+    )
     convergence = ConvergenceCallback(GOAL)
     scalars = run(tmp_path / "run", convergence, page)
     assert scalars["final/val/accuracy"].values[-1] == pytest.approx(
@@ -234,7 +237,7 @@ def test_an_invisible_perturbation_is_warned_of_once_per_run(tmp_path: Path) -> 
 
 
 def test_paper_settings_on_adam_are_warned_of_once_per_run(tmp_path: Path) -> None:
-    paper = Perturbation(SamplerBackend(num_qubits=4), strength=0.5)
+    paper = Perturbation(SamplerBackend(SuperpositionCircuit(4)), strength=0.5)
     (warning,) = invisible_warnings(paper, tmp_path)
     assert "this run tells nothing about it" in str(warning.message)
 

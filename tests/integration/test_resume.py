@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import PerturbedOptimizer
@@ -33,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
 ]
-SHOTS = Perturbation(SamplerBackend(num_qubits=2, shots=16), RandomEntries(), seed=2)
+SHOTS = Perturbation(SamplerBackend(SuperpositionCircuit(2), shots=16), RandomEntries(), seed=2)
 PERTURBATIONS = {
     "shots": SHOTS,
     "warm-up": Perturbation(coordinates=AllEntries(), strength=Strength(0.5, warmup_steps=10)),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
@@ -24,7 +25,9 @@ from tests.integration.modules import Finished, Perturbed, adamw, fit, sgd
 
 OFF = {
     "closed form": Perturbation(strength=0.0),
-    "shots": Perturbation(SamplerBackend(num_qubits=2, shots=8), AllEntries(), strength=0.0),
+    "shots": Perturbation(
+        SamplerBackend(SuperpositionCircuit(2), shots=8), AllEntries(), strength=0.0
+    ),
     "random entries": Perturbation(coordinates=RandomEntries(), strength=0.0),
     "gradient": Perturbation(strength=0.0, injection=GradientInjection()),
     "relative": Perturbation(strength=0.0, injection=RelativeInjection()),
@@ -71,7 +74,9 @@ def test_strength_zero_equals_a_run_without_the_package(
 
 @pytest.mark.parametrize("shots", [None, 8])
 def test_a_perturbed_run_draws_nothing_from_the_global_generators(shots: int | None) -> None:
-    perturbation = Perturbation(SamplerBackend(num_qubits=2, shots=shots), RandomEntries())
+    perturbation = Perturbation(
+        SamplerBackend(SuperpositionCircuit(2), shots=shots), RandomEntries()
+    )
     callbacks = [PerturbationCallback(perturbation), RandomStateCallback()]
     _, perturbed_drawn = train(Finished(dropout=0.5), callbacks)
     assert perturbed_drawn == train(Finished(dropout=0.5), [])[1]

@@ -15,7 +15,7 @@ ALLOWED = {
     "backends": {"circuits"},
     "perturbations": {"circuits", "backends"},
     "optimizers": {"backends", "perturbations"},
-    "nn": {"argument_checks"},
+    "nn": {"argument_checks", "circuits", "backends"},
     "data": {"argument_checks"},
     "metrics": set(),
     "tracking": {"optimizers"},  # a report's type, for the type checker only

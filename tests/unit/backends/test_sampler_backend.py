@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 
 from lightning_qsgd.backends import SamplerBackend, SineBackend
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
-from lightning_qsgd.circuits import ENTANGLEMENTS
+from lightning_qsgd.circuits import ENTANGLEMENTS, SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import AllEntries, Perturbation
 from tests.cases import dense_problem
@@ -31,7 +31,7 @@ def keys(count: int, first: int = 0) -> np.ndarray:
 
 def test_unentangled_single_layer_is_the_sine() -> None:
     values = inputs(64, 4)
-    readout = SamplerBackend(num_qubits=4, reps=1, entanglement="none").readout(values)
+    readout = SamplerBackend(SuperpositionCircuit(4, reps=1, entanglement="none")).readout(values)
     torch.testing.assert_close(readout, torch.sin(torch.pi * values), rtol=0, atol=1e-10)
     torch.testing.assert_close(readout, SineBackend(4).readout(values), rtol=0, atol=1e-10)
 
@@ -43,9 +43,11 @@ def test_unentangled_single_layer_is_the_sine() -> None:
 def test_exact_readout_agrees_with_the_matrix_oracle(
     num_qubits: int, reps: int, entanglement: Any, weight_seed: int | None
 ) -> None:
-    backend = SamplerBackend(num_qubits, reps, entanglement, weight_seed=weight_seed)
+    backend = SamplerBackend(
+        SuperpositionCircuit(num_qubits, reps, entanglement), weight_seed=weight_seed
+    )
     values = inputs(3, num_qubits)
-    weights = backend.weights().tolist()
+    weights = backend.initial_weights().tolist()
     expected = [circuit_readout(row, reps, entanglement, weights) for row in values.tolist()]
     torch.testing.assert_close(
         backend.readout(values), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-10
@@ -53,29 +55,33 @@ def test_exact_readout_agrees_with_the_matrix_oracle(
 
 
 def test_weights_are_zero_without_a_seed_and_reproducible_with_one() -> None:
-    assert not SamplerBackend(num_qubits=3, reps=2).weights().any()
-    drawn = SamplerBackend(num_qubits=3, reps=2, weight_seed=5).weights()
+    assert not SamplerBackend(SuperpositionCircuit(3, reps=2)).initial_weights().any()
+    drawn = SamplerBackend(SuperpositionCircuit(3, reps=2), weight_seed=5).initial_weights()
     assert drawn.shape == (12,)
-    assert (np.abs(drawn) <= np.pi).all()
-    assert (drawn == SamplerBackend(num_qubits=3, reps=2, weight_seed=5).weights()).all()
-    assert (drawn != SamplerBackend(num_qubits=3, reps=2, weight_seed=6).weights()).all()
+    assert (drawn.abs() <= np.pi).all()
+    assert (
+        drawn == SamplerBackend(SuperpositionCircuit(3, reps=2), weight_seed=5).initial_weights()
+    ).all()
+    assert (
+        drawn != SamplerBackend(SuperpositionCircuit(3, reps=2), weight_seed=6).initial_weights()
+    ).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_readout_keeps_shape_and_dtype_and_lies_in_the_unit_interval(dtype: torch.dtype) -> None:
     values = inputs(7, 3).to(dtype)
-    readout = SamplerBackend(num_qubits=3).readout(values)
+    readout = SamplerBackend(SuperpositionCircuit(3)).readout(values)
     assert (readout.shape, readout.dtype) == ((7, 3), dtype)
     assert readout.abs().max() <= 1.0
 
 
 def test_describe_returns_the_circuit_that_is_evaluated() -> None:
-    built = SamplerBackend(num_qubits=3, reps=2).describe()
+    built = SamplerBackend(SuperpositionCircuit(3, reps=2)).describe()
     assert (built.num_qubits, len(built.inputs), len(built.weights)) == (3, 3, 12)
 
 
 def test_shots_are_a_function_of_the_key_alone() -> None:
-    backend = SamplerBackend(num_qubits=2, shots=50)
+    backend = SamplerBackend(SuperpositionCircuit(2), shots=50)
     values = inputs(6, 2)
     first = backend.readout(values, keys(6))
     assert torch.equal(first, backend.readout(values, keys(6)))
@@ -87,15 +93,19 @@ def test_shots_are_a_function_of_the_key_alone() -> None:
 
 
 def test_equal_inputs_with_different_keys_draw_different_shots() -> None:
-    readout = SamplerBackend(num_qubits=4, shots=30).readout(torch.full((8, 4), 0.1), keys(8))
+    readout = SamplerBackend(SuperpositionCircuit(4), shots=30).readout(
+        torch.full((8, 4), 0.1), keys(8)
+    )
     assert len({tuple(row) for row in readout.tolist()}) == 8
 
 
 def test_mean_over_keys_lies_within_five_sigma_of_the_exact_readout() -> None:
     shots, rows = 100, 200
     values = inputs(1, 2).expand(rows, 2).contiguous()
-    exact = SamplerBackend(num_qubits=2, weight_seed=1).readout(values[:1])[0]
-    drawn = SamplerBackend(num_qubits=2, weight_seed=1, shots=shots).readout(values, keys(rows))
+    exact = SamplerBackend(SuperpositionCircuit(2), weight_seed=1).readout(values[:1])[0]
+    drawn = SamplerBackend(SuperpositionCircuit(2), weight_seed=1, shots=shots).readout(
+        values, keys(rows)
+    )
     sigma = torch.sqrt((1 - exact**2) / (shots * rows))
     assert ((drawn.mean(0) - exact).abs() < 5 * sigma).all()
     spread = torch.sqrt((1 - exact**2) / shots)
@@ -103,13 +113,13 @@ def test_mean_over_keys_lies_within_five_sigma_of_the_exact_readout() -> None:
 
 
 def test_outcomes_follow_the_exact_distribution() -> None:
-    backend = SamplerBackend(num_qubits=3, weight_seed=2)
+    backend = SamplerBackend(SuperpositionCircuit(3), weight_seed=2)
     circuit = backend.describe()
     bound = circuit.circuit.assign_parameters(
         dict(
             zip(
                 [*circuit.inputs, *circuit.weights],
-                [0.1, 0.2, 0.3, *backend.weights()],
+                [0.1, 0.2, 0.3, *backend.initial_weights()],
                 strict=True,
             )
         )
@@ -137,7 +147,9 @@ def test_one_step_makes_one_batched_call(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(SamplerQNN, "forward", counted)
     problem = dense_problem(shapes=((5,), (4,), (1,)))
-    perturbation = Perturbation(backend=SamplerBackend(num_qubits=2), coordinates=AllEntries())
+    perturbation = Perturbation(
+        backend=SamplerBackend(SuperpositionCircuit(2)), coordinates=AllEntries()
+    )
     optimizer = PerturbedOptimizer(torch.optim.SGD(problem.parameters, lr=1e-2), perturbation)
     for _ in range(2):
         problem.backward()
@@ -149,7 +161,7 @@ def test_one_step_makes_one_batched_call(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_shots_leave_every_global_generator_alone() -> None:
     before = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
-    SamplerBackend(num_qubits=2, shots=10).readout(inputs(3, 2), keys(3))
+    SamplerBackend(SuperpositionCircuit(2), shots=10).readout(inputs(3, 2), keys(3))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
     assert before[2] == random.getstate()
@@ -169,24 +181,28 @@ def test_shots_leave_every_global_generator_alone() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    settings = dict(settings)
+    own = {name: settings.pop(name) for name in ("shots", "weight_seed") if name in settings}
     with pytest.raises(ValueError, match=message):
-        SamplerBackend(**settings)
+        SamplerBackend(SuperpositionCircuit(**settings), **own)
 
 
 def test_shots_without_keys_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Got no `keys` although `shots` is set.*one uint64 per"):
-        SamplerBackend(num_qubits=2, shots=10).readout(inputs(3, 2))
+        SamplerBackend(SuperpositionCircuit(2), shots=10).readout(inputs(3, 2))
 
 
 def test_too_few_keys_are_refused() -> None:
     with pytest.raises(Exception, match="job failed") as caught:
-        SamplerBackend(num_qubits=2, shots=10).readout(inputs(3, 2), keys(2))
+        SamplerBackend(SuperpositionCircuit(2), shots=10).readout(inputs(3, 2), keys(2))
     assert "3 circuits and 2 keys" in str(caught.value.__cause__)
 
 
 def test_a_step_whose_circuits_exceed_memory_is_refused_before_training() -> None:
     problem = dense_problem(shapes=((100, 100),))
-    perturbation = Perturbation(backend=SamplerBackend(num_qubits=12), coordinates=AllEntries())
+    perturbation = Perturbation(
+        backend=SamplerBackend(SuperpositionCircuit(12)), coordinates=AllEntries()
+    )
     base = torch.optim.SGD(problem.parameters, lr=1e-2)
     with pytest.raises(ValueError, match=r"Cannot evaluate 834 circuit\(s\) of 12 qubits"):
         PerturbedOptimizer(base, perturbation)

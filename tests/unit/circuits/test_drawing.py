@@ -5,7 +5,7 @@ import sys
 import pytest
 from qiskit.circuit import QuantumCircuit
 
-from lightning_qsgd.circuits import PerturbationCircuit, superposition_circuit
+from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
 from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text
 
 CIRCUITS = {
@@ -94,7 +94,7 @@ def test_the_picture_leaves_nothing_behind_in_pyplot():
     before = pyplot.get_fignums()
 
     draw_figure(superposition_circuit(2, 1))
-    draw_figure(PerturbationCircuit(circuit, (), ()))
+    draw_figure(ParametrizedCircuit(circuit, (), ()))
 
     assert pyplot.get_fignums() == before
     assert circuit.global_phase == 0.5

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation, UpdateInjection
 from tests import reference
@@ -108,8 +109,8 @@ def test_entangled_circuits_agree_with_the_loop_block_by_block(
 ) -> None:
     expected = dense_problem(shapes=((2,), (7,), ()))
     wrapped = dense_problem(shapes=((2,), (7,), ()))
-    backend = SamplerBackend(num_qubits=num_qubits, reps=2, weight_seed=7)
-    weights = backend.weights().tolist()
+    backend = SamplerBackend(SuperpositionCircuit(num_qubits, reps=2), weight_seed=7)
+    weights = backend.initial_weights().tolist()
     perturbation = Perturbation(backend=backend, coordinates=COORDINATES[coordinates])
     optimizer = PerturbedOptimizer(torch.optim.SGD(wrapped.parameters, lr=1e-2), perturbation)
     oracle = ReferenceOptimizer(

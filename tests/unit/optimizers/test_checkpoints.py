@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.optimizers.perturbed import STATE_KEY
 from lightning_qsgd.perturbations import (
@@ -91,7 +92,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     injection: str, coordinates: RandomEntries, tmp_path: Path
 ) -> None:
     perturbation = Perturbation(
-        backend=SamplerBackend(num_qubits=2, shots=10),
+        backend=SamplerBackend(SuperpositionCircuit(2), shots=10),
         coordinates=coordinates,
         strength=Strength(0.5, warmup_steps=5, every=2),
         injection=INJECTIONS[injection],
@@ -184,7 +185,7 @@ def test_distributed_checkpoint_neither_counts_nor_runs_circuits(
     weights = model.weight.detach().clone()
     optimizer = PerturbedOptimizer(
         torch.optim.AdamW(model.parameters(), lr=1e-2),
-        Perturbation(backend=SamplerBackend(num_qubits=2), injection=injection),
+        Perturbation(backend=SamplerBackend(SuperpositionCircuit(2)), injection=injection),
     )
     saved = get_optimizer_state_dict(model, optimizer)
     assert (optimizer.own_state.steps, runs) == (0, [])

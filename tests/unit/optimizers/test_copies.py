@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import (
     ConfiguredPerturbedOptimizer,
     PerturbedOptimizer,
@@ -28,7 +29,7 @@ def trained(steps: int = 2) -> tuple[nn.Module, PerturbedOptimizer]:
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     perturbation = Perturbation(
-        backend=SamplerBackend(num_qubits=2, shots=10), coordinates=RandomEntries()
+        backend=SamplerBackend(SuperpositionCircuit(2), shots=10), coordinates=RandomEntries()
     )
     optimizer = PerturbedOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2), perturbation)
     train(model, optimizer, steps)

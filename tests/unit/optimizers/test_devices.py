@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lightning_qsgd.backends import Backend, SamplerBackend, SineBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
@@ -48,7 +49,7 @@ def trained(device: str, perturbation: Perturbation) -> torch.Tensor:
 )
 @pytest.mark.parametrize(
     "backend",
-    [SineBackend(), SamplerBackend(num_qubits=2, shots=50)],
+    [SineBackend(), SamplerBackend(SuperpositionCircuit(2), shots=50)],
     ids=lambda backend: type(backend).__name__,
 )
 def test_a_run_on_any_device_equals_the_run_on_the_cpu(

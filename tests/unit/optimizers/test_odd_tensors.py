@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
@@ -105,7 +106,9 @@ def test_only_the_chosen_entries_differ_from_the_base_step(name: str) -> None:
 
 @pytest.mark.parametrize("theta", [nan, inf, 0.5])
 @pytest.mark.parametrize("gradient", [nan, inf, -inf])
-@pytest.mark.parametrize("backend", [None, SamplerBackend(num_qubits=3)], ids=["sine", "circuit"])
+@pytest.mark.parametrize(
+    "backend", [None, SamplerBackend(SuperpositionCircuit(3))], ids=["sine", "circuit"]
+)
 def test_nothing_is_added_where_the_gradient_is_not_finite(
     theta: float, gradient: float, backend: SamplerBackend | None
 ) -> None:
@@ -212,7 +215,7 @@ def test_a_step_without_any_gradient_is_counted_but_not_applied() -> None:
 
 
 def test_an_entry_of_the_model_keeps_its_qubit_when_a_tensor_before_it_is_frozen() -> None:
-    backend = SamplerBackend(num_qubits=4, reps=1, entanglement="linear", weight_seed=0)
+    backend = SamplerBackend(SuperpositionCircuit(4, reps=1, entanglement="linear"), weight_seed=0)
     added = []
     for frozen_gradient in (None, torch.zeros(2)):
         first = torch.nn.Parameter(torch.zeros(2))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import (
     InvisiblePerturbationWarning,
     PerturbedOptimizer,
@@ -91,7 +92,7 @@ def test_circuits_and_entries_are_counted_over_all_tensors() -> None:
     parameters.append(nn.Parameter(torch.full((2,), 0.3 + 0.1j)))
     for each in parameters:
         each.grad = torch.ones_like(each)
-    backend = SamplerBackend(num_qubits=2)
+    backend = SamplerBackend(SuperpositionCircuit(2))
     perturbation = Perturbation(backend=backend, coordinates=AllEntries())
     optimizer = PerturbedOptimizer(torch.optim.SGD(parameters, lr=0.1), perturbation)
     optimizer.step()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_qsgd.backends import Backend, SamplerBackend, SineBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.perturbations.blocks import Blocks, modulation
 from lightning_qsgd.perturbations.keys import block_keys, stream_key
 from tests.reference import circuit_readout, modulate
@@ -56,10 +57,12 @@ def test_modulation_agrees_with_a_loop_over_the_blocks_of_each_run(
 
 
 def test_modulation_of_the_paper_circuit_agrees_with_the_matrix_oracle() -> None:
-    backend = SamplerBackend(num_qubits=3, reps=2, entanglement="circular", weight_seed=1)
+    backend = SamplerBackend(
+        SuperpositionCircuit(3, reps=2, entanglement="circular"), weight_seed=1
+    )
     theta = torch.linspace(-0.9, 0.8, 7, dtype=torch.float64)
     actual = modulation(backend, theta, Blocks(("0", "1"), (5, 2), 3), (0, 0))
-    weights = backend.weights().tolist()
+    weights = backend.initial_weights().tolist()
     expected = []
     for run in (theta[:5], theta[5:]):
         expected += modulate(
@@ -105,7 +108,7 @@ def test_keys_of_the_blocks_do_not_depend_on_the_other_runs() -> None:
 
 
 def test_stochastic_backend_gets_one_key_per_block() -> None:
-    backend = SamplerBackend(num_qubits=2, shots=20)
+    backend = SamplerBackend(SuperpositionCircuit(2), shots=20)
     theta = torch.full((7,), 0.1)
     blocks = Blocks(("0", "1"), (4, 3), 2)
     first = modulation(backend, theta, blocks, (0, 0))

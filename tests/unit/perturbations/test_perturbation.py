@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_qsgd.backends import SamplerBackend, SineBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.perturbations import (
     AllEntries,
     FirstOfEachTensor,
@@ -41,7 +42,9 @@ def test_a_schedule_is_kept_as_it_is() -> None:
     "perturbation",
     [
         Perturbation(),
-        Perturbation(backend=SamplerBackend(num_qubits=2, shots=5), coordinates=AllEntries()),
+        Perturbation(
+            backend=SamplerBackend(SuperpositionCircuit(2), shots=5), coordinates=AllEntries()
+        ),
         Perturbation(injection=RelativeInjection(), strength=Strength(0.2, every=3), seed=9),
         Perturbation(injection=GradientInjection()),
     ],
