@@ -10,7 +10,7 @@ References:
     Superpositional Gradient Descent, arXiv:2511.01918.
 """
 
-from lightning_qsgd.backends import Backend, SamplerBackend, SineBackend
+from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend, SineBackend
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit, SuperpositionCircuit
 from lightning_qsgd.optimizers import (
     ConfiguredPerturbedOptimizer,
@@ -51,6 +51,7 @@ __all__ = [
     "AllEntries",
     "Backend",
     "CircuitSource",
+    "CompiledBackend",
     "ConfiguredPerturbedOptimizer",
     "ConstantDecay",
     "ConvergenceCallback",

@@ -1,0 +1,5 @@
+"""A circuit as a batched, exact state vector in torch, with a hand-written adjoint."""
+
+from lightning_qsgd.backends.compiled.compiled_circuit import CompiledCircuit
+
+__all__ = ["CompiledCircuit"]

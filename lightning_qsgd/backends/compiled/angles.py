@@ -1,0 +1,118 @@
+"""All angles of a program, evaluated for a batch, and their gradients."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.compiled.affine import Affine
+
+
+class Row(NamedTuple):
+    """Place of an angle in its table.
+
+    Attributes:
+        varies: Whether the angle depends on the inputs and so differs within a batch.
+        place: Row among the angles of that kind.
+    """
+
+    varies: bool
+    place: int
+
+
+class AngleTable:
+    """Collects affine angles, to evaluate all of them by two matrix products.
+
+    Args:
+        num_inputs: Number of inputs; the circuit's weights are the parameters after them.
+        num_weights: Number of weights.
+    """
+
+    def __init__(self, num_inputs: int, num_weights: int) -> None:
+        self._num_inputs = num_inputs
+        self._num_weights = num_weights
+        self._angles: dict[bool, list[Affine]] = {True: [], False: []}
+
+    def add(self, angle: Affine) -> Row:
+        """Add an angle and return its place."""
+        varies = bool(angle.coefficients[: self._num_inputs].any())
+        self._angles[varies].append(angle)
+        return Row(varies, len(self._angles[varies]) - 1)
+
+    def map(self, dtype: torch.dtype, device: torch.device) -> AngleMap:
+        """Return the table as tensors."""
+        return AngleMap(*(self._matrices(varies, dtype, device) for varies in (True, False)))
+
+    def _matrices(self, varies: bool, dtype: torch.dtype, device: torch.device) -> _Matrices:
+        angles = self._angles[varies]
+        width = self._num_inputs + self._num_weights
+        factors = np.array([angle.coefficients for angle in angles]).reshape(len(angles), width)
+        constants = np.array([[angle.constant] for angle in angles]).reshape(len(angles), 1)
+        split = factors[:, : self._num_inputs], factors[:, self._num_inputs :], constants
+        return _Matrices(*(torch.tensor(part).to(device, dtype) for part in split))
+
+
+class _Matrices(NamedTuple):
+    of_inputs: Tensor
+    of_weights: Tensor
+    constants: Tensor
+
+
+class Angles(NamedTuple):
+    """Angles of a batch in radians.
+
+    Attributes:
+        varying: Those that depend on the inputs, shape (rows, B).
+        fixed: Those that do not, shape (rows, 1).
+    """
+
+    varying: Tensor
+    fixed: Tensor
+
+    def of(self, varies: bool) -> Tensor:
+        """Return the angles of one kind."""
+        return self.varying if varies else self.fixed
+
+    def zeros(self) -> Angles:
+        """Return zeros of the same shapes."""
+        return Angles(torch.zeros_like(self.varying), torch.zeros_like(self.fixed))
+
+
+class AngleMap:
+    """Evaluates a table of angles.
+
+    Args:
+        varying: Matrices of the angles that depend on the inputs.
+        fixed: Matrices of those that do not.
+    """
+
+    def __init__(self, varying: _Matrices, fixed: _Matrices) -> None:
+        self._varying = varying
+        self._fixed = fixed
+
+    def at(self, inputs: Tensor, weights: Tensor) -> Angles:
+        """Evaluate all angles.
+
+        Args:
+            inputs: Shape (num_inputs, B).
+            weights: Shape (num_weights, 1).
+        """
+        bias = torch.addmm(self._varying.constants, self._varying.of_weights, weights)
+        return Angles(
+            varying=torch.addmm(bias, self._varying.of_inputs, inputs),
+            fixed=torch.addmm(self._fixed.constants, self._fixed.of_weights, weights),
+        )
+
+    def pull(self, cotangent: Angles) -> tuple[Tensor, Tensor]:
+        """Turn gradients of the angles into those of inputs (num_inputs, B) and weights.
+
+        Args:
+            cotangent: Gradients of the angles, of their shapes.
+        """
+        of_inputs = self._varying.of_inputs.t() @ cotangent.varying
+        summed = cotangent.varying.sum(1, keepdim=True)
+        of_weights = self._varying.of_weights.t() @ summed
+        return of_inputs, of_weights.addmm_(self._fixed.of_weights.t(), cotangent.fixed).squeeze(1)

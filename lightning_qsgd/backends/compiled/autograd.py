@@ -1,0 +1,90 @@
+"""The plan as functions that autograd and `torch.func.vmap` know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.compiled.plan import Plan
+
+
+class Evaluation(torch.autograd.Function):
+    """Outputs of a plan, shape (B, outputs), and the final state, which carries no gradient."""
+
+    @staticmethod
+    def forward(plan: Plan, inputs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the plan; see `Plan.forward`."""
+        return plan.forward(inputs, weights)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep what the way back needs."""
+        ctx.plan, *tensors = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*tensors, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor, _: Tensor) -> tuple[None, Tensor, Tensor]:
+        """Return the gradients of inputs and weights."""
+        return None, *Adjoint.apply(ctx.plan, *ctx.saved_tensors, cotangent)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], plan: Plan, *tensors: Tensor) -> Any:
+        """Fold the mapped dimension into the batch."""
+        _, of_inputs, of_weights = in_dims
+        if of_weights is None:
+            stacked = tensors[0].movedim(of_inputs, 0)
+            outputs, state = Evaluation.apply(plan, stacked.flatten(0, 1), tensors[1])
+            size = stacked.shape[:2]
+            return (outputs.unflatten(0, size), state.unflatten(2, size)), (0, 2)
+        return _one_by_one(Evaluation, info, in_dims[1:], plan, tensors)
+
+
+class Adjoint(torch.autograd.Function):
+    """Gradients of inputs and weights, given the gradient of the outputs."""
+
+    @staticmethod
+    def forward(
+        plan: Plan, inputs: Tensor, weights: Tensor, state: Tensor, cotangent: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Run the plan backwards; see `Plan.backward`."""
+        return plan.backward(inputs, weights, state, cotangent)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep nothing: there is no second derivative."""
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        """Refuse.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            "The compiled circuit has first derivatives only: its adjoint keeps no states to "
+            "differentiate through. Use finite differences of the gradient for second ones."
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], plan: Plan, *tensors: Tensor) -> Any:
+        """Go through the mapped dimension: each of its entries has gradients of its own."""
+        return _one_by_one(Adjoint, info, in_dims[1:], plan, tensors)
+
+
+def _one_by_one(
+    function: type[torch.autograd.Function],
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    plan: Plan,
+    tensors: tuple[Tensor, ...],
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    pairs = list(zip(tensors, in_dims, strict=True))
+    results = [
+        function.apply(plan, *(t if dim is None else t.select(dim, index) for t, dim in pairs))
+        for index in range(info.batch_size)
+    ]
+    first, second = zip(*results, strict=True)
+    return (torch.stack(first), torch.stack(second)), (0, 0)

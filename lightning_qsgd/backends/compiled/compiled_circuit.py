@@ -1,0 +1,239 @@
+"""A circuit compiled to torch: a batched, exact, differentiable state vector."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.compiled.autograd import Evaluation
+from lightning_qsgd.backends.compiled.lowering import lower
+from lightning_qsgd.backends.compiled.memory import bytes_needed, check_memory, columns_in_cache
+from lightning_qsgd.backends.compiled.outcomes import (
+    Interpret,
+    cells_of,
+    outcomes_of,
+    unitary_part,
+)
+from lightning_qsgd.backends.compiled.plan import Plan
+from lightning_qsgd.backends.compiled.readouts import (
+    AmplitudeReadout,
+    CellReadout,
+    MarginalReadout,
+    Readout,
+)
+from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
+
+MEMORY_LIMIT_GIB = 4.0
+
+OUTPUTS, AMPLITUDES = "outputs", "amplitudes"
+"""What is read from the final state; a number reads the marginals of so many qubits."""
+
+
+class CompiledCircuit:
+    """Evaluates a parametrised circuit for a batch of inputs, exactly and with gradients.
+
+    The circuit's gates are merged into few tensor operations (see `program`); gradients come from
+    the adjoint method, which un-does the operations one by one on the final state (Jones and
+    Gacon 2020). All standard gates, controlled gates and fixed unitaries are understood, with
+    angles that are affine in the parameters.
+
+    Args:
+        circuit: The circuit and the roles of its parameters.
+        interpret: Maps a measured integer to an index, or a tuple of indices, of the output, as for
+            `SamplerQNN`; None keeps the integer.
+        output_shape: Shape of the output, required with `interpret`.
+        memory_limit_gib: Evaluations that would take more are refused, in GiB.
+        torch_compile: Compile the evaluation with `torch.compile`: faster for small batches, after
+            a compilation of seconds to minutes for each new shape of inputs.
+
+    Attributes:
+        num_qubits: Number of qubits.
+        num_inputs: Number of inputs.
+        num_weights: Number of weights.
+        output_shape: Shape of the output of one circuit.
+
+    Raises:
+        ValueError: If a gate cannot be compiled, `interpret` leaves the output, or one circuit
+            alone exceeds the memory limit.
+
+    Example:
+        >>> from lightning_qsgd.circuits import SuperpositionCircuit
+        >>> compiled = CompiledCircuit(SuperpositionCircuit(2, reps=1, entanglement="none"))
+        >>> compiled.marginals(torch.tensor([[0.5, 0.25]]), torch.zeros(4))
+        tensor([[1.0000, 0.7071]])
+
+    References:
+        Jones and Gacon, Efficient calculation of gradients in classical simulations of variational
+        quantum algorithms, arXiv:2009.02823.
+    """
+
+    def __init__(
+        self,
+        circuit: CircuitSource,
+        interpret: Interpret | None = None,
+        output_shape: int | tuple[int, ...] | None = None,
+        memory_limit_gib: float = MEMORY_LIMIT_GIB,
+        torch_compile: bool = False,
+    ) -> None:
+        built = circuit.build()
+        self.num_qubits = built.num_qubits
+        self.num_inputs = len(built.inputs)
+        self.num_weights = len(built.weights)
+        self.memory_limit_gib = memory_limit_gib
+        self.torch_compile = torch_compile
+        self.check_memory(1)
+        bare, measured = unitary_part(built.circuit)
+        self.output_shape = _output_shape(interpret, output_shape, len(measured))
+        outcomes = outcomes_of(self.num_qubits, measured)
+        self._cells = cells_of(outcomes, interpret or int, self.output_shape)
+        parameters = [*built.inputs, *built.weights]
+        self._program = lower(bare, {parameter: i for i, parameter in enumerate(parameters)})
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    @classmethod
+    def of_network(cls, network: Any, **settings: Any) -> CompiledCircuit:
+        """Compile the circuit of a `SamplerQNN`, with its interpretation.
+
+        Args:
+            network: A `SamplerQNN`.
+            settings: `memory_limit_gib` and `torch_compile`.
+        """
+        built = ParametrizedCircuit.of_network(network)
+        return cls(built, network.interpret, network.output_shape, **settings)
+
+    def outputs(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Return what `SamplerQNN.forward` returns: the probability of each output.
+
+        Args:
+            inputs: Shape (B, num_inputs), unit of the circuit's inputs.
+            weights: Shape (num_weights,), in radians.
+
+        Returns:
+            Shape (B, *output_shape), in [0, 1], differentiable by both arguments.
+
+        Raises:
+            ValueError: If a shape does not fit, or the evaluation exceeds the memory limit.
+        """
+        return self._evaluate(inputs, weights, OUTPUTS).reshape(-1, *self.output_shape)
+
+    def marginals(self, inputs: Tensor, weights: Tensor, read: int | None = None) -> Tensor:
+        """Return P(1) - P(0) of the first `read` qubits, all by default.
+
+        Args:
+            inputs: Shape (B, num_inputs).
+            weights: Shape (num_weights,), in radians.
+            read: Number of qubits to read.
+
+        Returns:
+            Shape (B, read), in [-1, 1], differentiable by both arguments.
+
+        Raises:
+            ValueError: As for `outputs`.
+        """
+        return self._evaluate(inputs, weights, self.num_qubits if read is None else read)
+
+    def amplitudes(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Return the complex amplitudes before measurement, global phase included.
+
+        Args:
+            inputs: Shape (B, num_inputs).
+            weights: Shape (num_weights,), in radians.
+
+        Returns:
+            Shape (B, 2^num_qubits), complex, differentiable by both arguments.
+
+        Raises:
+            ValueError: As for `outputs`.
+        """
+        return self._evaluate(inputs, weights, AMPLITUDES)
+
+    def check_memory(self, batch: int, dtype: torch.dtype = torch.float32) -> None:
+        """Refuse a batch whose evaluation, gradients included, would exceed the memory limit.
+
+        Raises:
+            ValueError: With the forecast in its message.
+        """
+        self._check_memory(batch, dtype, self.num_qubits, torch.device("cpu"))
+
+    def _evaluate(self, inputs: Tensor, weights: Tensor, read: int | str) -> Tensor:
+        self._check_shapes(inputs, weights)
+        dtype = _dtype_of(inputs, weights)
+        plan = self._plan(read, dtype, inputs.device)
+        self._check_memory(len(inputs), dtype, plan.num_outputs, inputs.device)
+        angles, parameters = inputs.to(dtype), weights.to(inputs.device, dtype)
+        chunks = angles.split(self._chunk(dtype, inputs.device))
+        parts = [Evaluation.apply(plan, chunk, parameters)[0] for chunk in chunks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _plan(self, read: int | str, dtype: torch.dtype, device: torch.device) -> Plan:
+        key = (read, dtype, device)
+        if key not in self._plans:
+            like = torch.empty(0, dtype=dtype, device=device)
+            counts = self.num_inputs, self.num_weights
+            plan = Plan(self._program, counts, self._readout(read), like)
+            if self.torch_compile:
+                plan.compile()
+            self._plans[key] = plan
+        return self._plans[key]
+
+    def _readout(self, read: int | str) -> Readout:
+        if read == OUTPUTS:
+            return CellReadout(self._cells, prod(self.output_shape))
+        if read == AMPLITUDES:
+            return AmplitudeReadout(self.num_qubits)
+        return MarginalReadout.of_qubits(self.num_qubits, int(read))
+
+    def _chunk(self, dtype: torch.dtype, device: torch.device) -> int:
+        """Return how many circuits run at once: few enough for the cache of a CPU."""
+        if device.type != "cpu":
+            return 2**31
+        return columns_in_cache(self.num_qubits, dtype.itemsize)
+
+    def _check_memory(
+        self, batch: int, dtype: torch.dtype, outputs: int, device: torch.device
+    ) -> None:
+        chunk = self._chunk(dtype, device)
+        needed = bytes_needed(self.num_qubits, batch, chunk, dtype, outputs)
+        check_memory(needed, self.memory_limit_gib, self.num_qubits, batch)
+
+    def _check_shapes(self, inputs: Tensor, weights: Tensor) -> None:
+        if inputs.dim() != 2 or inputs.shape[1] != self.num_inputs:
+            raise ValueError(
+                f"Expected `inputs` of shape (B, {self.num_inputs}), got {tuple(inputs.shape)}: "
+                "each row holds the inputs of one circuit. Reshape the data."
+            )
+        if weights.shape != (self.num_weights,):
+            raise ValueError(
+                f"Expected `weights` of shape ({self.num_weights},), got {tuple(weights.shape)}: "
+                "all circuits of a batch share them. Pass one value per weight of the circuit."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_plans": {}}  # tensors of a device are made anew
+
+
+def _output_shape(
+    interpret: Interpret | None, shape: int | tuple[int, ...] | None, measured: int
+) -> tuple[int, ...]:
+    if interpret is None:
+        return (2**measured,)
+    if shape is None:
+        raise ValueError(
+            "Got `interpret` without `output_shape`: the size of the output is unknown. Give the "
+            "number of values that `interpret` can return."
+        )
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+def _dtype_of(inputs: Tensor, weights: Tensor) -> torch.dtype:
+    """Return the precision of the evaluation: float64 if either has it, else float32."""
+    promoted = torch.promote_types(inputs.dtype, weights.dtype)
+    if promoted.is_complex:
+        raise TypeError(
+            f"Expected real inputs and weights, got {inputs.dtype} and {weights.dtype}: angles of "
+            "gates are real. Pass real and imaginary parts as inputs of their own."
+        )
+    return torch.float64 if promoted == torch.float64 else torch.float32

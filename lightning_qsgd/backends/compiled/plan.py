@@ -1,0 +1,203 @@
+"""A program as steps on tensors, on one device and in one precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import pi
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.compiled.affine import Affine
+from lightning_qsgd.backends.compiled.angles import AngleTable, Row
+from lightning_qsgd.backends.compiled.program import (
+    ControlledRotation,
+    Matrix,
+    Operation,
+    Permutation,
+    Phases,
+    Program,
+    Rotations,
+)
+from lightning_qsgd.backends.compiled.readouts import Readout
+from lightning_qsgd.backends.compiled.steps import (
+    ControlledRotationStep,
+    FirstPhaseStep,
+    GradientTape,
+    MatrixStep,
+    PermutationStep,
+    PhaseStep,
+    ProductStep,
+    RotationStep,
+    SignStep,
+    Step,
+    Tape,
+    run_backward,
+    run_forward,
+)
+
+
+class Plan:
+    """Evaluates a program and its gradient for a batch of inputs.
+
+    Args:
+        program: The operations.
+        counts: Numbers of inputs and weights.
+        readout: What is read from the final state.
+        like: An empty tensor of the dtype and on the device of the evaluation.
+    """
+
+    def __init__(
+        self, program: Program, counts: tuple[int, int], readout: Readout, like: Tensor
+    ) -> None:
+        self.num_outputs = readout.count
+        operations, readout = _without_unread_tail(program, readout)
+        builder = _StepBuilder(program.num_qubits, counts, like)
+        self._steps = builder.steps(operations)
+        self._half_angles = builder.half_angles.map(like.dtype, like.device)
+        self._phases = builder.phases.map(like.dtype, like.device)
+        self._readout = readout.to(like.dtype, like.device)
+        self._start = like.new_zeros(1, 2**program.num_qubits, 1)
+        self._start[0, 0, 0] = 1.0
+
+    def forward(self, inputs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate.
+
+        Args:
+            inputs: Shape (B, num_inputs).
+            weights: Shape (num_weights,).
+
+        Returns:
+            Outputs, shape (B, outputs), and the final state, shape (parts, 2^n, B).
+        """
+        angles = inputs.t(), weights.unsqueeze(1)
+        tape = Tape(self._half_angles.at(*angles), self._phases.at(*angles))
+        state = run_forward(self._steps, self._start, tape)
+        if state.shape[2] != len(inputs):
+            state = state.expand(-1, -1, len(inputs)).contiguous()
+        return self._readout.read(state).contiguous(), state
+
+    def backward(
+        self, inputs: Tensor, weights: Tensor, state: Tensor, cotangent: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of inputs and weights, of their shapes.
+
+        Args:
+            inputs: As in `forward`.
+            weights: As in `forward`.
+            state: The final state that `forward` returned.
+            cotangent: Gradient of the loss by the outputs, shape (B, outputs).
+        """
+        angles = inputs.t(), weights.unsqueeze(1)
+        tape = GradientTape(self._half_angles.at(*angles), self._phases.at(*angles))
+        pair = torch.stack((state, self._readout.pull(cotangent, state)))
+        run_backward(self._steps, pair, tape)
+        of_inputs, of_weights = self._half_angles.pull(tape.of_half_angles)
+        more_of_inputs, more_of_weights = self._phases.pull(tape.of_phases)
+        return (of_inputs + more_of_inputs).t(), of_weights + more_of_weights
+
+    def compile(self) -> None:
+        """Compile both directions with `torch.compile`."""
+        self.forward = torch.compile(self.forward)  # type: ignore[method-assign]
+        self.backward = torch.compile(self.backward)  # type: ignore[method-assign]
+
+
+def _without_unread_tail(program: Program, readout: Readout) -> tuple[list[Operation], Readout]:
+    """Move a last permutation into the readout, and drop last phases that it cannot see."""
+    operations = list(program.operations)
+    while operations:
+        last = operations[-1]
+        if isinstance(last, Phases) and not readout.needs_phases:
+            operations.pop()
+        elif isinstance(last, Permutation):
+            readout = readout.after(last.source)
+            operations.pop()
+        else:
+            break
+    return operations, readout
+
+
+class _StepBuilder:
+    """Turns operations into steps, collecting their angles."""
+
+    def __init__(self, num_qubits: int, counts: tuple[int, int], like: Tensor) -> None:
+        self.half_angles = AngleTable(*counts)
+        self.phases = AngleTable(*counts)
+        self._num_qubits = num_qubits
+        self._like = like
+        self._basis = np.arange(2**num_qubits)
+        self._is_real = True
+
+    def steps(self, operations: list[Operation]) -> list[Step]:
+        """Build all steps."""
+        steps: list[Step] = []
+        for operation in operations:
+            steps.append(_BUILDERS[type(operation)](self, operation, not steps))
+        return steps
+
+    def rotations(self, operation: Rotations, is_first: bool) -> Step:
+        rows = {qubit: self._half(angle) for qubit, angle in operation.angles.items()}
+        kind = ProductStep if is_first else RotationStep
+        return kind(self._num_qubits, rows)
+
+    def controlled(self, operation: ControlledRotation, is_first: bool) -> Step:
+        active = np.ones(len(self._basis), dtype=bool)
+        for control, value in operation.controls:
+            active &= (self._basis >> control) & 1 == value
+        zeros = self._basis[active & ((self._basis >> operation.qubit) & 1 == 0)]
+        rows = np.stack([zeros, zeros | (1 << operation.qubit)])
+        return ControlledRotationStep(self._indices(rows), self._half(operation.angle))
+
+    def diagonal(self, operation: Phases, is_first: bool) -> Step:
+        halves = operation.constant / pi
+        if self._is_real and not operation.columns and np.array_equal(halves, np.round(halves)):
+            return SignStep(self._values(np.where(halves % 2, -1.0, 1.0)[:, None]))
+        kind = FirstPhaseStep if self._is_real else PhaseStep
+        self._is_real = False
+        placed = [(self.phases.add(angle), vector) for angle, vector in operation.columns]
+        return kind(
+            self._values(operation.constant[:, None]),
+            self._vectors([pair for pair in placed if pair[0].varies]),
+            self._vectors([pair for pair in placed if not pair[0].varies]),
+        )
+
+    def permutation(self, operation: Permutation, is_first: bool) -> Step:
+        return PermutationStep(self._indices(operation.source))
+
+    def matrix(self, operation: Matrix, is_first: bool) -> Step:
+        value = sum(
+            ((self._basis >> qubit) & 1) << place for place, qubit in enumerate(operation.qubits)
+        )
+        order = self._indices(np.argsort(value, kind="stable"))
+        real, imaginary = operation.unitary.real, operation.unitary.imag
+        if self._is_real and not imaginary.any():
+            return MatrixStep(order, self._values(real))
+        left, right = np.vstack([real, imaginary]), np.vstack([-imaginary, real])
+        whole = left if self._is_real else np.hstack([left, right])
+        self._is_real = False
+        return MatrixStep(order, self._values(whole))
+
+    def _half(self, angle: Affine) -> Row:
+        return self.half_angles.add(angle * 0.5)
+
+    def _vectors(self, placed: list[tuple[Row, np.ndarray]]) -> tuple[Tensor, slice]:
+        if not placed:
+            return self._like.new_zeros(len(self._basis), 0), slice(0, 0)
+        vectors = self._values(np.stack([vector for _, vector in placed], axis=1))
+        return vectors, slice(placed[0][0].place, placed[-1][0].place + 1)
+
+    def _values(self, array: np.ndarray) -> Tensor:
+        return torch.tensor(array).to(self._like.device, self._like.dtype)
+
+    def _indices(self, array: np.ndarray) -> Tensor:
+        return torch.tensor(array).to(self._like.device)
+
+
+_BUILDERS: dict[type, Callable[..., Step]] = {
+    Rotations: _StepBuilder.rotations,
+    ControlledRotation: _StepBuilder.controlled,
+    Phases: _StepBuilder.diagonal,
+    Permutation: _StepBuilder.permutation,
+    Matrix: _StepBuilder.matrix,
+}

@@ -1,0 +1,154 @@
+"""What is read from the final state: linear maps of the probabilities, or the amplitudes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Readout(ABC):
+    """Turns the final state into outputs, and a cotangent of those back into one of the state.
+
+    States have shape (parts, 2^n, B): a real part, and an imaginary part unless all is real.
+    """
+
+    needs_phases = False
+    """Whether phases that come last matter."""
+
+    count: int
+    """Number of outputs of one circuit."""
+
+    @abstractmethod
+    def after(self, source: np.ndarray) -> Readout:
+        """Return the readout that includes a last permutation ``new[b] = old[source[b]]``."""
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype, device: torch.device) -> Readout:
+        """Return the readout with its tensors on a device."""
+
+    @abstractmethod
+    def read(self, state: Tensor) -> Tensor:
+        """Return the outputs, shape (B, outputs)."""
+
+    @abstractmethod
+    def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
+        """Turn a cotangent of the outputs, shape (B, outputs), into one of the state."""
+
+
+class CellReadout(Readout):
+    """Adds the probabilities of all basis states that belong to one cell of the output.
+
+    Full probabilities (each basis state is its own cell) and interpreted outcomes are of this kind.
+
+    Args:
+        cells: Cell of each basis state, shape (2^n,).
+        count: Number of cells.
+    """
+
+    def __init__(self, cells: np.ndarray | Tensor, count: int) -> None:
+        self._cells = torch.as_tensor(cells)
+        self.count = count
+
+    def after(self, source: np.ndarray) -> CellReadout:
+        """Include a permutation; see `Readout.after`."""
+        cells = self._cells.clone()
+        cells[torch.from_numpy(source)] = self._cells
+        return CellReadout(cells, self.count)
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> CellReadout:
+        """Move to a device; see `Readout.to`."""
+        return CellReadout(self._cells.to(device), self.count)
+
+    def read(self, state: Tensor) -> Tensor:
+        """Add up cells; see `Readout.read`."""
+        probabilities = probabilities_of(state)
+        outputs = probabilities.new_zeros(self.count, probabilities.shape[1])
+        return outputs.index_add_(0, self._cells, probabilities).t()
+
+    def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
+        """Pull back; see `Readout.pull`."""
+        return state * cotangent.t().index_select(0, self._cells).mul_(2)
+
+
+class MarginalReadout(Readout):
+    """Reads P(1) - P(0) of some qubits.
+
+    Args:
+        signs: +1 where the qubit is 1 and -1 where it is 0, shape (qubits, 2^n).
+    """
+
+    def __init__(self, signs: np.ndarray | Tensor) -> None:
+        self._signs = torch.as_tensor(signs)
+        self.count = len(signs)
+
+    @classmethod
+    def of_qubits(cls, num_qubits: int, read: int) -> MarginalReadout:
+        """Read the first qubits of a circuit."""
+        basis = np.arange(2**num_qubits)
+        return cls(np.where((basis >> np.arange(read)[:, None]) & 1, 1.0, -1.0))
+
+    def after(self, source: np.ndarray) -> MarginalReadout:
+        """Include a permutation; see `Readout.after`."""
+        signs = torch.empty_like(self._signs)
+        signs[:, torch.from_numpy(source)] = self._signs
+        return MarginalReadout(signs)
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> MarginalReadout:
+        """Move to a device; see `Readout.to`."""
+        return MarginalReadout(self._signs.to(device, dtype))
+
+    def read(self, state: Tensor) -> Tensor:
+        """Add up with signs; see `Readout.read`."""
+        return (self._signs @ probabilities_of(state)).t()
+
+    def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
+        """Pull back; see `Readout.pull`."""
+        return state * (self._signs.t() @ cotangent.t()).mul_(2)
+
+
+class AmplitudeReadout(Readout):
+    """Reads the complex amplitudes, global phase included.
+
+    Args:
+        num_qubits: Number of qubits.
+        source: Permutation that is applied last, shape (2^n,); None for none.
+    """
+
+    needs_phases = True
+
+    def __init__(self, num_qubits: int, source: Tensor | None = None) -> None:
+        self._num_qubits = num_qubits
+        self.count = 2**num_qubits
+        self._source = source
+
+    def after(self, source: np.ndarray) -> AmplitudeReadout:
+        """Include a permutation; see `Readout.after`."""
+        return AmplitudeReadout(self._num_qubits, torch.from_numpy(source))
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> AmplitudeReadout:
+        """Move to a device; see `Readout.to`."""
+        source = None if self._source is None else self._source.to(device)
+        return AmplitudeReadout(self._num_qubits, source)
+
+    def read(self, state: Tensor) -> Tensor:
+        """Join real and imaginary parts; see `Readout.read`."""
+        moved = state if self._source is None else state.index_select(1, self._source)
+        imaginary = moved[1] if len(moved) == 2 else torch.zeros_like(moved[0])
+        return torch.complex(moved[0], imaginary).t()
+
+    def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
+        """Split into parts; see `Readout.pull`."""
+        parts = torch.view_as_real(cotangent.t().resolve_conj()).permute(2, 0, 1)[: len(state)]
+        if self._source is None:
+            return parts.contiguous()
+        return torch.zeros_like(parts).index_copy_(1, self._source, parts)
+
+
+def probabilities_of(state: Tensor) -> Tensor:
+    """Return the probability of each basis state, shape (2^n, B)."""
+    if len(state) == 1:
+        return state[0].square()
+    return state[0].square().addcmul_(state[1], state[1])

@@ -1,0 +1,305 @@
+"""The operations of a program on a batch of states, forwards and backwards.
+
+A batch of states is a real tensor of shape (parts, 2^n, B): real parts, and imaginary parts unless
+all is real; B is 1 as long as nothing depends on the inputs. The way back un-does each operation
+on the state and on its cotangent, which are stacked to shape (2, parts, 2^n, B), and reads the
+gradients of the angles off the two: no intermediate state is ever stored.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.compiled.angles import Angles, Row
+from lightning_qsgd.backends.compiled.rotating import rotate, slope
+
+
+class Tape:
+    """The angles of one evaluation.
+
+    Args:
+        half_angles: Half the angles of all rotations.
+        phases: The angles of all phases.
+    """
+
+    def __init__(self, half_angles: Angles, phases: Angles) -> None:
+        self.phases = phases
+        self.half_angles = half_angles
+        self._cos = {v: half_angles.of(v).cos().unbind(0) for v in (True, False)}
+        self._sin = {v: half_angles.of(v).sin().unbind(0) for v in (True, False)}
+
+    def turn(self, row: Row) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of half a rotation's angle, shape (B,) or (1,)."""
+        return self._cos[row.varies][row.place], self._sin[row.varies][row.place]
+
+
+class GradientTape(Tape):
+    """The angles of one evaluation, with room for their gradients.
+
+    Args:
+        half_angles: Half the angles of all rotations.
+        phases: The angles of all phases.
+    """
+
+    def __init__(self, half_angles: Angles, phases: Angles) -> None:
+        super().__init__(half_angles, phases)
+        self.of_half_angles = half_angles.zeros()
+        self.of_phases = phases.zeros()
+
+    def note(self, row: Row, slopes: Tensor) -> None:
+        """Note the gradient of a rotation, given that of each pair, shape (outer, inner, B)."""
+        total = slopes.sum((0, 1)) if row.varies else slopes.sum()
+        self.of_half_angles.of(row.varies)[row.place] = total
+
+
+class Step(ABC):
+    """One operation on a batch of states."""
+
+    @abstractmethod
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Apply the operation to a state, shape (parts, 2^n, B)."""
+
+    @abstractmethod
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Note the angles' gradients on the tape and un-do the operation.
+
+        Args:
+            pair: State and cotangent after the operation, shape (2, parts, 2^n, B).
+            tape: Receives the gradients.
+
+        Returns:
+            State and cotangent before the operation.
+        """
+
+
+class RotationStep(Step):
+    """Ry on distinct qubits.
+
+    Args:
+        num_qubits: Number of qubits of the circuit.
+        rows: Row of half the angle of each rotated qubit.
+    """
+
+    def __init__(self, num_qubits: int, rows: dict[int, Row]) -> None:
+        self._num_qubits = num_qubits
+        self._rows = rows
+
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Turn qubit by qubit; see `Step.forward`."""
+        return self._turned(state, tape, 1)
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Read off all gradients at once, then turn back; see `Step.backward`."""
+        self.note_gradients(pair, tape)
+        return self._turned(pair, tape, -1)
+
+    def note_gradients(self, pair: Tensor, tape: GradientTape) -> None:
+        """Note the gradients; the rotations commute, so one state serves them all."""
+        for qubit, row in self._rows.items():
+            state, cotangent = (self._pairs(half, qubit) for half in pair)
+            tape.note(row, slope(state, cotangent))
+
+    def _turned(self, state: Tensor, tape: Tape, direction: int) -> Tensor:
+        shape = state.shape[:-1]
+        for qubit, row in self._rows.items():
+            state = rotate(self._pairs(state, qubit), *tape.turn(row), direction)
+        return state.reshape(*shape, -1)
+
+    def _pairs(self, state: Tensor, qubit: int) -> Tensor:
+        return state.reshape(-1, 2, 2**qubit, state.shape[-1])
+
+
+class ProductStep(RotationStep):
+    """Ry on the qubits of |0...0>, whose state is a product: the first step of most circuits."""
+
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Multiply out the product, highest qubit first; see `Step.forward`."""
+        product = state[0, :1]
+        for qubit in reversed(range(self._num_qubits)):
+            if qubit in self._rows:
+                column = torch.stack(tape.turn(self._rows[qubit]))
+            else:
+                column = state[0, [0, -1]]  # 1 and 0: this qubit is still |0>
+            product = (product.unsqueeze(1) * column).flatten(0, 1)
+        return product.unsqueeze(0)
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Read off the gradients; nothing lies before this step; see `Step.backward`."""
+        self.note_gradients(pair, tape)
+        return pair
+
+
+class ControlledRotationStep(Step):
+    """Ry on one qubit where controls have given values.
+
+    Args:
+        rows: Basis states with the qubit at 0 and at 1 that form the turned pairs, shape (2, M).
+        row: Row of half the angle.
+    """
+
+    def __init__(self, rows: Tensor, row: Row) -> None:
+        self._rows = rows
+        self._row = row
+
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Turn the pairs under control; see `Step.forward`."""
+        return self._turned(state, tape, 1)
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Note the gradient and turn back; see `Step.backward`."""
+        tape.note(self._row, slope(*(self._pairs(half) for half in pair)))
+        return self._turned(pair, tape, -1)
+
+    def _turned(self, state: Tensor, tape: Tape, direction: int) -> Tensor:
+        turned = rotate(self._pairs(state), *tape.turn(self._row), direction)
+        width = turned.shape[-1]
+        out = state.expand(*state.shape[:-1], width).clone()
+        out.view(-1, *out.shape[-2:]).index_copy_(1, self._rows.flatten(), turned.flatten(1, 2))
+        return out
+
+    def _pairs(self, state: Tensor) -> Tensor:
+        flat = state.reshape(-1, *state.shape[-2:])
+        chosen = flat.index_select(1, self._rows.flatten())
+        return chosen.view(len(flat), 2, -1, state.shape[-1])
+
+
+class PhaseStep(Step):
+    """A diagonal.
+
+    Args:
+        constant: Phases that depend on no parameter, in radians, shape (2^n, 1).
+        varying: Vectors of the phases that depend on the inputs, shape (2^n, K), and their rows.
+        fixed: Vectors of those that depend on weights alone, and their rows.
+    """
+
+    def __init__(
+        self, constant: Tensor, varying: tuple[Tensor, slice], fixed: tuple[Tensor, slice]
+    ) -> None:
+        self._constant = constant
+        self._varying = varying
+        self._fixed = fixed
+
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Turn real against imaginary parts; see `Step.forward`."""
+        phases = self._phases(tape)
+        if len(state) == 1:
+            return state * torch.stack((phases.cos(), phases.sin()))
+        return rotate(state.unsqueeze(0), phases.cos(), phases.sin(), 1).squeeze(0)
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Note the gradients and turn back; see `Step.backward`."""
+        self._note_gradients(pair, tape)
+        phases = self._phases(tape)
+        return rotate(pair, phases.cos(), phases.sin(), -1)
+
+    def _note_gradients(self, pair: Tensor, tape: GradientTape) -> None:
+        if not (self._varying[0].shape[1] or self._fixed[0].shape[1]):
+            return
+        each = slope(pair[:1], pair[1:]).squeeze(0)
+        (vectors, rows), (fixed_vectors, fixed_rows) = self._varying, self._fixed
+        if vectors.shape[1]:
+            tape.of_phases.varying[rows] = vectors.t() @ each
+        if fixed_vectors.shape[1]:
+            tape.of_phases.fixed[fixed_rows] = fixed_vectors.t() @ each.sum(1, keepdim=True)
+
+    def _phases(self, tape: Tape) -> Tensor:
+        (vectors, rows), (fixed_vectors, fixed_rows) = self._varying, self._fixed
+        phases = self._constant
+        if fixed_vectors.shape[1]:
+            phases = torch.addmm(phases, fixed_vectors, tape.phases.fixed[fixed_rows])
+        if vectors.shape[1]:
+            phases = torch.addmm(phases, vectors, tape.phases.varying[rows])
+        return phases
+
+
+class FirstPhaseStep(PhaseStep):
+    """A diagonal on states that are real so far: what comes back needs no imaginary part."""
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Note the gradients and return real parts only; see `Step.backward`."""
+        self._note_gradients(pair, tape)
+        phases = self._phases(tape)
+        return (pair * torch.stack((phases.cos(), phases.sin()))).sum(1, keepdim=True)
+
+
+class SignStep(Step):
+    """A diagonal of +1 and -1, which leaves real states real.
+
+    Args:
+        signs: Shape (2^n, 1).
+    """
+
+    def __init__(self, signs: Tensor) -> None:
+        self._signs = signs
+
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Multiply; see `Step.forward`."""
+        return state * self._signs
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Multiply again; see `Step.backward`."""
+        return pair * self._signs
+
+
+class PermutationStep(Step):
+    """A permutation of the basis states.
+
+    Args:
+        source: Where each amplitude comes from, shape (2^n,).
+    """
+
+    def __init__(self, source: Tensor) -> None:
+        self._source = source
+        self._inverse = torch.argsort(source)
+
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Move rows; see `Step.forward`."""
+        return state.index_select(1, self._source)
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Move rows back; see `Step.backward`."""
+        return pair.index_select(2, self._inverse)
+
+
+class MatrixStep(Step):
+    """A fixed unitary on some qubits, as a real matrix on stacked real and imaginary parts.
+
+    Args:
+        order: Basis states ordered by their value on those qubits, shape (2^n,).
+        matrix: Real matrix, shape (parts after * 2^k, parts before * 2^k), of orthonormal columns.
+    """
+
+    def __init__(self, order: Tensor, matrix: Tensor) -> None:
+        self._order = order
+        self._inverse = torch.argsort(order)
+        self._matrix = matrix
+
+    def forward(self, state: Tensor, tape: Tape) -> Tensor:
+        """Multiply; see `Step.forward`."""
+        return self._multiplied(state, self._matrix)
+
+    def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
+        """Multiply by the transpose, which un-does it; see `Step.backward`."""
+        return torch.stack([self._multiplied(half, self._matrix.t()) for half in pair])
+
+    def _multiplied(self, state: Tensor, matrix: Tensor) -> Tensor:
+        _, size, width = state.shape
+        columns = state.index_select(1, self._order).view(matrix.shape[1], -1)
+        return (matrix @ columns).view(-1, size, width).index_select(1, self._inverse)
+
+
+def run_forward(steps: Sequence[Step], state: Tensor, tape: Tape) -> Tensor:
+    """Apply all steps to the state |0...0>, shape (1, 2^n, 1)."""
+    for step in steps:
+        state = step.forward(state, tape)
+    return state
+
+
+def run_backward(steps: Sequence[Step], pair: Tensor, tape: GradientTape) -> None:
+    """Un-do all steps, leaving the gradients of the angles on the tape."""
+    for step in reversed(steps):
+        pair = step.backward(pair, tape)
