@@ -1,8 +1,16 @@
-"""Networks to train: small classifiers for images and token sequences."""
+"""Networks to train: small classifiers, and a quantum circuit as a layer."""
 
+from lightning_qsgd.nn.circuit_layer import CircuitLayer
 from lightning_qsgd.nn.cnn import SmallCNN
 from lightning_qsgd.nn.mlp import MLP
 from lightning_qsgd.nn.sequence_transformer import SequenceTransformer
 from lightning_qsgd.nn.transformer_sizes import PAPER_SIZES, TransformerSizes
 
-__all__ = ["MLP", "PAPER_SIZES", "SequenceTransformer", "SmallCNN", "TransformerSizes"]
+__all__ = [
+    "MLP",
+    "PAPER_SIZES",
+    "CircuitLayer",
+    "SequenceTransformer",
+    "SmallCNN",
+    "TransformerSizes",
+]

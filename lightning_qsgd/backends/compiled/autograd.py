@@ -10,6 +10,21 @@ from torch import Tensor
 from lightning_qsgd.backends.compiled.plan import Plan
 
 
+def evaluate(plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:
+    """Return the outputs of a plan, differentiable by inputs and weights.
+
+    Args:
+        plan: What is evaluated.
+        inputs: Shape (B, num_inputs).
+        weights: Shape (num_weights,).
+
+    Returns:
+        Shape (B, outputs).
+    """
+    outputs: Tensor = Evaluation.apply(plan, inputs, weights)[0]  # type: ignore[no-untyped-call]
+    return outputs
+
+
 class Evaluation(torch.autograd.Function):
     """Outputs of a plan, shape (B, outputs), and the final state, which carries no gradient."""
 
@@ -28,7 +43,8 @@ class Evaluation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor, _: Tensor) -> tuple[None, Tensor, Tensor]:
         """Return the gradients of inputs and weights."""
-        return None, *Adjoint.apply(ctx.plan, *ctx.saved_tensors, cotangent)
+        gradients = Adjoint.apply(ctx.plan, *ctx.saved_tensors, cotangent)  # type: ignore[no-untyped-call]
+        return None, *gradients
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], plan: Plan, *tensors: Tensor) -> Any:
@@ -36,7 +52,8 @@ class Evaluation(torch.autograd.Function):
         _, of_inputs, of_weights = in_dims
         if of_weights is None:
             stacked = tensors[0].movedim(of_inputs, 0)
-            outputs, state = Evaluation.apply(plan, stacked.flatten(0, 1), tensors[1])
+            flat = stacked.flatten(0, 1)
+            outputs, state = Evaluation.apply(plan, flat, tensors[1])  # type: ignore[no-untyped-call]
             size = stacked.shape[:2]
             return (outputs.unflatten(0, size), state.unflatten(2, size)), (0, 2)
         return _one_by_one(Evaluation, info, in_dims[1:], plan, tensors)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled.autograd import Evaluation
+from lightning_qsgd.backends.compiled.autograd import evaluate
 from lightning_qsgd.backends.compiled.lowering import lower
 from lightning_qsgd.backends.compiled.memory import bytes_needed, check_memory, columns_in_cache
 from lightning_qsgd.backends.compiled.outcomes import (
@@ -165,7 +165,7 @@ class CompiledCircuit:
         self._check_memory(len(inputs), dtype, plan.num_outputs, inputs.device)
         angles, parameters = inputs.to(dtype), weights.to(inputs.device, dtype)
         chunks = angles.split(self._chunk(dtype, inputs.device))
-        parts = [Evaluation.apply(plan, chunk, parameters)[0] for chunk in chunks]
+        parts = [evaluate(plan, chunk, parameters) for chunk in chunks]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _plan(self, read: int | str, dtype: torch.dtype, device: torch.device) -> Plan:

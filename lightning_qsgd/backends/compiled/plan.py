@@ -24,7 +24,6 @@ from lightning_qsgd.backends.compiled.readouts import Readout
 from lightning_qsgd.backends.compiled.steps import (
     ControlledRotationStep,
     FirstPhaseStep,
-    GradientTape,
     MatrixStep,
     PermutationStep,
     PhaseStep,
@@ -32,10 +31,10 @@ from lightning_qsgd.backends.compiled.steps import (
     RotationStep,
     SignStep,
     Step,
-    Tape,
     run_backward,
     run_forward,
 )
+from lightning_qsgd.backends.compiled.tape import GradientTape, Tape
 
 
 class Plan:
