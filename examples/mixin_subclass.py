@@ -37,7 +37,7 @@ class DigitsModule(PerturbationMixin, L.LightningModule):
 def main(max_epochs: int = 2) -> DigitsModule:
     """Train with the paper's circuit on a SamplerQNN and 128 shots per circuit."""
     L.seed_everything(0, verbose=False)
-    module = DigitsModule(Perturbation(backend=SamplerBackend(shots=128), strength=0.5))
+    module = DigitsModule(Perturbation(backend=SamplerBackend(sampling=128), strength=0.5))
     trainer = L.Trainer(
         max_epochs=max_epochs,
         accelerator="cpu",

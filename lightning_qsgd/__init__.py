@@ -10,8 +10,31 @@ References:
     Superpositional Gradient Descent, arXiv:2511.01918.
 """
 
-from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend, SineBackend
-from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit, SuperpositionCircuit
+from lightning_qsgd.backends import (
+    AerSampling,
+    Backend,
+    CompiledBackend,
+    DepolarizingNoise,
+    DeviceNoise,
+    ExactSampling,
+    GenericDeviceNoise,
+    GivenSampling,
+    HardwareSampling,
+    RaiseOnFailure,
+    RetryOnFailure,
+    SamplerBackend,
+    ShotSampling,
+    SineBackend,
+    SkipOnFailure,
+    ThermalNoise,
+)
+from lightning_qsgd.circuits import (
+    CircuitFromFile,
+    CircuitFromFunction,
+    CircuitSource,
+    ParametrizedCircuit,
+    SuperpositionCircuit,
+)
 from lightning_qsgd.optimizers import (
     ConfiguredPerturbedOptimizer,
     InvisiblePerturbationWarning,
@@ -28,6 +51,7 @@ from lightning_qsgd.perturbations import (
     FirstOfModel,
     GradientInjection,
     LargestGradient,
+    Learning,
     LinearDecay,
     Perturbation,
     RandomEntries,
@@ -48,8 +72,11 @@ from lightning_qsgd.training import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AerSampling",
     "AllEntries",
     "Backend",
+    "CircuitFromFile",
+    "CircuitFromFunction",
     "CircuitSource",
     "CompiledBackend",
     "ConfiguredPerturbedOptimizer",
@@ -57,12 +84,19 @@ __all__ = [
     "ConvergenceCallback",
     "CosineDecay",
     "CyclicEntries",
+    "DepolarizingNoise",
+    "DeviceNoise",
+    "ExactSampling",
     "FirstOfEachTensor",
     "FirstOfModel",
+    "GenericDeviceNoise",
+    "GivenSampling",
     "Goal",
     "GradientInjection",
+    "HardwareSampling",
     "InvisiblePerturbationWarning",
     "LargestGradient",
+    "Learning",
     "LinearDecay",
     "PaperAdam",
     "ParametrizedCircuit",
@@ -71,14 +105,19 @@ __all__ = [
     "PerturbationMixin",
     "PerturbationMonitor",
     "PerturbedOptimizer",
+    "RaiseOnFailure",
     "RandomEntries",
     "RandomStateCallback",
     "RelativeInjection",
+    "RetryOnFailure",
     "SamplerBackend",
+    "ShotSampling",
     "SineBackend",
+    "SkipOnFailure",
     "Strength",
     "SuperpositionCircuit",
     "SuperpositionalAdam",
     "TensorBoardCallback",
+    "ThermalNoise",
     "UpdateInjection",
 ]

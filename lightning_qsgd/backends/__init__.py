@@ -2,7 +2,51 @@
 
 from lightning_qsgd.backends.backend import Backend
 from lightning_qsgd.backends.compiled_backend import CompiledBackend
+from lightning_qsgd.backends.failures import (
+    FailurePolicy,
+    RaiseOnFailure,
+    RetryOnFailure,
+    SkipOnFailure,
+    SkippedStep,
+)
+from lightning_qsgd.backends.forecast import Forecast, forecast
 from lightning_qsgd.backends.sampler import SamplerBackend
+from lightning_qsgd.backends.samplers import (
+    AerSampling,
+    DepolarizingNoise,
+    DeviceNoise,
+    ExactSampling,
+    GenericDeviceNoise,
+    GivenSampling,
+    HardwareSampling,
+    Noise,
+    Sampling,
+    ShotSampling,
+    ThermalNoise,
+)
 from lightning_qsgd.backends.sine import SineBackend
 
-__all__ = ["Backend", "CompiledBackend", "SamplerBackend", "SineBackend"]
+__all__ = [
+    "AerSampling",
+    "Backend",
+    "CompiledBackend",
+    "DepolarizingNoise",
+    "DeviceNoise",
+    "ExactSampling",
+    "FailurePolicy",
+    "Forecast",
+    "GenericDeviceNoise",
+    "GivenSampling",
+    "HardwareSampling",
+    "Noise",
+    "RaiseOnFailure",
+    "RetryOnFailure",
+    "SamplerBackend",
+    "Sampling",
+    "ShotSampling",
+    "SineBackend",
+    "SkipOnFailure",
+    "SkippedStep",
+    "ThermalNoise",
+    "forecast",
+]

@@ -30,6 +30,9 @@ class Backend(ABC):
     ) -> Tensor:
         """Evaluate P(1) - P(0) of every qubit.
 
+        Inside a step it is called in `torch.inference_mode`, unless weights are learned: tensors
+        that are kept from one call to the next can then carry no gradient.
+
         Args:
             inputs: Model parameters, unitless and finite, shape (num_circuits, num_qubits);
                 separable backends take any shape.

@@ -1,6 +1,6 @@
 """A sampler whose shots are a pure function of a key per circuit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from qiskit.primitives import (
@@ -15,12 +15,14 @@ from qiskit.primitives import (
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import Statevector
 
+from lightning_qsgd.backends.evaluation import keys_for
+
 
 class KeyedSampler(BaseSamplerV2):  # type: ignore[misc]
     """Draws shots from exact probabilities with one generator per circuit.
 
     The samplers of qiskit take one integer seed and then return *the same* shots at every call,
-    which turns shot noise into a frozen bias. Here the caller sets `keys` before each run.
+    which turns shot noise into a frozen bias. Here each run reads the keys of its evaluation.
 
     Args:
         shots: Number of shots per circuit, at least 1.
@@ -28,32 +30,34 @@ class KeyedSampler(BaseSamplerV2):  # type: ignore[misc]
 
     def __init__(self, shots: int) -> None:
         self.shots = shots
-        self.keys: np.ndarray = np.zeros(0, dtype=np.uint64)
 
     def run(
         self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None
     ) -> PrimitiveJob[PrimitiveResult[SamplerPubResult]]:
         """Sample circuits that end in `measure_all`, row by row of their parameter values."""
         coerced = [SamplerPub.coerce(pub, shots or self.shots) for pub in pubs]
-        job = PrimitiveJob(lambda: PrimitiveResult([self._run_pub(pub) for pub in coerced]))
+        keys = keys_for(sum(pub.size for pub in coerced))  # here: the job runs in another thread
+        ends = np.cumsum([pub.size for pub in coerced])
+        parts = [keys[end - pub.size : end] for pub, end in zip(coerced, ends, strict=True)]
+        job = PrimitiveJob(
+            lambda: PrimitiveResult(
+                [self._run_pub(pub, part) for pub, part in zip(coerced, parts, strict=True)]
+            )
+        )
         job._submit()
         return job
 
-    def _run_pub(self, pub: SamplerPub) -> SamplerPubResult:
-        circuit = pub.circuit.remove_final_measurements(inplace=False)
-        rows = pub.parameter_values.bind_all(circuit).ravel()
-        if len(rows) != len(self.keys):
-            raise ValueError(
-                f"Got {len(rows)} circuits and {len(self.keys)} keys: each circuit draws its shots "
-                "from a key of its own. Set `keys` to one uint64 per circuit before the run."
-            )
-        counts = [_draw(row, pub.shots, key) for row, key in zip(rows, self.keys, strict=True)]
-        register = pub.circuit.cregs[0].name
-        bits = BitArray.from_counts(counts, num_bits=circuit.num_qubits)
-        return SamplerPubResult(DataBin(**{register: bits}, shape=(len(rows),)))
+    def _run_pub(self, pub: SamplerPub, keys: Sequence[int]) -> SamplerPubResult:
+        rows = pub.parameter_values.bind_all(pub.circuit).ravel()
+        drawn = [self._draw(row, pub.shots, key) for row, key in zip(rows, keys, strict=True)]
+        bits = np.stack([each.array for each in drawn])
+        array = BitArray(bits.reshape(*pub.shape, *bits.shape[1:]), drawn[0].num_bits)
+        return SamplerPubResult(DataBin(**{pub.circuit.cregs[0].name: array}, shape=pub.shape))
 
-
-def _draw(circuit: object, shots: int, key: np.uint64) -> dict[int, int]:
-    probabilities = Statevector(circuit).probabilities()
-    drawn = np.random.default_rng(int(key)).multinomial(shots, probabilities / probabilities.sum())
-    return {int(outcome): int(drawn[outcome]) for outcome in np.flatnonzero(drawn)}
+    def _draw(self, circuit: object, shots: int, key: int) -> BitArray:
+        """Draw the shots of one bound circuit."""
+        state = Statevector(circuit.remove_final_measurements(inplace=False))  # type: ignore[attr-defined]
+        weights = state.probabilities()
+        drawn = np.random.default_rng(key).multinomial(shots, weights / weights.sum())
+        counts = {int(outcome): int(drawn[outcome]) for outcome in np.flatnonzero(drawn)}
+        return BitArray.from_counts(counts, num_bits=state.num_qubits)

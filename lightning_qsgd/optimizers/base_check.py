@@ -51,7 +51,15 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
                     "is Eq. 1's alpha. Give UpdateInjection(step_size=...) or use "
                     "RelativeInjection."
                 )
-    _check_cost(groups, perturbation)
+    perturbation.backend.check_capacity(blocks_per_step(groups, perturbation))
+
+
+def blocks_per_step(groups: ParamGroups, perturbation: Perturbation) -> int:
+    """Count the blocks of a step at which every parameter has a gradient."""
+    backend, coordinates = perturbation.backend, perturbation.coordinates
+    sizes = [coordinates.num_chosen(spec, backend.num_qubits) for *_, spec in specs_of(groups)]
+    sizes = [sum(sizes)] if coordinates.spans_tensors else sizes
+    return sum(-(-size // backend.num_qubits) for size in sizes)
 
 
 def has_low_precision(groups: ParamGroups) -> bool:
@@ -75,13 +83,6 @@ def _check_parameter(parameter: Any) -> None:
             "Cannot perturb DTensor parameters (FSDP2, tensor parallel): mapping coordinates to "
             "shards is not supported yet. Use DDP."
         )
-
-
-def _check_cost(groups: ParamGroups, perturbation: Perturbation) -> None:
-    backend, coordinates = perturbation.backend, perturbation.coordinates
-    sizes = [coordinates.num_chosen(spec, backend.num_qubits) for *_, spec in specs_of(groups)]
-    sizes = [sum(sizes)] if coordinates.spans_tensors else sizes
-    backend.check_capacity(sum(-(-size // backend.num_qubits) for size in sizes))
 
 
 def _name(value: Any) -> str:

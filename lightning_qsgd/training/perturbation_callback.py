@@ -46,7 +46,7 @@ class PerturbationCallback(PerturbationMonitor):
         self._attached = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wrap the optimizers."""
+        """Wrap the optimizers; see `PerturbationMonitor.on_fit_start` for the rest."""
         _check_strategy(trainer)
         own = getattr(pl_module, "perturbation", None)
         if isinstance(own, Perturbation):  # a mixin's, which --optimizer bypasses
@@ -61,6 +61,7 @@ class PerturbationCallback(PerturbationMonitor):
             optimizer.own_state.load(saved)
         _install(trainer, wrapped)
         self._attached = True
+        super().on_fit_start(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember where this fit starts."""
@@ -89,6 +90,13 @@ class PerturbationCallback(PerturbationMonitor):
         """Raise if the perturbation was due and never applied."""
         due = sum(optimizer.own_state.due for optimizer in self.optimizers)
         applied = sum(optimizer.own_state.applied for optimizer in self.optimizers)
+        skipped = sum(optimizer.own_state.skipped for optimizer in self.optimizers)
+        if due > self._first_due and applied == 0 and skipped > 0:
+            raise RuntimeError(
+                f"The perturbation was due at {due} steps and was never applied: at {skipped} of "
+                "them its circuits failed, which SkipOnFailure lets pass. This run is not "
+                "perturbed; repair the backend."
+            )
         if due > self._first_due and applied == 0:
             raise RuntimeError(
                 f"The perturbation was due at {due} steps and was never applied: none of the "

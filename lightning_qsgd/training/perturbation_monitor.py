@@ -7,7 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
 from lightning_qsgd.optimizers.perturbed import MEASURE_EVERY
-from lightning_qsgd.tracking import report_scalars
+from lightning_qsgd.tracking import report_scalars, tags
+from lightning_qsgd.training.circuit_costs import announce_costs
 
 MODEL_EVERY = 10
 """Whole-model sizes are measured at most at one step in this many: they copy all parameters."""
@@ -35,6 +36,14 @@ class PerturbationMonitor(Callback):
         self._seen: dict[int, StepReport | None] = {}
         self._logged = 0
         self._start = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what circuits will cost, where they do, and refuse what exceeds a limit.
+
+        Raises:
+            ValueError: If the training would evaluate more circuits than its backend allows.
+        """
+        announce_costs(trainer, perturbed_optimizers(trainer))
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -65,6 +74,9 @@ class PerturbationMonitor(Callback):
         optimizers = perturbed_optimizers(trainer)
         for index, optimizer in enumerate(optimizers):
             report = optimizer.report
+            if optimizer.own_state.skipped > 0:
+                suffix = f"/{index}" if len(optimizers) > 1 else ""
+                scalars[f"{tags.SKIPPED}{suffix}"] = float(optimizer.own_state.skipped)
             if report is not None and report is not self._seen.get(id(optimizer)):
                 suffix = f"/{index}" if len(optimizers) > 1 else ""
                 self.relative_sizes.append(report.relative_size)

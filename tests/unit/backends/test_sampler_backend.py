@@ -1,5 +1,7 @@
 """The reference backend against the matrix oracle, and its shots against statistics."""
 
+import copy
+import pickle
 import random
 from itertools import product
 from typing import Any
@@ -7,13 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from qiskit import generate_preset_pass_manager
+from qiskit.circuit import ClassicalRegister, Parameter, QuantumCircuit
+from qiskit.primitives import StatevectorSampler
+from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Statevector
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from scipy.stats import chisquare
 
-from lightning_qsgd.backends import SamplerBackend, SineBackend
+from lightning_qsgd.backends import (
+    AerSampling,
+    ExactSampling,
+    GivenSampling,
+    HardwareSampling,
+    SamplerBackend,
+    ShotSampling,
+    SineBackend,
+    SkipOnFailure,
+)
+from lightning_qsgd.backends.evaluation import Evaluation, serving
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
-from lightning_qsgd.circuits import ENTANGLEMENTS, SuperpositionCircuit
+from lightning_qsgd.circuits import ENTANGLEMENTS, ParametrizedCircuit, SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import AllEntries, Perturbation
 from tests.cases import dense_problem
@@ -81,7 +97,7 @@ def test_describe_returns_the_circuit_that_is_evaluated() -> None:
 
 
 def test_shots_are_a_function_of_the_key_alone() -> None:
-    backend = SamplerBackend(SuperpositionCircuit(2), shots=50)
+    backend = SamplerBackend(SuperpositionCircuit(2), sampling=50)
     values = inputs(6, 2)
     first = backend.readout(values, keys(6))
     assert torch.equal(first, backend.readout(values, keys(6)))
@@ -93,7 +109,7 @@ def test_shots_are_a_function_of_the_key_alone() -> None:
 
 
 def test_equal_inputs_with_different_keys_draw_different_shots() -> None:
-    readout = SamplerBackend(SuperpositionCircuit(4), shots=30).readout(
+    readout = SamplerBackend(SuperpositionCircuit(4), sampling=30).readout(
         torch.full((8, 4), 0.1), keys(8)
     )
     assert len({tuple(row) for row in readout.tolist()}) == 8
@@ -103,7 +119,7 @@ def test_mean_over_keys_lies_within_five_sigma_of_the_exact_readout() -> None:
     shots, rows = 100, 200
     values = inputs(1, 2).expand(rows, 2).contiguous()
     exact = SamplerBackend(SuperpositionCircuit(2), weight_seed=1).readout(values[:1])[0]
-    drawn = SamplerBackend(SuperpositionCircuit(2), weight_seed=1, shots=shots).readout(
+    drawn = SamplerBackend(SuperpositionCircuit(2), weight_seed=1, sampling=shots).readout(
         values, keys(rows)
     )
     sigma = torch.sqrt((1 - exact**2) / (shots * rows))
@@ -129,8 +145,8 @@ def test_outcomes_follow_the_exact_distribution() -> None:
     measured = bound.measure_all(inplace=False)
     total = np.zeros(8)
     for key in range(100):
-        sampler.keys = keys(1, first=key)
-        counts = sampler.run([measured]).result()[0].data.meas.get_int_counts()
+        with serving(Evaluation(keys(1, first=key))):
+            counts = sampler.run([measured]).result()[0].data.meas.get_int_counts()
         for outcome, count in counts.items():
             total[outcome] += count
     assert total.sum() == 200 * 100
@@ -161,7 +177,7 @@ def test_one_step_makes_one_batched_call(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_shots_leave_every_global_generator_alone() -> None:
     before = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
-    SamplerBackend(SuperpositionCircuit(2), shots=10).readout(inputs(3, 2), keys(3))
+    SamplerBackend(SuperpositionCircuit(2), sampling=10).readout(inputs(3, 2), keys(3))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
     assert before[2] == random.getstate()
@@ -174,28 +190,132 @@ def test_shots_leave_every_global_generator_alone() -> None:
         ({"num_qubits": -3}, r"Expected `num_qubits` to be at least 1, got -3"),
         ({"num_qubits": 40}, r"Cannot evaluate 1 circuit\(s\) of 40 qubits: .*Use fewer qubits"),
         ({"reps": 0}, r"Expected `reps` to be at least 1, got 0"),
-        ({"shots": 0}, r"Expected `shots` to be at least 1, got 0: .*Use None"),
-        ({"shots": -5}, r"Expected `shots` to be at least 1, got -5"),
+        ({"sampling": 0}, r"Expected `shots` to be at least 1, got 0: .*Use ExactSampling"),
+        ({"sampling": -5}, r"Expected `shots` to be at least 1, got -5"),
         ({"weight_seed": -1}, r"Expected `weight_seed` to be non-negative, got -1"),
         ({"entanglement": "ring"}, r"Unknown entanglement 'ring': .*none, linear, circular, full"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     settings = dict(settings)
-    own = {name: settings.pop(name) for name in ("shots", "weight_seed") if name in settings}
+    own = {name: settings.pop(name) for name in ("sampling", "weight_seed") if name in settings}
     with pytest.raises(ValueError, match=message):
         SamplerBackend(SuperpositionCircuit(**settings), **own)
 
 
 def test_shots_without_keys_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"Got no `keys` although `shots` is set.*one uint64 per"):
-        SamplerBackend(SuperpositionCircuit(2), shots=10).readout(inputs(3, 2))
+    with pytest.raises(ValueError, match=r"Got no `keys`, and ShotSampling draws.*one uint64 per"):
+        SamplerBackend(SuperpositionCircuit(2), sampling=10).readout(inputs(3, 2))
 
 
-def test_too_few_keys_are_refused() -> None:
-    with pytest.raises(Exception, match="job failed") as caught:
-        SamplerBackend(SuperpositionCircuit(2), shots=10).readout(inputs(3, 2), keys(2))
-    assert "3 circuits and 2 keys" in str(caught.value.__cause__)
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_keys_of_another_number_are_refused(count: int) -> None:
+    backend = SamplerBackend(SuperpositionCircuit(2), sampling=10)
+    with pytest.raises(ValueError, match=rf"Got 3 circuits and {count} keys.*one uint64 per"):
+        backend.readout(inputs(3, 2), keys(count))
+
+
+def test_sampler_that_serves_nobody_asks_for_keys() -> None:
+    circuit = SuperpositionCircuit(2).build().circuit.measure_all(inplace=False)
+    with pytest.raises(ValueError, match=r"Got no `keys`, and the sampler draws shots"):
+        KeyedSampler(shots=5).run([(circuit, np.zeros(10))])
+
+
+def test_gradients_of_weights_and_inputs_agree_with_finite_differences() -> None:
+    backend = SamplerBackend(SuperpositionCircuit(2, reps=1), weight_seed=1)
+    values = inputs(2, 2).requires_grad_()
+    weights = backend.initial_weights().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, w: backend.readout(x, None, w), (values, weights))
+
+
+def test_gradient_of_weights_alone_is_the_same() -> None:
+    backend = SamplerBackend(SuperpositionCircuit(2), weight_seed=1)
+    gradients = []
+    for values in (inputs(3, 2), inputs(3, 2).requires_grad_()):
+        weights = backend.initial_weights().requires_grad_()
+        backend.readout(values, None, weights).sum().backward()
+        gradients.append(weights.grad)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-14)
+
+
+def test_given_weights_take_the_place_of_the_seeded_ones() -> None:
+    drawn = SamplerBackend(SuperpositionCircuit(2), weight_seed=4)
+    zero = SamplerBackend(SuperpositionCircuit(2))
+    values = inputs(3, 2)
+    assert torch.equal(drawn.readout(values), zero.readout(values, None, drawn.initial_weights()))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))])
+@pytest.mark.parametrize("sampling", [ExactSampling(), ShotSampling(20), AerSampling(20)], ids=str)
+def test_copied_backend_is_equal_and_reads_out_the_same(sampling: Any, copied: Any) -> None:
+    backend = SamplerBackend(SuperpositionCircuit(2), 1, sampling, SkipOnFailure(3))
+    values = inputs(3, 2)
+    readout = backend.readout(values, keys(3))  # a network exists by now
+    assert copied(backend) == backend
+    assert hash(copied(backend)) == hash(backend)
+    assert torch.equal(copied(backend).readout(values, keys(3)), readout)
+
+
+def test_measurements_at_the_end_of_a_circuit_make_no_difference() -> None:
+    built = SuperpositionCircuit(2).build()
+    measured = built.circuit.copy()
+    measured.add_register(ClassicalRegister(2, "mine"))
+    measured.measure([1, 0], [0, 1])
+    backend = SamplerBackend(ParametrizedCircuit(measured, built.inputs, built.weights))
+    values = inputs(4, 2)
+    expected = SamplerBackend(SuperpositionCircuit(2)).readout(values)
+    torch.testing.assert_close(backend.readout(values), expected, rtol=0, atol=1e-12)
+
+
+def test_circuit_that_measures_on_its_way_is_refused() -> None:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1, 1)
+    circuit.ry(x, 0)
+    circuit.measure(0, 0)
+    circuit.h(0)
+    with pytest.raises(ValueError, match=r"classical bits before its end.*Remove mid-circuit"):
+        SamplerBackend(ParametrizedCircuit(circuit, [x]))
+
+
+def test_transpiled_circuit_is_refused() -> None:
+    built = SuperpositionCircuit(2).build()
+    passes = generate_preset_pass_manager(1, backend=GenericBackendV2(3, seed=1))
+    circuit = ParametrizedCircuit(passes.run(built.circuit), built.inputs, built.weights)
+    with pytest.raises(ValueError, match=r"transpiled already.*pass manager to GivenSampling"):
+        SamplerBackend(circuit)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampling": "exact"}, r"`sampling` to be a Sampling, got str.*ExactSampling\(\)"),
+        ({"on_failure": "skip"}, r"`on_failure` to be a FailurePolicy, got str.*RaiseOnFailure"),
+    ],
+)
+def test_parts_of_another_kind_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        SamplerBackend(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"timeout_seconds": 0.0}, r"`timeout_seconds` to be above 0 and finite, got 0.0.*None to"),
+        ({"timeout_seconds": float("nan")}, r"`timeout_seconds` to be above 0 and finite, got nan"),
+        ({"max_circuits": 0}, r"`max_circuits` to be at least 1, got 0.*None for no limit"),
+        (
+            {"sampling": HardwareSampling("ibm_torino", 100)},
+            r"Cannot use HardwareSampling without a limit: .*Give `max_circuits`",
+        ),
+        (
+            {"sampling": GivenSampling(StatevectorSampler(), paid=True)},
+            r"Cannot use GivenSampling without a limit: .*cost money",
+        ),
+    ],
+)
+def test_limits_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplerBackend(**settings)
 
 
 def test_a_step_whose_circuits_exceed_memory_is_refused_before_training() -> None:

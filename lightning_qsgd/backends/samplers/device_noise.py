@@ -1,0 +1,105 @@
+"""The noise of a device that was measured once, or of one that was made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from lightning_qsgd.backends.samplers.noise import Noise
+
+if TYPE_CHECKING:
+    from qiskit_aer.noise import NoiseModel
+
+
+@dataclass(frozen=True)
+class DeviceNoise(Noise):
+    """Takes noise, gates and couplings of a device from qiskit-ibm-runtime's snapshots.
+
+    Circuits are transpiled to the device; readouts are those of the circuit's own qubits.
+
+    Args:
+        name: Class of the snapshot in `qiskit_ibm_runtime.fake_provider`, e.g. ``"FakeManilaV2"``.
+
+    Raises:
+        ModuleNotFoundError: When it is built, if qiskit-ibm-runtime is not installed.
+        ValueError: When it is built, if there is no such snapshot.
+
+    Example:
+        >>> DeviceNoise("FakeManilaV2").name
+        'FakeManilaV2'
+    """
+
+    name: str
+
+    def build(self) -> NoiseModel:
+        """Build Aer's noise model; see `Noise.build`."""
+        return _model_of(self.device())
+
+    def device(self) -> Any:
+        """Return the device; see `Noise.device`."""
+        return _snapshot(self.name)
+
+
+@dataclass(frozen=True)
+class GenericDeviceNoise(Noise):
+    """Takes noise, gates and couplings of a device that qiskit makes up.
+
+    Circuits are transpiled to the device; readouts are those of the circuit's own qubits.
+
+    Args:
+        num_qubits: Qubits of the device, at least those of the circuit.
+        seed: Names the drawn error rates, non-negative.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> GenericDeviceNoise(num_qubits=5).device().num_qubits
+        5
+    """
+
+    num_qubits: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_qubits < 2 or self.seed < 0:
+            raise ValueError(
+                f"Expected at least 2 qubits and a non-negative seed, got {self.num_qubits} and "
+                f"{self.seed}: qiskit makes up no such device. Use e.g. num_qubits=5, seed=0."
+            )
+
+    def build(self) -> NoiseModel:
+        """Build Aer's noise model; see `Noise.build`."""
+        return _model_of(self.device())
+
+    def device(self) -> Any:
+        """Return the device; see `Noise.device`."""
+        from qiskit.providers.fake_provider import GenericBackendV2
+
+        return GenericBackendV2(self.num_qubits, seed=self.seed)
+
+
+def _model_of(device: Any) -> NoiseModel:
+    from qiskit_aer.noise import NoiseModel
+
+    return NoiseModel.from_backend(device)
+
+
+@lru_cache(maxsize=4)
+def _snapshot(name: str) -> Any:
+    try:
+        from qiskit_ibm_runtime import fake_provider
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"Cannot take the noise of {name}: qiskit-ibm-runtime is not installed. Run `pip "
+            "install lightning-qsgd[hardware]`, or use GenericDeviceNoise."
+        ) from error
+    found = getattr(fake_provider, name, None) if name.startswith("Fake") else None
+    if found is None:
+        known = sorted(each for each in dir(fake_provider) if each.startswith("Fake"))
+        raise ValueError(
+            f"Unknown device {name!r}: qiskit_ibm_runtime.fake_provider has no such snapshot. "
+            f"Choose one of {', '.join(known)}."
+        )
+    return found()

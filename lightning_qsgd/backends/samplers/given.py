@@ -1,0 +1,56 @@
+"""A sampler that the user brings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from qiskit.primitives import BaseSamplerV2
+
+from lightning_qsgd.backends.samplers.sampling import Sampling
+from lightning_qsgd.backends.samplers.transpiling import TranspilingSampler
+
+
+@dataclass(frozen=True, eq=False)
+class GivenSampling(Sampling):
+    """Uses any `BaseSamplerV2`, with the pass manager that its circuits need; from Python only.
+
+    Its results are taken as irreproducible: in a distributed run one process evaluates for all.
+    Two of them are equal only if they are the same object.
+
+    Args:
+        given: The sampler.
+        pass_manager: Transpiles the circuits for it; None if it takes them as they are.
+        paid: Whether its circuits cost money: a limit on their number is then required.
+
+    Raises:
+        TypeError: If `given` is no `BaseSamplerV2`, or the pass manager has no ``run``.
+
+    Example:
+        >>> from qiskit.primitives import StatevectorSampler
+        >>> GivenSampling(StatevectorSampler(default_shots=64)).reproducible
+        False
+    """
+
+    given: BaseSamplerV2
+    pass_manager: Any = None
+    paid: bool = False
+
+    shots = None
+    reproducible = False
+    local = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.given, BaseSamplerV2):
+            raise TypeError(
+                f"Expected a BaseSamplerV2, got {type(self.given).__name__}: `SamplerQNN` cannot "
+                "run circuits on it. Pass a sampler of the second generation, e.g. "
+                "BackendSamplerV2(backend=...)."
+            )
+        if self.pass_manager is not None and not callable(getattr(self.pass_manager, "run", None)):
+            raise TypeError(
+                f"Expected `pass_manager` to have a `run`, got {type(self.pass_manager).__name__}: "
+                "circuits could not be transpiled. Pass what generate_preset_pass_manager returns."
+            )
+
+    def sampler(self) -> BaseSamplerV2:
+        """Build the sampler; see `Sampling.sampler`."""
+        return TranspilingSampler(self.given, self.pass_manager)

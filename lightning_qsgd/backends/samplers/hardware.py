@@ -1,0 +1,71 @@
+"""Shots of IBM's devices."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from qiskit import generate_preset_pass_manager
+from qiskit.primitives import BaseSamplerV2
+
+from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
+from lightning_qsgd.backends.samplers.transpiling import TranspilingSampler
+
+
+@dataclass(frozen=True)
+class HardwareSampling(Sampling):
+    """Draws shots on a device of IBM Quantum, through qiskit-ibm-runtime's `SamplerV2`.
+
+    Devices draw shots that nobody can repeat: in a distributed run one process evaluates for all,
+    and a resumed run draws other ones.
+
+    Args:
+        device: Name of the device, e.g. ``"ibm_torino"``.
+        shots: Shots per circuit, at least 1.
+        account: Name of the account saved with `QiskitRuntimeService.save_account`; None for the
+            default one.
+        optimization_level: Effort of transpilation, 0 to 3.
+
+    Raises:
+        ValueError: If `shots` or `optimization_level` is out of range.
+
+    Example:
+        >>> HardwareSampling("ibm_torino", shots=1024).paid
+        True
+    """
+
+    device: str
+    shots: int
+    account: str | None = None
+    optimization_level: int = 1
+
+    reproducible = False
+    paid = True
+    local = False
+
+    def __post_init__(self) -> None:
+        check_shots(self.shots)
+        if self.optimization_level not in range(4):
+            raise ValueError(
+                f"Expected `optimization_level` from 0 to 3, got {self.optimization_level}: qiskit "
+                "has no other. Use 1, or 3 for the shortest circuits."
+            )
+
+    def sampler(self) -> BaseSamplerV2:
+        """Build the sampler; see `Sampling.sampler`."""
+        runtime = _runtime()
+        device = runtime.QiskitRuntimeService(name=self.account).backend(self.device)
+        passes = generate_preset_pass_manager(
+            optimization_level=self.optimization_level, backend=device, seed_transpiler=0
+        )
+        sampler = runtime.SamplerV2(mode=device, options={"default_shots": self.shots})
+        return TranspilingSampler(sampler, passes)
+
+
+def _runtime() -> Any:
+    try:
+        import qiskit_ibm_runtime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Cannot reach IBM's devices: qiskit-ibm-runtime is not installed. Run `pip install "
+            "lightning-qsgd[hardware]`, or use AerSampling."
+        ) from error
+    return qiskit_ibm_runtime

@@ -1,0 +1,53 @@
+"""How outcomes are drawn: the recipe from which a sampler is made."""
+
+from abc import ABC, abstractmethod
+
+from qiskit.primitives import BaseSamplerV2
+
+
+class Sampling(ABC):
+    """Describes a sampler; immutable, and what a config names.
+
+    Attributes:
+        shots: Shots per circuit; None if there are none or nobody knows.
+    """
+
+    shots: int | None
+
+    stochastic: bool = False
+    """Whether shots are drawn from keys, one per circuit."""
+
+    reproducible: bool = True
+    """Whether equal calls give equal results. Otherwise one process of a distributed run evaluates
+    for all, since replicas would drift apart."""
+
+    paid: bool = False
+    """Whether circuits cost money: a limit on their number is then required."""
+
+    local: bool = True
+    """Whether circuits are simulated here; for others a forecast is shown before a run."""
+
+    bytes_per_outcome: int = 16
+    """Memory for each outcome of each circuit: SamplerQNN's table of float64, and a copy of it."""
+
+    @abstractmethod
+    def sampler(self) -> BaseSamplerV2:
+        """Build the sampler; it takes measured circuits as they are written, not transpiled.
+
+        Raises:
+            ModuleNotFoundError: If a library that it needs is not installed.
+            ValueError: If the machine or the account has no such simulator or device.
+        """
+
+
+def check_shots(shots: int) -> None:
+    """Refuse less than one shot.
+
+    Raises:
+        ValueError: If `shots` is below 1.
+    """
+    if shots < 1:
+        raise ValueError(
+            f"Expected `shots` to be at least 1, got {shots}: no shot would be drawn. "
+            "Use ExactSampling() for exact probabilities."
+        )
