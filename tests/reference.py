@@ -5,6 +5,7 @@ provides the bare base optimizer.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations
 from math import cos, isfinite, pi, sin, sqrt
 
@@ -220,3 +221,84 @@ def circuit_readout(
         p_one = sum(p for outcome, p in enumerate(probabilities) if (outcome >> qubit) & 1)
         readout.append(float(p_one - (1 - p_one)))
     return readout
+
+
+def differences(function: Callable[[list[float]], float], at: list[float]) -> list[float]:
+    """Differentiate by central differences, one argument at a time."""
+    width, result = 1e-5, []
+    for index in range(len(at)):
+        up, down = list(at), list(at)
+        up[index] += width
+        down[index] -= width
+        result.append((function(up) - function(down)) / (2 * width))
+    return result
+
+
+@dataclass
+class ReferenceLearner:
+    """Perturbed gradient descent that learns from finite differences of the next loss itself.
+
+    No chain rule: the last step is taken again with another factor or other weights, and the loss
+    after it is evaluated. `runs(step)` lists the runs of touched entries; `rates` are those of
+    strength and weights.
+    """
+
+    loss: Callable[[list[float]], float]
+    runs: Callable[[int], list[list[int]]]
+    readout: Callable[[list[float], list[float]], list[float]]
+    num_qubits: int
+    learning_rates: list[float]
+    strength: float
+    rates: tuple[float, float]
+    theta: list[float]
+    weights: list[float]
+    factor: float = 1.0
+    steps: int = 0
+    last: tuple[list[float], int] | None = None
+
+    def added(self, theta: list[float], step: int, weights: list[float]) -> dict[int, float]:
+        """What a factor of 1 adds to the touched entries at a step."""
+        gradient = differences(self.loss, theta)
+        added = {}
+        for run in self.runs(step):
+            values = [theta[entry] for entry in run]
+            u = modulate(values, lambda block: self.readout(block, weights), self.num_qubits)
+            for entry, value in zip(run, u, strict=True):
+                added[entry] = -self.learning_rates[entry] * self.strength * value * gradient[entry]
+        return added
+
+    def moved(
+        self, theta: list[float], step: int, factor: float, weights: list[float]
+    ) -> list[float]:
+        """Where a step leads."""
+        gradient = differences(self.loss, theta)
+        result = [t - lr * g for t, lr, g in zip(theta, self.learning_rates, gradient, strict=True)]
+        for entry, value in self.added(theta, step, weights).items():
+            result[entry] += factor * value
+        return result
+
+    def learn(self, theta: list[float], step: int) -> None:
+        """Change factor and weights by what the loss after the last step says."""
+        touched = [entry for run in self.runs(step) for entry in run]
+        gradient, before = differences(self.loss, self.theta), differences(self.loss, theta)
+        norm = sqrt(sum(gradient[entry] ** 2 for entry in touched))
+        rates = self.learning_rates
+        most = sqrt(sum((rates[e] * self.strength * before[e]) ** 2 for e in touched))
+        size = sqrt(sum(value**2 for value in self.added(theta, step, self.weights).values()))
+        (by_factor,) = differences(
+            lambda f: self.loss(self.moved(theta, step, f[0], self.weights)), [self.factor]
+        )
+        by_weights = differences(
+            lambda w: self.loss(self.moved(theta, step, self.factor, w)), self.weights
+        )
+        scale = self.rates[1] / (norm * most * self.factor)
+        self.factor = max(0.0, self.factor - self.rates[0] * by_factor / (norm * size))
+        self.weights = [w - scale * d for w, d in zip(self.weights, by_weights, strict=True)]
+
+    def step(self) -> None:
+        """Learn from the last step, then take the next one."""
+        if self.last is not None:
+            self.learn(*self.last)
+        self.last = (self.theta, self.steps)
+        self.theta = self.moved(self.theta, self.steps, self.factor, self.weights)
+        self.steps += 1

@@ -1,5 +1,7 @@
 """Keeps the views of the touched entries as long as they are valid."""
 
+from collections.abc import Sequence
+
 from lightning_qsgd.optimizers.dense_entries import DenseEntries
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.general_entries import GeneralEntries
@@ -43,11 +45,12 @@ class EntriesCache:
         if not rows:
             return None
         if self._coordinates.changes or not DenseEntries.fits(rows):
-            return GeneralEntries(rows), self._blocks(rows)
-        self._kept, self._layout = (DenseEntries(rows), self._blocks(rows)), Layout(groups)
+            return GeneralEntries(rows), self.blocks_of(rows)
+        self._kept, self._layout = (DenseEntries(rows), self.blocks_of(rows)), Layout(groups)
         return self._kept
 
-    def _blocks(self, rows: list[Row]) -> Blocks:
+    def blocks_of(self, rows: Sequence[Row]) -> Blocks:
+        """Return how the touched entries are cut into blocks."""
         if self._coordinates.spans_tensors:
             return Blocks(("model",), (sum(row.size for row in rows),), self._num_qubits)
         names = tuple(row.name for row in rows)

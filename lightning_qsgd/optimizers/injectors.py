@@ -82,19 +82,22 @@ class UpdateInjector(Injector):
 
     def before_base_step(self) -> None:
         """Compute the pending update; see `Injector.before_base_step`."""
-        pending = self.u.mul_(self.entries.read_gradients())
-        groups = self.scale.groups
-        if len(groups) == 1:
-            pending.mul_(self._factor(groups[0]))
-        else:
-            for index, start, stop in self.entries.group_bounds:
-                pending[start:stop].mul_(self._factor(groups[index]))
-        self._pending = without_nonfinite(pending)
+        self._pending = self.scaled(self.u.mul_(self.entries.read_gradients()))
 
     def after_base_step(self, base_step: Tensor | None) -> Tensor:
         """Subtract the pending update; see `Injector.after_base_step`."""
         self.entries.subtract_from_parameters(self._pending)
         return self._pending if base_step is None else self._pending.neg_()
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Multiply values, shape (entries,), by strength and step size in place."""
+        groups = self.scale.groups
+        if len(groups) == 1:
+            values.mul_(self._factor(groups[0]))
+        else:
+            for index, start, stop in self.entries.group_bounds:
+                values[start:stop].mul_(self._factor(groups[index]))
+        return without_nonfinite(values)
 
     def _factor(self, group: dict[str, Any]) -> Any:
         strength, _, step_size = self.scale

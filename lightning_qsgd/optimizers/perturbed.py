@@ -12,18 +12,22 @@ accumulation and clipping all happen there.
 
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.base_check import check_base, check_groups, has_low_precision
+from lightning_qsgd.optimizers.dry_run import is_dry_run
 from lightning_qsgd.optimizers.entries_cache import EntriesCache
 from lightning_qsgd.optimizers.injectors import injector_class
+from lightning_qsgd.optimizers.learned import Learned
+from lightning_qsgd.optimizers.learning_step import LearningStep
 from lightning_qsgd.optimizers.own_hooks import Closure, run_post_hooks, run_pre_hooks
 from lightning_qsgd.optimizers.own_state import OwnState
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
+from lightning_qsgd.optimizers.prepare_or_skip import prepare_or_skip
 from lightning_qsgd.optimizers.report import StepReport
-from lightning_qsgd.optimizers.rows import parameters_of
 from lightning_qsgd.optimizers.size_watch import SizeWatch
 from lightning_qsgd.perturbations import Perturbation
 
@@ -51,11 +55,10 @@ class PerturbedOptimizer(Optimizer):
     Attributes:
         base: The wrapped optimizer.
         perturbation: The description of what is added.
-        own_state: Counters of steps taken and perturbed.
+        own_state: Counters of steps taken and perturbed, and what was learned.
         report: Sizes measured at the last measured step; None before.
-        measure_every: Measure the perturbation's size at one applied step in this many; 0 never
-            does.
-        measure_model_every: Measure it against the whole model's step at one applied step in this
+        measure_every: Measure the perturbation's size at one due step in this many; 0 never does.
+        measure_model_every: Measure it against the whole model's step at one due step in this
             many; 0 never does, since it copies all parameters.
 
     Raises:
@@ -89,7 +92,7 @@ class PerturbedOptimizer(Optimizer):
         check_groups(base.param_groups, perturbation)
         self.base = base
         self.perturbation = perturbation
-        self.own_state = OwnState()
+        self.own_state = OwnState(learned=Learned.fresh(perturbation))
         self.measure_every = MEASURE_EVERY
         self.measure_model_every = 0
         self._start_afresh()
@@ -148,14 +151,16 @@ class PerturbedOptimizer(Optimizer):
 
         Raises:
             FloatingPointError: If the circuit's readout is not finite. No parameter has moved.
+            RuntimeError: If more steps fail, or more circuits are needed, than the backend allows.
+                No parameter has moved.
         """
         self._opt_called = True
         if self._optimizer_step_pre_hooks:
             closure, kwargs = run_pre_hooks(self, closure, kwargs)
         strength = self._schedule.at(self.own_state.steps)
-        if self._is_dry_run(closure):
+        if is_dry_run(self.base, closure):
             result = self._base_step(closure, kwargs)
-        elif strength > 0:
+        elif strength > 0 or self.own_state.awaits_gradient:
             result = self._perturbed_step(strength, closure, kwargs)
         else:
             result = self._base_step(closure, kwargs)
@@ -172,11 +177,14 @@ class PerturbedOptimizer(Optimizer):
         state = self.own_state
         moment = StepMoment(state.steps, state.due, strength)
         groups = self.base.param_groups
-        step = PerturbedStep(self.perturbation, groups, moment, self._measured())
+        parts = (self.perturbation, groups, moment, self._measured())
+        step = (
+            PerturbedStep(*parts) if state.learned is None else LearningStep(*parts, state.learned)
+        )
         if closure is None:
-            step.prepare(self._cache)
+            prepare_or_skip(step, self._cache, state)
         else:
-            closure = _recording(closure, step, self._cache)
+            closure = _recording(closure, step, self._cache, state)
         try:
             result = self._base_step(closure, kwargs)
         except BaseException:
@@ -184,8 +192,9 @@ class PerturbedOptimizer(Optimizer):
             raise
         report = step.apply()
         state.steps += 1
-        state.due += 1
+        state.due += strength > 0
         state.applied += step.is_prepared
+        state.learned = step.learned
         if report is not None:
             self.report = report
             self._watch.see(report)
@@ -195,22 +204,10 @@ class PerturbedOptimizer(Optimizer):
         return self.base.step(**kwargs) if closure is None else self.base.step(closure, **kwargs)
 
     def _measured(self) -> Measured:
-        applied, model_every = self.own_state.applied, self.measure_model_every
-        model = model_every > 0 and applied % model_every == 0
-        entries = self.measure_every > 0 and applied % self.measure_every == 0
+        due, model_every = self.own_state.due, self.measure_model_every
+        model = model_every > 0 and due % model_every == 0
+        entries = self.measure_every > 0 and due % self.measure_every == 0
         return Measured(entries=entries or model, model=model)
-
-    def _is_dry_run(self, closure: Closure) -> bool:
-        """Whether the step is no step of training: learning rates and gradients are all 0.
-
-        torch's distributed checkpoints initialise an optimizer without state by such a step.
-        """
-        if closure is not None or self.base.state:
-            return False
-        if any(bool(group.get("lr", 1.0) != 0) for group in self.base.param_groups):
-            return False
-        gradients = [parameter.grad for parameter in parameters_of(self.param_groups)]
-        return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; see the base."""
@@ -247,11 +244,12 @@ class PerturbedOptimizer(Optimizer):
         Raises:
             ValueError: If the state does not fit the base, or the counters are damaged.
         """
-        own = OwnState(**self.own_state.to_dict())
+        own = replace(self.own_state)
+        own.forget_pending()
         if STATE_KEY in state_dict:
             own.load(state_dict[STATE_KEY])
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != STATE_KEY})
-        self.own_state.load(own.to_dict())
+        self.own_state = own
 
     def register_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
         """Register the hook on the base, whose `state_dict` runs it."""
@@ -280,7 +278,7 @@ class PerturbedOptimizer(Optimizer):
         return f"{type(self).__name__}({self.perturbation}, base={self.base!r})"
 
 
-def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache) -> Any:
+def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache, state: OwnState) -> Any:
     """Return a closure that prepares the perturbation when it has run for the first time."""
     evaluated = False
 
@@ -290,7 +288,7 @@ def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache) -> Any:
         loss = closure()
         if not evaluated:
             evaluated = True
-            step.prepare(cache)
+            prepare_or_skip(step, cache, state)
         return loss
 
     return recorded

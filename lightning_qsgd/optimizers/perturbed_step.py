@@ -1,7 +1,8 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
+from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.entries_cache import EntriesCache
 from lightning_qsgd.optimizers.injectors import Injector, Scale, injector_class
+from lightning_qsgd.optimizers.learned import Learned
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
 from lightning_qsgd.optimizers.snapshot import Snapshot
@@ -41,6 +43,12 @@ class PerturbedStep:
         measured: What to measure.
     """
 
+    learned: Learned | None = None
+    """What is known after this step, where something is learned."""
+
+    _without_gradients: type[AbstractContextManager[Any]] = torch.inference_mode
+    """Spares each of some forty small operations what only autograd needs."""
+
     def __init__(
         self,
         perturbation: Perturbation,
@@ -67,7 +75,7 @@ class PerturbedStep:
             FloatingPointError: If the backend returns a readout that is not finite.
         """
         start = perf_counter()
-        with torch.no_grad():
+        with self._without_gradients():
             touched = cache.at(self._groups, self._moment.due)
             if touched is not None:
                 self._entries, self._blocks = touched
@@ -88,27 +96,32 @@ class PerturbedStep:
         injector = self._injector
         if injector is None:
             return None
-        if not self._measured.entries:
-            injector.after_base_step(None)
-            return None
-        start = perf_counter()
-        base_step = injector.measure_base_step()
-        base_sum = self._snapshot.squared_distance() if self._snapshot else None
-        sums = measure(injector.after_base_step(base_step), base_step)
-        return self._report(sums, base_sum, self._seconds + perf_counter() - start)
+        with self._without_gradients():
+            if not self._measured.entries:
+                injector.after_base_step(None)
+                return None
+            start = perf_counter()
+            base_step = injector.measure_base_step()
+            base_sum = self._snapshot.squared_distance() if self._snapshot else None
+            sums = measure(injector.after_base_step(base_step), base_step)
+            return self._report(sums, base_sum, self._seconds + perf_counter() - start)
 
     def _compute(self, entries: Entries, blocks: Blocks) -> None:
-        perturbation, moment = self._perturbation, self._moment
-        theta = entries.read_parameters()
-        u = modulation(perturbation.backend, theta, blocks, (perturbation.seed, moment.step))
-        injection = perturbation.injection
-        step_size = injection.step_size if isinstance(injection, UpdateInjection) else None
-        scale = Scale(moment.strength, self._groups, step_size)
-        injector = injector_class(injection)(entries, theta, u, scale)
+        injector = self._injector_for(entries, entries.read_parameters(), blocks)
         injector.before_base_step()
         if self._measured.model and injector.moves_parameters:
             self._snapshot = Snapshot(self._groups)
         self._injector = injector
+
+    def _injector_for(self, entries: Entries, theta: Tensor, blocks: Blocks) -> Injector:
+        perturbation, moment = self._perturbation, self._moment
+        u = modulation(perturbation.backend, theta, blocks, (perturbation.seed, moment.step))
+        return injector_class(perturbation.injection)(entries, theta, u, self._scale())
+
+    def _scale(self) -> Scale:
+        injection = self._perturbation.injection
+        step_size = injection.step_size if isinstance(injection, UpdateInjection) else None
+        return Scale(self._moment.strength, self._groups, step_size)
 
     def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))

@@ -23,6 +23,9 @@ class StepReport:
             entries, their inner product, and the number of entries to which exactly zero was
             added; shape (4,), on the parameters' device until it is read.
         base_sum: Squared norm of the base step over the whole model, 0-dim; None if not measured.
+        strength_factor: Learned factor of the strength, non-negative; None if it is not learned.
+        weights_change: Norm of how far the circuit's weights have moved from where they began, in
+            radians; None if they are not learned.
     """
 
     touched: int
@@ -31,6 +34,8 @@ class StepReport:
     seconds: float
     sums: Tensor
     base_sum: Tensor | None = None
+    strength_factor: float | None = None
+    weights_change: float | None = None
 
     @cached_property
     def _values(self) -> list[float]:

@@ -18,6 +18,7 @@ class SizeWatch:
     Looks at the largest size among `PATIENCE` measured steps in a row, so that one small step is
     no reason for a warning. Sizes relative to the step on the perturbed entries and to the whole
     model's step are watched apart: the former are never smaller, so either alone is reason enough.
+    What was learned to be small is no reason: it says that the perturbation did not help.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,8 @@ class SizeWatch:
 
     def see(self, report: StepReport) -> None:
         """Take note of a step's report; reads it only when `PATIENCE` of them have come in."""
-        if self._warned:
+        factor = report.strength_factor
+        if self._warned or (factor is not None and factor < 1.0):
             return
         self._on_entries.append(report)
         if len(self._on_entries) == PATIENCE:

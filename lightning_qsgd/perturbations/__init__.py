@@ -15,6 +15,7 @@ from lightning_qsgd.perturbations.injection import (
     RelativeInjection,
     UpdateInjection,
 )
+from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.perturbation import Perturbation
 from lightning_qsgd.perturbations.strength import (
     ConstantDecay,
@@ -36,6 +37,7 @@ __all__ = [
     "GradientInjection",
     "Injection",
     "LargestGradient",
+    "Learning",
     "LinearDecay",
     "Perturbation",
     "RandomEntries",

@@ -1,7 +1,9 @@
 """From flat entries to rows of qubits and back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from math import isfinite
 
 import numpy as np
 import torch
@@ -52,7 +54,13 @@ class Blocks:
         return np.concatenate([block_keys(stream_key(seed, step, n), c) for n, c in runs])
 
 
-def modulation(backend: Backend, theta: Tensor, blocks: Blocks, moment: tuple[int, int]) -> Tensor:
+def modulation(
+    backend: Backend,
+    theta: Tensor,
+    blocks: Blocks,
+    moment: tuple[int, int],
+    weights: Tensor | None = None,
+) -> Tensor:
     """Evaluate u(theta) on all entries with one call of the backend.
 
     Entries that are not finite cannot be angles: the circuit sees 0 in their place, so that they
@@ -63,6 +71,8 @@ def modulation(backend: Backend, theta: Tensor, blocks: Blocks, moment: tuple[in
         theta: Parameters, shape (entries,).
         blocks: Cuts the entries into rows.
         moment: The seed and the optimizer step, which name the shots.
+        weights: The circuit's weights in radians, shape (num_weights,), where they are learned;
+            None takes the backend's own. The modulation carries the gradient that they require.
 
     Returns:
         The modulation in [-1, 1], shape (entries,); NaN where a separable closed form meets an
@@ -71,10 +81,11 @@ def modulation(backend: Backend, theta: Tensor, blocks: Blocks, moment: tuple[in
     Raises:
         FloatingPointError: If the backend returns a readout that is not finite.
     """
+    readout = backend.readout if weights is None else partial(backend.readout, weights=weights)
     if backend.separable:
-        return backend.readout(theta)
-    u = _blockwise(backend, theta, blocks, moment)
-    if not bool(torch.isfinite(u).all()):
+        return readout(theta)
+    u = _blockwise(readout, theta, blocks, blocks.keys(*moment) if backend.stochastic else None)
+    if not isfinite(u.detach().sum().item()):  # u lies in [-1, 1]: no finite sum overflows
         raise FloatingPointError(
             f"{type(backend).__name__} returned a readout that is not finite at step {moment[1]}: "
             "the circuit cannot be trusted. No parameter was changed; check the backend and its "
@@ -83,12 +94,16 @@ def modulation(backend: Backend, theta: Tensor, blocks: Blocks, moment: tuple[in
     return u
 
 
-def _blockwise(backend: Backend, theta: Tensor, blocks: Blocks, moment: tuple[int, int]) -> Tensor:
+def _blockwise(
+    readout: Callable[[Tensor, np.ndarray | None], Tensor],
+    theta: Tensor,
+    blocks: Blocks,
+    keys: np.ndarray | None,
+) -> Tensor:
     inputs = torch.nan_to_num(theta, 0.0, 0.0, 0.0)
-    keys = blocks.keys(*moment) if backend.stochastic else None
     if blocks.slots is None:
-        return backend.readout(inputs.view(-1, blocks.num_qubits), keys).view(-1)
+        return readout(inputs.view(-1, blocks.num_qubits), keys).view(-1)
     padded = inputs.new_zeros(blocks.total * blocks.num_qubits)
     slots = blocks.slots.to(padded.device)
     padded[slots] = inputs
-    return backend.readout(padded.view(-1, blocks.num_qubits), keys).view(-1)[slots]
+    return readout(padded.view(-1, blocks.num_qubits), keys).view(-1)[slots]

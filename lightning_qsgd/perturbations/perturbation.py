@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from lightning_qsgd.backends import Backend, SineBackend
 from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
-from lightning_qsgd.perturbations.injection import Injection, UpdateInjection
+from lightning_qsgd.perturbations.injection import GradientInjection, Injection, UpdateInjection
+from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.strength import Strength
 
 
@@ -22,9 +23,13 @@ class Perturbation:
         strength: The paper's lambda: a number, or a `Strength` with a schedule.
         injection: Where the perturbation enters.
         seed: Names the random streams (shots, random coordinates), non-negative.
+        learning: Learns strength, circuit weights, or both, during the training; None keeps both
+            as they are given.
 
     Raises:
-        ValueError: If the seed is negative or the strength out of range.
+        TypeError: If a part is of the wrong kind.
+        ValueError: If the seed is negative, the strength out of range, or there is nothing that
+            `learning` could learn from or learn.
 
     Example:
         >>> Perturbation(strength=0.1).schedule.at(step=0)
@@ -39,6 +44,7 @@ class Perturbation:
     strength: float | Strength = 0.5
     injection: Injection = field(default_factory=UpdateInjection)
     seed: int = 0
+    learning: Learning | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int) or self.seed < 0:
@@ -54,11 +60,31 @@ class Perturbation:
                     f"policy of each kind. Pass an instance of a subclass of {kind.__name__}."
                 )
         self.schedule  # noqa: B018 - validates a strength that was given as a number
+        if self.learning is not None:
+            self._check_learning(self.learning)
 
     @property
     def schedule(self) -> Strength:
         """The strength as a schedule."""
         return self.strength if isinstance(self.strength, Strength) else Strength(self.strength)
+
+    def _check_learning(self, learning: Learning) -> None:
+        if not isinstance(learning, Learning):
+            raise TypeError(
+                f"Expected `learning` to be a Learning, got {type(learning).__name__}: it holds "
+                "the rates. Pass Learning(strength_rate=0.02), or None to learn nothing."
+            )
+        if isinstance(self.injection, GradientInjection):
+            raise ValueError(
+                "Cannot learn with a GradientInjection: what it adds passes through the base "
+                "optimizer, whose derivative is unknown. Use UpdateInjection or RelativeInjection."
+            )
+        if learning.weights_rate > 0 and not len(self.backend.initial_weights()):
+            raise ValueError(
+                f"Cannot learn the weights of {type(self.backend).__name__}: its circuit has none. "
+                "Set `weights_rate` to 0, or take a circuit with weights, such as "
+                "SuperpositionCircuit."
+            )
 
 
 _POLICIES = {"backend": Backend, "coordinates": Coordinates, "injection": Injection}

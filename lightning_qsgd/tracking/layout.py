@@ -23,11 +23,14 @@ SIZE_CHARTS = {
     "cosine with the base step": tags.COSINE,
     "share of the model touched": tags.TOUCHED_SHARE,
     "share of exact zeros": tags.ZERO_SHARE,
+    "learned factor of the strength": tags.STRENGTH_FACTOR,
+    "learned change of the circuit's weights": tags.WEIGHTS_CHANGE,
 }
 COST_CHARTS = {
     "seconds per step": tags.SECONDS,
     "share of the step": tags.SHARE_OF_STEP,
     "circuits per step": tags.CIRCUITS,
+    "steps skipped so far": tags.SKIPPED,
 }
 
 

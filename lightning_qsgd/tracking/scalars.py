@@ -15,15 +15,17 @@ def report_scalars(report: StepReport, step_seconds: float) -> dict[str, float]:
     """Give each measured quantity of a step its tag.
 
     What was not measured or is not defined has no entry: the size relative to the whole model if
-    `report.base_sum` is None, and the cosine (NaN) if nothing was added or the base optimizer did
-    not move. A relative size may be infinite: something was added where the base did not move.
+    `report.base_sum` is None, what is not learned, and the cosine (NaN) if nothing was added or the
+    base optimizer did not move. A relative size may be infinite: something was added where the
+    base did not move.
 
     Args:
         report: The step's measurements. Reading them waits for the device.
         step_seconds: Host seconds of the whole training step, the perturbation included; above 0.
 
     Returns:
-        Values by tag. Sizes and shares are unitless, `SECONDS` is in seconds, `CIRCUITS` a count.
+        Values by tag. Sizes, shares and factors are unitless, `SECONDS` is in seconds,
+        `WEIGHTS_CHANGE` in radians, `CIRCUITS` a count.
 
     Raises:
         ValueError: If `step_seconds` is not above 0.
@@ -52,5 +54,7 @@ def report_scalars(report: StepReport, step_seconds: float) -> dict[str, float]:
         tags.CIRCUITS: float(report.circuits),
         tags.SECONDS: report.seconds,
         tags.SHARE_OF_STEP: report.seconds / step_seconds,
+        tags.STRENGTH_FACTOR: report.strength_factor,
+        tags.WEIGHTS_CHANGE: report.weights_change,
     }
     return {tag: value for tag, value in measured.items() if value is not None and not isnan(value)}

@@ -12,6 +12,9 @@ ZERO_SHARE = "perturbation/zero_share"
 CIRCUITS = "perturbation/circuits"
 SECONDS = "perturbation/seconds"
 SHARE_OF_STEP = "perturbation/share_of_step"
+SKIPPED = "perturbation/skipped"
+STRENGTH_FACTOR = "perturbation/strength_factor"
+WEIGHTS_CHANGE = "perturbation/weights_change"
 
 SPEEDUP = "baseline/speedup"
 

@@ -83,7 +83,8 @@ def test_saved_state_holds_plain_counters_under_one_key() -> None:
     train(problem, optimizer, 3)
     state = optimizer.state_dict()
     assert set(state) == {"state", "param_groups", STATE_KEY}
-    assert state[STATE_KEY] == {"steps": 3, "due": 2, "applied": 2}
+    counters = {"steps": 3, "due": 2, "applied": 2, "skipped": 0, "circuits": 0}
+    assert state[STATE_KEY] == counters
 
 
 @pytest.mark.parametrize("coordinates", [RandomEntries(), CyclicEntries()], ids=str)
@@ -92,7 +93,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     injection: str, coordinates: RandomEntries, tmp_path: Path
 ) -> None:
     perturbation = Perturbation(
-        backend=SamplerBackend(SuperpositionCircuit(2), shots=10),
+        backend=SamplerBackend(SuperpositionCircuit(2), sampling=10),
         coordinates=coordinates,
         strength=Strength(0.5, warmup_steps=5, every=2),
         injection=INJECTIONS[injection],

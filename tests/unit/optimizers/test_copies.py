@@ -29,7 +29,7 @@ def trained(steps: int = 2) -> tuple[nn.Module, PerturbedOptimizer]:
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     perturbation = Perturbation(
-        backend=SamplerBackend(SuperpositionCircuit(2), shots=10), coordinates=RandomEntries()
+        backend=SamplerBackend(SuperpositionCircuit(2), sampling=10), coordinates=RandomEntries()
     )
     optimizer = PerturbedOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2), perturbation)
     train(model, optimizer, steps)

@@ -49,7 +49,7 @@ def trained(device: str, perturbation: Perturbation) -> torch.Tensor:
 )
 @pytest.mark.parametrize(
     "backend",
-    [SineBackend(), SamplerBackend(SuperpositionCircuit(2), shots=50)],
+    [SineBackend(), SamplerBackend(SuperpositionCircuit(2), sampling=50)],
     ids=lambda backend: type(backend).__name__,
 )
 def test_a_run_on_any_device_equals_the_run_on_the_cpu(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.backends import ExactSampling, SamplerBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation, RandomEntries, Strength
@@ -43,7 +43,7 @@ def test_strength_zero_is_bit_equal_to_a_run_without_the_package(
     strength: float | Strength, injection: str
 ) -> None:
     perturbation = Perturbation(
-        backend=SamplerBackend(SuperpositionCircuit(2), shots=5),
+        backend=SamplerBackend(SuperpositionCircuit(2), sampling=5),
         strength=strength,
         injection=INJECTIONS[injection],
     )
@@ -52,13 +52,13 @@ def test_strength_zero_is_bit_equal_to_a_run_without_the_package(
     assert plain[1] == wrapped[1]
 
 
-@pytest.mark.parametrize("shots", [None, 20])
+@pytest.mark.parametrize("sampling", [ExactSampling(), 20])
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_positive_strength_leaves_every_global_generator_alone(
-    injection: str, shots: int | None
+    injection: str, sampling: Any
 ) -> None:
     perturbation = Perturbation(
-        backend=SamplerBackend(SuperpositionCircuit(2), shots=shots, weight_seed=1),
+        backend=SamplerBackend(SuperpositionCircuit(2), sampling=sampling, weight_seed=1),
         coordinates=RandomEntries(),
         injection=INJECTIONS[injection],
     )
@@ -80,7 +80,7 @@ def test_steps_of_strength_zero_are_counted_as_steps_only() -> None:
 
 def test_the_same_seed_draws_the_same_run_and_another_seed_another() -> None:
     def run(seed: int) -> torch.Tensor:
-        backend = SamplerBackend(SuperpositionCircuit(2), shots=10)
+        backend = SamplerBackend(SuperpositionCircuit(2), sampling=10)
         return train(Perturbation(backend=backend, coordinates=RandomEntries(), seed=seed))[0]
 
     assert torch.equal(run(0), run(0))

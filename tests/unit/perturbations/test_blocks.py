@@ -108,7 +108,7 @@ def test_keys_of_the_blocks_do_not_depend_on_the_other_runs() -> None:
 
 
 def test_stochastic_backend_gets_one_key_per_block() -> None:
-    backend = SamplerBackend(SuperpositionCircuit(2), shots=20)
+    backend = SamplerBackend(SuperpositionCircuit(2), sampling=20)
     theta = torch.full((7,), 0.1)
     blocks = Blocks(("0", "1"), (4, 3), 2)
     first = modulation(backend, theta, blocks, (0, 0))

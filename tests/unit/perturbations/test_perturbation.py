@@ -43,7 +43,7 @@ def test_a_schedule_is_kept_as_it_is() -> None:
     [
         Perturbation(),
         Perturbation(
-            backend=SamplerBackend(SuperpositionCircuit(2), shots=5), coordinates=AllEntries()
+            backend=SamplerBackend(SuperpositionCircuit(2), sampling=5), coordinates=AllEntries()
         ),
         Perturbation(injection=RelativeInjection(), strength=Strength(0.2, every=3), seed=9),
         Perturbation(injection=GradientInjection()),

@@ -1,6 +1,7 @@
 """A step's measurements become scalars with fixed tags."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,6 +31,15 @@ def test_every_measured_quantity_has_its_tag():
             "perturbation/share_of_step": 0.2,
         }
     )
+
+
+def test_what_was_learned_has_its_tag():
+    report = replace(report_of(), strength_factor=0.0, weights_change=0.3)
+    scalars = report_scalars(report, 0.1)
+
+    assert scalars["perturbation/strength_factor"] == 0.0
+    assert scalars["perturbation/weights_change"] == 0.3
+    assert len(scalars) == 10
 
 
 def test_all_values_are_floats():

@@ -1,0 +1,20 @@
+"""Tells a step of training from one that only initialises an optimizer's state."""
+
+from typing import Any
+
+from torch.optim import Optimizer
+
+from lightning_qsgd.optimizers.rows import parameters_of
+
+
+def is_dry_run(base: Optimizer, closure: Any) -> bool:
+    """Whether the step is no step of training: learning rates and gradients are all 0.
+
+    torch's distributed checkpoints initialise an optimizer without state by such a step.
+    """
+    if closure is not None or base.state:
+        return False
+    if any(bool(group.get("lr", 1.0) != 0) for group in base.param_groups):
+        return False
+    gradients = [parameter.grad for parameter in parameters_of(base.param_groups)]
+    return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
