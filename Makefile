@@ -7,7 +7,7 @@ PROCESSES ?= 2
 RUN := $(BIN)/lightning-qsgd
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types bench clean
+.PHONY: help install demo test check lint types bench bench-layer clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -38,7 +38,11 @@ types: $(STAMP) ## Check types
 check: lint types test ## Everything that CI checks
 
 bench: $(STAMP) ## Measure the cost of a step against the bare optimizer
-	$(BIN)/python -m benchmarks.step_overhead
+	$(BIN)/python -m benchmarks.step
+
+bench-layer: $(STAMP) ## Measure the circuit layer beside PennyLane, tensorcircuit-ng and SamplerQNN
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.layer $(BENCH_FLAGS)
 
 clean: ## Remove the environment and caches, but no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,11 +1,11 @@
 """What a wrapped `optimizer.step()` costs beside the bare one, inside a real training step.
 
-    python -m benchmarks.step_overhead
+    python -m benchmarks.step
 
 One pinned core, one thread, process time. Bare and wrapped optimizers take turns, step by step, on
 models of their own, so that each step meets the caches as forward and backward left them. A round
 is the mean of its steps (a median would hide the steps at which the size is measured); the ratio
-is the median over rounds. Writes benchmarks/results/step_overhead.json.
+is the median over rounds. Writes benchmarks/results/step.json.
 """
 
 import json
@@ -23,17 +23,28 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from lightning_qsgd import AllEntries, Perturbation, PerturbedOptimizer, SamplerBackend
+from lightning_qsgd import (
+    AllEntries,
+    CompiledBackend,
+    Perturbation,
+    PerturbedOptimizer,
+    SamplerBackend,
+)
 from lightning_qsgd.nn import SequenceTransformer
 from lightning_qsgd.nn.transformer_sizes import TransformerSizes
 
-RESULTS = Path(__file__).parent / "results" / "step_overhead.json"
+RESULTS = Path(__file__).parent / "results" / "step.json"
 LARGE = TransformerSizes(embedding=512, heads=8, feed_forward=2048, layers=8)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: model, optimizer, perturbation, and the ratio that must not be exceeded."""
+    """One comparison: model, optimizer, perturbation, and what must not be exceeded.
+
+    Attributes:
+        limit: Largest ratio of wrapped to bare step; None for none.
+        limit_ms: Largest time of the wrapped step in milliseconds; None for none.
+    """
 
     name: str
     sizes: TransformerSizes
@@ -41,12 +52,30 @@ class Case:
     perturbation: Perturbation
     limit: float | None
     steps: int
+    limit_ms: float | None = None
 
 
 CASES = (
     Case("131 k, fused, first 4 of each", TransformerSizes(), True, Perturbation(), 1.5, 40),
     Case("131 k, default, first 4 of each", TransformerSizes(), False, Perturbation(), 1.2, 40),
     Case("25 M, fused, first 4 of each", LARGE, True, Perturbation(), 1.05, 3),
+    Case(
+        "131 k, fused, first 4 of each, depth-2 circuit",
+        TransformerSizes(),
+        True,
+        Perturbation(backend=CompiledBackend()),
+        1.9,
+        40,
+    ),
+    Case(
+        "131 k, fused, all entries, depth-2 circuit",
+        TransformerSizes(),
+        True,
+        Perturbation(backend=CompiledBackend(), coordinates=AllEntries()),
+        None,
+        10,
+        limit_ms=15.0,
+    ),
     Case(
         "131 k, fused, all entries",
         TransformerSizes(),
@@ -106,6 +135,12 @@ def _stepper(case: Case, perturbed: bool, tokens: Tensor, labels: Tensor) -> Cal
     return step
 
 
+def _limit(case: Case) -> str:
+    if case.limit is not None:
+        return f"{case.limit:g}"
+    return "-" if case.limit_ms is None else f"{case.limit_ms:g} ms"
+
+
 def main() -> None:
     """Measure all cases, print the table and write the JSON."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -123,7 +158,7 @@ def main() -> None:
             f"{r['wrapped_us']:.0f}",
             f"{r['ratio']:.3f}",
             f"{r['least']:.3f} to {r['most']:.3f}",
-            "-" if case.limit is None else f"{case.limit:g}",
+            _limit(case),
         )
     Console().print(table)
     RESULTS.parent.mkdir(exist_ok=True)

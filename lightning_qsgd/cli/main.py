@@ -3,9 +3,23 @@
 import os
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
+
+COMMANDS = {
+    "circuit": "lightning_qsgd.cli.circuit_command.circuit_command",
+    "compare": "lightning_qsgd.cli.compare_command.compare_command",
+    "report": "lightning_qsgd.cli.report_command.report_command",
+}
+"""Commands beside those of LightningCLI: what runs the arguments after the name."""
+
+EPILOG = (
+    "Further commands, each with a --help of its own: circuit (looks at the circuit of a "
+    "perturbation), compare (arms x seeds of an experiment, with a verdict), report (rebuilds the "
+    "report of a comparison)."
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,8 +35,13 @@ def main(arguments: list[str] | None = None) -> None:
     from lightning_qsgd.cli.quiet import hush
 
     hush()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        PerturbationCLI(args=arguments)
+        if given and given[0] in COMMANDS:
+            module, function = COMMANDS[given[0]].rsplit(".", 1)
+            getattr(import_module(module), function)(given[1:])
+        else:
+            PerturbationCLI(args=arguments, parser_kwargs={"epilog": EPILOG})
     except (TypeError, ValueError, RuntimeError) as error:
         if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
             raise

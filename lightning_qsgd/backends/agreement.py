@@ -1,0 +1,92 @@
+"""Checks backends of one circuit against each other on random inputs."""
+
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.backend import Backend
+
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 5e-6}
+"""SamplerQNN's exact sampler rounds each probability to a dyadic fraction, an error of up to 1e-12;
+float32 rounds to 6e-8, a few dozen times on the way."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What all backends of a circuit are asked.
+
+    Attributes:
+        inputs: Random inputs, shape (rows, num_qubits), float64.
+        weights: Random weights in radians, shape (num_weights,), float64.
+        cotangent: Random factors of the readout's entries, shape (rows, num_qubits), whose absolute
+            values sum to 1: errors of a weighted gradient are then those of a single entry's.
+    """
+
+    inputs: Tensor
+    weights: Tensor
+    cotangent: Tensor
+
+    @classmethod
+    def random(cls, backend: Backend, rows: int, seed: int) -> "Question":
+        """Draw inputs from [-2, 2) and weights from [-pi, pi)."""
+        generator = np.random.default_rng(seed)
+        shape, count = (rows, backend.num_qubits), len(backend.initial_weights())
+        factors = torch.from_numpy(generator.normal(size=shape))
+        return cls(
+            inputs=torch.from_numpy(generator.uniform(-2.0, 2.0, shape)),
+            weights=torch.from_numpy(generator.uniform(-pi, pi, count)),
+            cotangent=factors / factors.abs().sum(),
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one backend said.
+
+    Attributes:
+        readout: P(1) - P(0), shape (rows, num_qubits), float64.
+        gradient: Gradient of its sum, weighted by the cotangent, by the weights; None if not asked.
+    """
+
+    readout: Tensor
+    gradient: Tensor | None
+
+    def difference(self, other: "Answer") -> tuple[float, float | None]:
+        """Return the largest differences of readout and gradient."""
+        readout = float((self.readout - other.readout).abs().max())
+        if self.gradient is None or other.gradient is None or not len(self.gradient):
+            return readout, None
+        return readout, float((self.gradient - other.gradient).abs().max())
+
+
+def answer(backend: Backend, question: Question, dtype: torch.dtype = torch.float64) -> Answer:
+    """Ask one backend.
+
+    Args:
+        backend: Any backend; one that draws shots is not asked for a gradient.
+        question: What it is asked.
+        dtype: Precision of inputs and weights.
+
+    Returns:
+        Its answer, in float64.
+
+    Example:
+        >>> from lightning_qsgd.backends import SineBackend
+        >>> backend = SineBackend(num_qubits=2)
+        >>> question = Question.random(backend, rows=3, seed=0)
+        >>> answer(backend, question).readout.shape
+        torch.Size([3, 2])
+    """
+    inputs, weights = question.inputs.to(dtype), question.weights.to(dtype)
+    keys = np.arange(len(inputs), dtype=np.uint64) if backend.stochastic else None
+    differentiates = not backend.stochastic and len(backend.initial_weights()) > 0
+    weights.requires_grad_(differentiates)
+    readout = backend.readout(inputs, keys, weights)
+    gradient = None
+    if differentiates:
+        total = (readout * question.cotangent.to(dtype)).sum()
+        gradient = torch.autograd.grad(total, weights)[0].double()
+    return Answer(readout.detach().double(), gradient)

@@ -1,0 +1,226 @@
+"""The command ``lightning-qsgd circuit``: looks at the circuit of a perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.table import Table
+
+from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
+from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
+from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.samplers import ExactSampling
+from lightning_qsgd.backends.step_forecast import StepForecast, forecast_step
+from lightning_qsgd.circuits.drawing import draw_figure, draw_text
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+
+FIRST_OF_EACH, ALL_ENTRIES = 27, 32_801
+"""Circuits of one step of the paper-sized transformer: one per tensor, and one per 4 parameters."""
+
+
+def circuit_command(arguments: list[str]) -> None:
+    """Run ``draw``, ``check`` or ``bench``.
+
+    Args:
+        arguments: What follows ``circuit`` on the command line.
+
+    Raises:
+        SystemExit: With status 1 if backends disagree, 2 if an argument is wrong.
+    """
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    options = parsed[parsed.command]
+    if options.arm is not None:
+        options.backend = _backend_of(options.arm, parser)
+        parsed = parser.parse_object(parsed)
+    try:
+        ready = parser.instantiate_classes(parsed)[parsed.command]
+        backend = CompiledBackend() if ready.backend is None else ready.backend
+        _COMMANDS[parsed.command](backend, ready)
+    except (TypeError, ValueError, ModuleNotFoundError) as error:
+        parser.error(str(error), error)
+
+
+def draw(backend: Backend, options: Namespace) -> None:
+    """Draw the circuit: here as text, and with --output as a picture."""
+    built = backend.describe()
+    if built is None:
+        raise ValueError(
+            f"{type(backend).__name__} describes no circuit: there is nothing to draw. Give a "
+            "backend that evaluates a circuit."
+        )
+    console = Console()
+    console.print(draw_text(built), highlight=False, markup=False, soft_wrap=True)
+    gates = ", ".join(f"{count} {name}" for name, count in built.circuit.count_ops().items())
+    console.print(
+        f"{built.num_qubits} qubits, {len(built.inputs)} inputs, {len(built.weights)} weights; "
+        f"depth {built.circuit.depth()}; {gates}"
+    )
+    if options.output is not None:
+        draw_figure(built).savefig(options.output, bbox_inches="tight")
+        console.print(f"Picture: {options.output}")
+
+
+def check(backend: Backend, options: Namespace) -> None:
+    """Ask all backends of the circuit for the same random inputs, and compare their answers."""
+    own = _reference_of(backend)
+    question = Question.random(own, options.rows, options.seed)
+    if not len(backend.initial_weights()):  # a closed form stands for the circuit at weights 0
+        question = replace(question, weights=torch.zeros_like(question.weights))
+    reference = answer(own, question)
+    table = Table(title=f"Largest difference to SamplerQNN, exact, on {options.rows} random inputs")
+    for column in ("backend", "readout", "gradient", "tolerance", ""):
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
+    agree = True
+    for name, asked, dtype in _asked(backend):
+        given = answer(asked, question, dtype)
+        row, agrees = _compared(name, given, reference, dtype if _is_exact(asked) else None)
+        table.add_row(*row)
+        agree = agree and agrees
+    console = Console()
+    console.print(table)
+    console.print("The backends agree." if agree else "The backends disagree: trust none of them.")
+    if not agree:
+        raise SystemExit(1)
+
+
+def bench(backend: Backend, options: Namespace) -> None:
+    """Forecast what the circuits of one training step will cost with each backend."""
+    table = Table(title="Milliseconds that the circuits of one step take")
+    table.add_column("backend")
+    for circuits in options.circuits:
+        table.add_column(f"{circuits:,} circuits", justify="right")
+    for name, timed in _timed(backend):
+        table.add_row(name, *(_cell(forecast_step(timed, count)) for count in options.circuits))
+    console = Console()
+    console.print(table)
+    console.print("~ extrapolated in proportion from a smaller batch. float32, on the CPU.")
+
+
+def _parser() -> SuggestingParser:
+    parser = SuggestingParser(prog="lightning-qsgd circuit", description=__doc__)
+    commands = parser.add_subcommands(required=True, dest="command")
+    for name, function in _COMMANDS.items():
+        child = SuggestingParser(description=function.__doc__ or "")
+        child.add_argument("--backend", type=Backend | None, default=None, help=_BACKEND)
+        child.add_argument("--arm", type=str | None, default=None, help=_ARM)
+        for option, settings in _OPTIONS[name].items():
+            child.add_argument(option, **settings)
+        commands.add_subcommand(name, child, help=function.__doc__)
+    return parser
+
+
+def _backend_of(file: str, parser: SuggestingParser) -> Any:
+    """Return the part of a config that describes the backend."""
+    try:
+        config = yaml.safe_load(Path(file).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        parser.error(f"Cannot read {file}: {error}. Give a config such as those in configs/arms.")
+    try:
+        return config["perturbation"]["backend"]
+    except (KeyError, TypeError):
+        parser.error(
+            f"{file} has no `perturbation.backend`: its circuit is unknown. Give an arm that "
+            "names its backend, or use --backend."
+        )
+
+
+def _circuit_backend(backend: Backend) -> CircuitBackend:
+    """Return a compiled backend of the circuit; of the sine, of the circuit that it stands for."""
+    if isinstance(backend, CircuitBackend):
+        return backend
+    built = backend.describe()
+    if built is None:
+        raise ValueError(
+            f"{type(backend).__name__} describes no circuit: there is nothing to compare it with. "
+            "Give a backend that evaluates a circuit."
+        )
+    return SamplerBackend(built)
+
+
+def _reference_of(backend: Backend) -> SamplerBackend:
+    own = _circuit_backend(backend)
+    return SamplerBackend(own.circuit, own.weight_seed)
+
+
+def _asked(backend: Backend) -> list[tuple[str, Backend, torch.dtype]]:
+    own = _circuit_backend(backend)
+    compiled = CompiledBackend(own.circuit, own.weight_seed)
+    asked: list[tuple[str, Backend, torch.dtype]] = [
+        ("CompiledBackend, float64", compiled, torch.float64),
+        ("CompiledBackend, float32", compiled, torch.float32),
+    ]
+    if not isinstance(backend, CompiledBackend):
+        asked.append((_name(backend), backend, torch.float64))
+    return asked
+
+
+def _timed(backend: Backend) -> list[tuple[str, Backend]]:
+    own = _circuit_backend(backend)
+    timed: list[tuple[str, Backend]] = [
+        ("CompiledBackend", CompiledBackend(own.circuit, own.weight_seed)),
+        ("SamplerBackend, exact", _reference_of(backend)),
+    ]
+    if _name(backend) not in [name for name, _ in timed]:
+        timed.append((_name(backend), backend))
+    return timed
+
+
+def _name(backend: Backend) -> str:
+    if isinstance(backend, SamplerBackend):
+        recipe = type(backend.recipe).__name__
+        return "SamplerBackend, " + ("exact" if recipe == "ExactSampling" else recipe)
+    return type(backend).__name__
+
+
+def _is_exact(backend: Backend) -> bool:
+    return not isinstance(backend, SamplerBackend) or isinstance(backend.recipe, ExactSampling)
+
+
+def _compared(
+    name: str, given: Answer, reference: Answer, dtype: torch.dtype | None
+) -> tuple[tuple[str, ...], bool]:
+    readout, gradient = given.difference(reference)
+    shown = (name, f"{readout:.1e}", "-" if gradient is None else f"{gradient:.1e}")
+    if dtype is None:
+        return (*shown, "-", "not exact"), True
+    agrees = max(readout, gradient or 0.0) <= TOLERANCES[dtype]
+    return (*shown, f"{TOLERANCES[dtype]:.0e}", "agrees" if agrees else "DISAGREES"), agrees
+
+
+def _cell(forecast: StepForecast) -> str:
+    mark = "" if forecast.measured == forecast.circuits else "~"
+    return f"{mark}{forecast.seconds * 1e3:,.2f}"
+
+
+_NUMBERS = ("readout", "gradient", "tolerance")
+_BACKEND = "What evaluates the circuit; the compiled paper's circuit by default."
+_ARM = "A config whose perturbation.backend is taken, such as configs/arms/quantum_shots.yaml."
+_COMMANDS: dict[str, Callable[[Backend, Namespace], None]] = {
+    "draw": draw,
+    "check": check,
+    "bench": bench,
+}
+_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "draw": {
+        "--output": {"type": str | None, "default": None, "help": "Picture file (.png, .svg)."}
+    },
+    "check": {
+        "--rows": {"type": int, "default": 16, "help": "Number of random inputs."},
+        "--seed": {"type": int, "default": 0, "help": "Names the random inputs and weights."},
+    },
+    "bench": {
+        "--circuits": {
+            "type": list[int],
+            "default": [FIRST_OF_EACH, ALL_ENTRIES],
+            "help": "Circuits per step; by default those of the paper-sized transformer.",
+        }
+    },
+}

@@ -1,0 +1,115 @@
+"""``lightning-qsgd circuit``, as a user types it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_qsgd.backends import CompiledBackend, SineBackend
+from lightning_qsgd.cli.main import main
+
+TWO_QUBITS = ["--backend.circuit", "SuperpositionCircuit", "--backend.circuit.num_qubits", "2"]
+COMPILED = ["--backend", "CompiledBackend", *TWO_QUBITS]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main(["circuit", *arguments])
+    return capsys.readouterr().out
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["circuit", *arguments])
+    printed = capsys.readouterr()
+    return int(stop.value.code or 0), printed.err + printed.out
+
+
+def test_draw_shows_the_paper_circuit_and_counts_it(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = run(capsys, "draw")
+    assert "Ry(w[0] + π*x[0])" in drawn
+    assert "4 qubits, 4 inputs, 16 weights" in drawn
+
+
+def test_draw_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("pylatexenc")
+    run(capsys, "draw", *COMPILED, "--output", str(tmp_path / "circuit.png"))
+    assert (tmp_path / "circuit.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_draw_takes_the_circuit_of_an_arm(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "4 qubits, 4 inputs" in run(capsys, "draw", "--arm", "configs/arms/quantum_shots.yaml")
+
+
+def test_check_says_that_the_backends_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, "check", *COMPILED, "--rows", "3")
+    assert printed.count("agrees") == 2
+    assert "The backends agree." in printed
+
+
+def test_check_sets_the_weights_of_a_closed_form_to_zero(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = run(capsys, "check", "--backend", "SineBackend", "--backend.num_qubits", "2")
+    assert printed.count("agrees") == 3
+
+
+def test_check_of_an_arm_with_shots_judges_only_exact_backends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = run(capsys, "check", "--arm", "configs/arms/quantum_shots.yaml", "--rows", "2")
+    assert "not exact" in printed
+    assert "The backends agree." in printed
+
+
+def test_check_fails_when_a_backend_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = CompiledBackend.readout
+    monkeypatch.setattr(
+        CompiledBackend, "readout", lambda *args, **kwargs: right(*args, **kwargs) * 1.0001
+    )
+    status, printed = failure(capsys, "check", *COMPILED, "--rows", "2")
+    assert status == 1
+    assert "DISAGREES" in printed
+    assert "trust none of them" in printed
+
+
+def test_bench_forecasts_each_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, "bench", *COMPILED, "--circuits", "[1, 3000]")
+    assert "3,000 circuits" in printed
+    assert "CompiledBackend" in printed
+    sampler = next(line for line in printed.splitlines() if "SamplerBackend, exact" in line)
+    assert "~" in sampler
+
+
+def test_wrong_arguments_name_the_remedy(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    no_backend = tmp_path / "arm.yaml"
+    no_backend.write_text("perturbation: {strength: 0.5}\n")
+    cases = {
+        ("draw", "--arm", "missing.yaml"): "Cannot read missing.yaml",
+        ("draw", "--arm", str(no_backend)): "has no `perturbation.backend`",
+        ("draw", "--backend", "CompiledBackend", "--backend.weight_seed", "-1"): "weight_seed",
+        ("check", "--rosw", "3"): "Did you mean rows",
+    }
+    for arguments, message in cases.items():
+        status, printed = failure(capsys, *arguments)
+        assert status == 2
+        assert message in printed
+
+
+def test_a_backend_without_a_circuit_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SineBackend, "describe", lambda self: None)
+    for command in ("draw", "check"):
+        status, printed = failure(capsys, command, "--backend", "SineBackend")
+        assert status == 2
+        assert "describes no circuit" in printed
+
+
+def test_commands_leave_the_global_generator_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    before = torch.get_rng_state()
+    run(capsys, "check", *COMPILED, "--rows", "2")
+    assert torch.equal(before, torch.get_rng_state())

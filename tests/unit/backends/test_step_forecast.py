@@ -1,0 +1,65 @@
+"""Forecasts of a step's cost, with a clock that the tests turn."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends import Backend, SamplerBackend, step_forecast
+from lightning_qsgd.backends.step_forecast import forecast_step
+from lightning_qsgd.circuits import SuperpositionCircuit
+
+
+class ClockedBackend(Backend):
+    """Takes a given time per circuit, on a clock of its own."""
+
+    num_qubits = 2
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = 0.0
+        self.batches: list[int] = []
+
+    def readout(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        self.now += self.seconds * len(inputs)
+        self.batches.append(len(inputs))
+        return torch.zeros_like(inputs)
+
+
+def clocked(monkeypatch: pytest.MonkeyPatch, seconds: float) -> ClockedBackend:
+    backend = ClockedBackend(seconds)
+    monkeypatch.setattr(step_forecast, "perf_counter", lambda: backend.now)
+    return backend
+
+
+def test_a_fast_backend_runs_the_whole_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = clocked(monkeypatch, 1e-6)
+    forecast = forecast_step(backend, circuits=100)
+    assert forecast.measured == forecast.circuits == 100
+    assert forecast.seconds == pytest.approx(1e-4)
+
+
+def test_a_slow_backend_is_extrapolated_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = clocked(monkeypatch, 0.05)
+    forecast = forecast_step(backend, circuits=1000)
+    assert forecast.measured == 4
+    assert forecast.seconds == pytest.approx(50.0)
+    assert max(backend.batches) == 4
+
+
+def test_a_very_slow_backend_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = clocked(monkeypatch, 60.0)
+    assert forecast_step(backend, circuits=10).seconds == pytest.approx(600.0)
+    assert backend.batches == [1]
+
+
+def test_backends_with_shots_get_keys() -> None:
+    backend = SamplerBackend(SuperpositionCircuit(2), sampling=8)
+    assert forecast_step(backend, circuits=2, rounds=1).seconds > 0
+
+
+def test_no_circuits_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Expected `circuits` to be at least 1, got 0: .*Give"):
+        forecast_step(ClockedBackend(1.0), circuits=0)
