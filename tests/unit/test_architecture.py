@@ -23,7 +23,11 @@ ALLOWED = {
         *("circuits", "backends", "perturbations", "optimizers"),
         *("nn", "data", "metrics", "tracking"),
     },
-    "cli": {"circuits", "backends", "perturbations", "optimizers", "tracking", "training"},
+    "compare": {"metrics", "tracking", "training"},
+    "cli": {
+        *("circuits", "backends", "perturbations", "optimizers"),
+        *("nn", "data", "tracking", "training", "compare"),
+    },
 }
 """What each room may import of the package; the order is that of the layers."""
 
@@ -36,7 +40,8 @@ WALLS = {
     "torch.utils.tensorboard": {"tracking"},
     "jsonargparse": {"cli"},
     "sklearn": {"data"},
-    "rich": {"cli"},
+    "scipy": {"compare"},
+    "rich": {"compare", "cli"},
 }
 """Who may know the libraries that are confined to rooms."""
 

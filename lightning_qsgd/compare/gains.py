@@ -1,0 +1,134 @@
+"""From runs to the numbers that are compared: one per arm and seed."""
+
+from collections.abc import Collection
+from math import inf, isfinite, isnan, nan
+from statistics import median
+
+import numpy as np
+
+from lightning_qsgd.compare.results import FINAL_WEIGHTS, ArmRun, Results
+from lightning_qsgd.metrics.functional import steps_to_target
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.goal import Goal
+
+
+def final_values(results: Results, arm: str) -> dict[int, float]:
+    """Return the goal's metric at the end of each ended run of an arm, by seed.
+
+    A run that recorded no such metric counts as diverged: NaN.
+    """
+    metric = results.comparison.goal.metric
+    return {seed: run.final.get(metric, nan) for seed, run in results.runs_of(arm).items()}
+
+
+def gains_over(
+    results: Results, arm: str, other: str, apart: Collection[tuple[str, int]] = ()
+) -> dict[int, float]:
+    """Subtract one arm from another, seed by seed, so that positive is better.
+
+    Seeds where a run is missing, failed, diverged or known to be no pair are left out.
+
+    Args:
+        results: The runs.
+        arm: Name of the arm.
+        other: Name of the baseline or control.
+        apart: (Arm, seed) of the runs that are no pair, as `unpaired` returns them.
+
+    Returns:
+        Gain by seed, finite, in the metric's unit.
+    """
+    sign = 1.0 if results.comparison.goal.higher_is_better else -1.0
+    ours, theirs = final_values(results, arm), final_values(results, other)
+    return {
+        seed: sign * (ours[seed] - theirs[seed])
+        for seed in ours
+        if isfinite(ours[seed])
+        and isfinite(theirs.get(seed, nan))
+        and not {(arm, seed), (other, seed)}.intersection(apart)
+    }
+
+
+def diverged_seeds(results: Results, arm: str) -> list[int]:
+    """Return the seeds at which an arm's run ended without a finite metric."""
+    return [seed for seed, value in final_values(results, arm).items() if not isfinite(value)]
+
+
+def are_identical(results: Results, arm: str, other: str) -> bool:
+    """Tell whether two arms gave the same numbers to the last bit, at every seed that both have.
+
+    Compared are the final metrics, the values of the loss and metric curves, and the hash of the
+    final weights where both runs have it. Without a common seed the answer is no.
+    """
+    ours, theirs = results.runs_of(arm), results.runs_of(other)
+    common = ours.keys() & theirs.keys()
+    goal = results.comparison.goal
+    return bool(common) and all(_same(ours[seed], theirs[seed], goal) for seed in common)
+
+
+def cost_to_target(run: ArmRun, goal: Goal, axis: str) -> float:
+    """Return what a run paid until its metric reached the target.
+
+    Args:
+        run: The run; its curve of the metric is read at the recorded points.
+        goal: Metric, direction and target.
+        axis: "steps", "epochs" or "seconds".
+
+    Returns:
+        The cost in the axis' unit; ``inf`` if the target was not reached, NaN without a target or
+        a curve.
+    """
+    curve = run.curves.get(goal.metric)
+    if goal.target is None or curve is None or not curve.steps:
+        return nan
+    # The first point in time that reaches it, read on the steps: other axes may repeat a value.
+    step = steps_to_target(
+        curve.steps, curve.values, goal.target, higher_is_better=goal.higher_is_better
+    )
+    return inf if step == inf else float(getattr(curve, axis)[curve.steps.index(step)])
+
+
+def costs_of(results: Results, arm: str, axis: str) -> list[float]:
+    """Return the known costs to the target of an arm's runs, in the order of the seeds.
+
+    A failed run is left out, because nobody knows what it would have paid; see `cost_to_target`.
+    """
+    goal = results.comparison.goal
+    costs = [cost_to_target(run, goal, axis) for run in results.runs_of(arm).values()]
+    return [cost for cost in costs if not isnan(cost)]
+
+
+def relative_size(run: ArmRun) -> float:
+    """Return the median relative size of a run's perturbation; NaN if it was not measured."""
+    curve = run.curves.get(tags.RELATIVE_SIZE)
+    known = [value for value in curve.values if not isnan(value)] if curve else []
+    return median(known) if known else nan
+
+
+def step_cost_ratio(results: Results, arm: str) -> float:
+    """Return the median over seeds of an arm's seconds per step over the baseline's.
+
+    Pairs whose timing is unknown are left out; NaN without any.
+    """
+    ours, theirs = results.runs_of(arm), results.runs_of(results.comparison.baseline.name)
+    ratios = [
+        run.timing.seconds_per_step / theirs[seed].timing.seconds_per_step
+        for seed, run in ours.items()
+        if seed in theirs and theirs[seed].timing.seconds_per_step > 0
+    ]
+    known = [ratio for ratio in ratios if not isnan(ratio)]
+    return median(known) if known else nan
+
+
+def _same(ours: ArmRun, theirs: ArmRun, goal: Goal) -> bool:
+    hashes = (ours.checks.get(FINAL_WEIGHTS), theirs.checks.get(FINAL_WEIGHTS))
+    if None not in hashes and hashes[0] != hashes[1]:
+        return False
+    if ours.final.keys() != theirs.final.keys():
+        return False
+    pairs = [(_values(ours, tag), _values(theirs, tag)) for tag in (goal.loss, goal.metric)]
+    pairs.append(([*ours.final.values()], [theirs.final[name] for name in ours.final]))
+    return all(np.array_equal(mine, other, equal_nan=True) for mine, other in pairs)
+
+
+def _values(run: ArmRun, tag: str) -> list[float]:
+    return run.curves[tag].values if tag in run.curves else []

@@ -1,0 +1,128 @@
+"""The first page: what was asked, what came out, how sure that is."""
+
+from lightning_qsgd.compare.analysis import Analysis
+from lightning_qsgd.compare.pairing import check_pairing
+from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
+from lightning_qsgd.compare.report.numbers import count
+from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.verdict import Outcome, Verdict
+
+
+def answer(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> list[Block]:
+    """Tell somebody who has never seen the project what the comparison shows.
+
+    Args:
+        results: The runs.
+        analysis: Their statistics.
+        judged: Verdict by arm.
+    """
+    by_outcome = _by_outcome(results, judged)
+    return [
+        Heading(f"{results.comparison.name}: what helps over {analysis.baseline.arm.name}?", 1),
+        _short_answer(by_outcome, analysis),
+        Bullets(tuple(_findings(by_outcome, analysis))),
+        *_warnings(results),
+        Heading("What was compared", 3),
+        Paragraph(_question(results)),
+        Heading("How sure this is", 3),
+        Paragraph(_certainty(analysis)),
+    ]
+
+
+def short_answer(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> str:
+    """Return the answer in one sentence."""
+    return _short_answer(_by_outcome(results, judged), analysis).text
+
+
+def _by_outcome(results: Results, judged: dict[str, Verdict]) -> dict[Outcome, list[str]]:
+    """Sort the arms, without controls, by their verdict."""
+    found: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
+    for arm in results.comparison.challengers:
+        if arm.kind == "arm":
+            found[judged[arm.name].outcome].append(arm.name)
+    return found
+
+
+def _short_answer(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> Notice:
+    baseline, better = f"`{analysis.baseline.arm.name}`", by_outcome[Outcome.BETTER]
+    total = sum(map(len, by_outcome.values()))
+    tone: Tone = "good" if better else "plain"
+    if not total:
+        return Notice("**Only controls were compared**, so there is nothing to recommend.")
+    if better:
+        text = f"**Yes, {len(better)} of {count(total, 'arm')}** did better than {baseline}."
+    else:
+        text = f"**No:** of {count(total, 'arm')} none can be said to do better than {baseline}."
+    return Notice(text, tone)
+
+
+def _findings(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> list[str]:
+    baseline = f"`{analysis.baseline.arm.name}`"
+    words = {
+        Outcome.BETTER: "**Better** than {baseline}, and than their own controls where they have "
+        "any: {arms}.",
+        Outcome.BEATEN: "**Beaten by a control:** ahead of {baseline}, but a control of the same "
+        "size without the ingredient on trial does better still: {arms}.",
+        Outcome.MATCHED: "**Matched by a control:** ahead of {baseline}, but not of a control of "
+        "the same size without the ingredient on trial: {arms}.",
+        Outcome.WORSE: "**Worse** than {baseline}: {arms}.",
+        Outcome.UNDETECTED: "**No detectable effect**, which is not the same as no effect (the "
+        "table says how small an effect would have shown): {arms}.",
+        Outcome.IDENTICAL: "**Identical** to {baseline} to the last bit: {arms}.",
+        Outcome.NO_CLAIM: "**No claim possible**, for the reason in the table: {arms}.",
+    }
+    return [
+        words[outcome].format(baseline=baseline, arms=", ".join(f"`{arm}`" for arm in arms))
+        for outcome in words
+        if (arms := by_outcome[outcome])
+    ]
+
+
+def _question(results: Results) -> str:
+    asked, goal = results.comparison, results.comparison.goal
+    kinds = [arm.kind for arm in asked.challengers]
+    direction = "higher" if goal.higher_is_better else "lower"
+    budget = f" for {asked.budget}" if asked.budget else ""
+    target = "" if goal.target is None else f" The target is {goal.metric} = {goal.target:g}."
+    return (
+        f"The same model was trained{budget} in {count(len(asked.arms), 'way')}: the baseline "
+        f"`{asked.baseline.name}`, {count(kinds.count('arm'), 'arm')} on trial and "
+        f"{count(kinds.count('control'), 'control')}, each at {count(len(asked.seeds), 'seed')}. "
+        "A seed fixes the initial weights and the order of the data, so that at each seed an arm "
+        f"and the baseline form a pair. They are judged by `{goal.metric}` at the end of training "
+        f"({direction} is better).{target} A control is a change of the same size without the "
+        "ingredient on trial: an arm that does not beat its control owes its gain to something "
+        "else. A **gain** below is always the difference in the metric with the sign turned so "
+        "that positive is better."
+    )
+
+
+def _certainty(analysis: Analysis) -> str:
+    level = f"{100 * analysis.method.alpha:g} %"
+    return (
+        "An arm is called better or worse only if three tests of the differences at equal seeds "
+        "agree (Student's t, the same corrected for skew, and the BCa bootstrap), after Holm's "
+        f"correction for having asked {count(len(analysis.challenges), 'question')} at once, one "
+        "for each arm and control. If "
+        f"nothing had any effect, the chance of even one such claim would be about {level} or "
+        "less. The verdicts hold for this model, data, budget and tuning, not beyond."
+    )
+
+
+def _warnings(results: Results) -> list[Block]:
+    notices = []
+    if results.missing:
+        number = count(len(results.missing), "run")
+        notices.append(f"**Not complete:** {number} of {len(results.planned)} missing.")
+    if results.failures:
+        number = count(len(results.failures), "run")
+        notices.append(f"**{number} failed.** Where a run is missing, its pair is left out.")
+    apart = {key for found in check_pairing(results) for key in found.different}
+    if apart:
+        number = count(len(apart), "run")
+        notices.append(f"**{number} left out** for starting unlike the baseline: see Pairing.")
+    edges = [tuned.arm for tuned in results.tuning if any(v.at_edge for v in tuned.values)]
+    if edges:
+        names = ", ".join(f"`{name}`" for name in edges)
+        notices.append(f"**Tuning ended at the edge** of its space for {names}: see Tuning.")
+    return [Notice(text, "warn") for text in notices]

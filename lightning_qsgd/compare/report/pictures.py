@@ -1,0 +1,114 @@
+"""All pictures of a report, as PNG."""
+
+from __future__ import annotations
+
+import io
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from lightning_qsgd.compare.analysis import Analysis
+from lightning_qsgd.compare.report.curve_pictures import (
+    draw_bands,
+    draw_gap,
+    draw_reached,
+    draw_sizes,
+)
+from lightning_qsgd.compare.report.document import Picture
+from lightning_qsgd.compare.report.gain_picture import draw_gains
+from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.verdict import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOOK = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "axes.titlesize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.7,
+    "figure.facecolor": "white",
+    "text.parse_math": False,
+}
+DOTS_PER_INCH = 150
+
+
+def can_draw() -> bool:
+    """Tell whether matplotlib is there."""
+    return find_spec("matplotlib") is not None
+
+
+def pictures(
+    results: Results, analysis: Analysis, judged: dict[str, Verdict]
+) -> dict[str, Picture]:
+    """Draw everything that the runs recorded.
+
+    Args:
+        results: The runs.
+        analysis: Their statistics.
+        judged: Verdict by arm.
+
+    Returns:
+        Picture by name: "gains", "metric", "gap", "loss", "target" and "size"; those without data
+        are left out.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+    """
+    if not can_draw():
+        raise ModuleNotFoundError(
+            "Cannot draw the pictures of the report: matplotlib is not installed. "
+            "Run `pip install lightning-qsgd[plot]`."
+        )
+    from matplotlib import rc_context
+
+    goal, alpha = results.comparison.goal, analysis.method.alpha
+    with rc_context(LOOK):
+        figures = {
+            "gains": draw_gains(analysis, judged, goal.metric),
+            "metric": draw_bands(results, goal.metric, alpha),
+            "gap": draw_gap(results, alpha),
+            "loss": draw_bands(results, goal.loss, alpha),
+            "target": draw_reached(results),
+            "size": draw_sizes(results, alpha),
+        }
+        return {
+            name: Picture(f"{name}.png", _png(figure), _caption(name, results, analysis))
+            for name, figure in figures.items()
+            if figure is not None
+        }
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    # Without the metadata the file would name the version of matplotlib and differ between two.
+    figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _caption(name: str, results: Results, analysis: Analysis) -> str:
+    goal, baseline = results.comparison.goal, analysis.baseline.arm.name
+    level = f"{100 * (1 - analysis.method.alpha):g} %"
+    lines = f"Dashed grey: {baseline}. Solid blue: the arm. Dotted: its own controls."
+    return {
+        "gains": f"Gain of every arm over {baseline}. Diamond: mean. Thick line: {level} interval "
+        "by Student's t. Thin line: by the BCa bootstrap. Dots: one seed each. The intervals are "
+        "for one arm alone; the verdict at the right is corrected for the number of arms.",
+        "metric": f"{goal.metric} during training: mean over seeds with a {level} band for that "
+        f"mean. {lines}",
+        "gap": f"Gain in {goal.metric} over {baseline} during training, taken seed by seed: mean "
+        f"with a {level} band for that mean. Above the grey line is better. {lines}",
+        "loss": f"{goal.loss} during training: mean over seeds with a {level} band for that mean. "
+        f"{lines} The first, highest values may lie outside the chart.",
+        "target": f"Share of seeds that have reached {goal.metric} = {goal.target} after so many "
+        f"steps; higher and further left is better. {lines}",
+        "size": "Size of what was added, relative to the base optimizer's step on the same "
+        f"entries: mean over seeds with a {level} band. {lines}",
+    }[name]

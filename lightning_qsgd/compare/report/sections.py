@@ -1,0 +1,164 @@
+"""The sections of a report behind its first page."""
+
+from lightning_qsgd.compare.analysis import Analysis
+from lightning_qsgd.compare.pairing import PairingCheck, check_pairing
+from lightning_qsgd.compare.report import tables
+from lightning_qsgd.compare.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Notice,
+    Paragraph,
+    Picture,
+)
+from lightning_qsgd.compare.report.numbers import count
+from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.verdict import Verdict
+
+NO_PICTURES = (
+    "**Pictures are missing** because matplotlib was not installed. Run `pip install "
+    "lightning-qsgd[plot]`, then `lightning-qsgd report FOLDER` with the folder of this report."
+)
+
+
+def verdict_section(analysis: Analysis, judged: dict[str, Verdict]) -> list[Block]:
+    """Say arm by arm what is claimed."""
+    return [Heading("Verdict for every arm"), tables.verdict_table(analysis, judged)]
+
+
+def gain_section(analysis: Analysis, drawn: dict[str, Picture]) -> list[Block]:
+    """Show the differences that the verdicts rest on."""
+    blocks: list[Block] = [
+        Heading("Gain over the baseline, seed by seed"),
+        *_shown(drawn, "gains"),
+        tables.gain_table(analysis),
+        Paragraph(
+            "`p (Holm)` is the largest p-value of the three tests, corrected for the number of "
+            "arms. Cohen's d is the mean gain over the standard deviation of the gains. Wins is "
+            "the share of seeds at which the arm was ahead, ties counting half. The detectable "
+            f"gain would show in {analysis.method.power:.0%} of such comparisons by t; the last "
+            "column is the number of seeds that could show half of it."
+        ),
+    ]
+    controls = tables.control_table(analysis)
+    if controls is not None:
+        blocks += [
+            Heading("Gain over the arm's own controls", 3),
+            controls,
+            Paragraph(
+                "Here Holm's correction is for the number of rows. Only an arm with a small p and "
+                "a positive gain over each of its controls may be called better."
+            ),
+        ]
+    return blocks
+
+
+def arm_section(results: Results, analysis: Analysis) -> list[Block]:
+    """Show every arm on its own, and what it costs."""
+    blocks: list[Block] = [
+        Heading("Every arm on its own"),
+        Paragraph(f"Final `{results.comparison.goal.metric}` over seeds."),
+        tables.arm_table(results, analysis),
+        Paragraph(
+            "Steps, epochs and seconds to the target are medians in which a run that never "
+            'reached it counts as infinite: "never" means that fewer than half did. Time per step '
+            "is the median ratio to the baseline at the same seed, in wall-clock time on a "
+            "machine that other runs may have shared. Relative size is that of the perturbation "
+            "beside the base optimizer's step, the median over steps and seeds."
+        ),
+    ]
+    others = tables.other_metric_table(results)
+    return blocks if others is None else [*blocks, Heading("Other metrics", 3), others]
+
+
+def curve_section(drawn: dict[str, Picture]) -> list[Block]:
+    """Show the course of training; empty without pictures."""
+    titles = {
+        "metric": "Learning curves",
+        "gap": "Gain over the baseline during training",
+        "loss": "Training loss",
+        "target": "Time to the target",
+        "size": "Size of the perturbation",
+    }
+    return [
+        block
+        for name, title in titles.items()
+        if name in drawn
+        for block in (Heading(title), drawn[name])
+    ]
+
+
+def failure_section(results: Results, analysis: Analysis) -> list[Block]:
+    """Name every run that is not part of the numbers, and why."""
+    summaries = [analysis.baseline, *(challenge.summary for challenge in analysis.challenges)]
+    diverged = tuple(
+        f"`{summary.arm.name}` diverged at seeds {', '.join(map(str, summary.diverged))}."
+        for summary in summaries
+        if summary.diverged
+    )
+    missing = tuple(f"`{arm}`, seed {seed}, has not ended." for arm, seed in results.missing)
+    heading = Heading("Runs that are missing from the numbers")
+    if not (diverged or missing or results.failures):
+        return [heading, Paragraph("None: every planned run ended with a finite metric.")]
+    blocks: list[Block] = [heading]
+    if diverged or missing:
+        blocks.append(Bullets(diverged + missing))
+    blocks += [
+        Code(f"`{failure.arm}`, seed {failure.seed}, failed", failure.traceback)
+        for failure in results.failures
+    ]
+    return blocks
+
+
+def pairing_section(results: Results) -> list[Block]:
+    """Say whether the runs of a seed were a pair."""
+    found = [_pairing(check) for check in check_pairing(results)]
+    return [
+        Heading("Pairing"),
+        Paragraph("Hashes of every arm's runs against the baseline's run of the same seed:"),
+        Bullets(tuple(found)),
+    ]
+
+
+def tuning_section(results: Results) -> list[Block]:
+    """Say what was tuned, how, and whether the space was wide enough."""
+    if not results.tuning:
+        return [Heading("Tuning"), Paragraph("No arm was tuned for this comparison.")]
+    blocks: list[Block] = [Heading("Tuning"), tables.tuning_table(results)]
+    if len({tuned.trials for tuned in results.tuning}) > 1:
+        blocks.append(
+            Notice("**Unfair:** arms were tuned with different numbers of trials.", "warn")
+        )
+    shared = {s for tuned in results.tuning for s in tuned.seeds} & set(results.comparison.seeds)
+    if shared:
+        blocks.append(
+            Notice(
+                f"**Unfair:** the tuning seeds {sorted(shared)} are reported as well, which "
+                "flatters what was tuned.",
+                "warn",
+            )
+        )
+    edges = [
+        f"`{tuned.arm}` might do better with a `{value.name}` beyond its range: the best value "
+        f"{value.best:g} lies at the edge of {value.low:g} to {value.high:g}."
+        for tuned in results.tuning
+        for value in tuned.values
+        if value.at_edge
+    ]
+    return [*blocks, *(Notice(text, "warn") for text in edges)]
+
+
+def _pairing(check: PairingCheck) -> str:
+    name = f"`{check.check}`"
+    if check.different:
+        runs = ", ".join(f"{arm} (seed {seed})" for arm, seed in check.different)
+        return f"{name}: **different in {count(len(check.different), 'run')}**, left out: {runs}."
+    if check.equal == 0:
+        return f"{name}: not recorded, so pairing is assumed and not checked."
+    unknown = f"; unknown in {count(check.unknown, 'run')}" if check.unknown else ""
+    return f"{name}: equal in {count(check.equal, 'run')}, different in none{unknown}."
+
+
+def _shown(drawn: dict[str, Picture], name: str) -> list[Block]:
+    return [drawn[name]] if name in drawn else []

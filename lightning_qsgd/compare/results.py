@@ -1,0 +1,207 @@
+"""What a comparison asked and what its runs gave: plain records, no behaviour."""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import nan
+
+from lightning_qsgd.compare.arm import Arm
+from lightning_qsgd.compare.provenance import Provenance
+from lightning_qsgd.compare.tuned_value import TunedArm
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedCurve
+
+INITIAL_WEIGHTS = "initial_weights"
+DATA_ORDER = "data_order"
+FINAL_WEIGHTS = "final_weights"
+PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER)
+"""Hashes that must agree between the arms of a seed; the hash of the final weights need not."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock cost of a run, kept apart because it never repeats.
+
+    Attributes:
+        seconds: Seconds from the first step to the last; NaN if unknown.
+        seconds_per_step: Median seconds of an optimizer step; NaN if unknown.
+    """
+
+    seconds: float = nan
+    seconds_per_step: float = nan
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One run that ended.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: Seed of the run; arms with the same seed form a pair.
+        final: Last value by metric, the goal's metric among them; NaN or infinite if it diverged.
+            No wall-clock numbers, which never repeat: those belong into `timing`.
+        curves: Curves by tag, their four lists equally long: `goal.metric`, `goal.loss` and
+            `tags.RELATIVE_SIZE` are drawn, and the first gives the cost to the target.
+        checks: Hashes by name, `PAIRED_CHECKS` and optionally `FINAL_WEIGHTS`.
+        timing: Wall-clock cost.
+    """
+
+    arm: str
+    seed: int
+    final: Mapping[str, float]
+    curves: Mapping[str, RecordedCurve] = field(default_factory=dict)
+    checks: Mapping[str, str] = field(default_factory=dict)
+    timing: Timing = Timing()
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """One run that raised, or whose process died.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: Seed of the run.
+        traceback: What it said last.
+    """
+
+    arm: str
+    seed: int
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is asked, fixed before the first run.
+
+    Args:
+        name: Name of the experiment.
+        goal: Metric, direction, target and loss.
+        arms: All arms in the order in which they are shown, exactly one of kind "baseline".
+        seeds: Seeds of the reported runs.
+        budget: What each run may spend, in words: "300 steps".
+
+    Raises:
+        ValueError: If the arms or seeds do not make a comparison.
+
+    Example:
+        >>> arms = (Arm("adamw", "baseline"), Arm("sine"))
+        >>> Comparison("digits", Goal(), arms, seeds=(0, 1, 2)).baseline.name
+        'adamw'
+    """
+
+    name: str
+    goal: Goal
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    budget: str = ""
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        _refuse_repetition("arms", names)
+        _refuse_repetition("seeds", self.seeds)
+        if not self.seeds:
+            raise ValueError(
+                "Expected at least one seed, got none: there is nothing to run. Name at least 3, "
+                "the fewest that allow a claim."
+            )
+        baselines = [arm.name for arm in self.arms if arm.kind == "baseline"]
+        if len(baselines) != 1:
+            raise ValueError(
+                f"Expected exactly one arm of kind 'baseline', got {baselines}: all others are "
+                "compared with it. Mark one arm."
+            )
+        kinds = {arm.name: arm.kind for arm in self.arms}
+        for arm in self.arms:
+            for control in arm.controls:
+                if kinds.get(control) != "control":
+                    raise ValueError(
+                        f"Expected the controls of {arm.name!r} to be arms of kind 'control', got "
+                        f"{control!r}: nothing could show what its gain is due to. Add that arm, "
+                        "or take it out of `controls`."
+                    )
+
+    @property
+    def baseline(self) -> Arm:
+        """The arm that all others are compared with."""
+        return next(arm for arm in self.arms if arm.kind == "baseline")
+
+    @property
+    def challengers(self) -> tuple[Arm, ...]:
+        """All arms but the baseline, controls included."""
+        return tuple(arm for arm in self.arms if arm.kind != "baseline")
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm of a name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a report is made of.
+
+    A seed of an arm with neither a run nor a failure was not started yet; reports say so.
+
+    Args:
+        comparison: What was asked.
+        runs: Runs that ended, in any order.
+        failures: Runs that did not.
+        tuning: How arms were tuned beforehand, one entry per tuned arm.
+        provenance: Where the numbers come from.
+
+    Raises:
+        ValueError: If a run belongs to no arm or seed, or is there twice.
+    """
+
+    comparison: Comparison
+    runs: tuple[ArmRun, ...]
+    failures: tuple[FailedRun, ...] = ()
+    tuning: tuple[TunedArm, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        keys = [(run.arm, run.seed) for run in self._ended]
+        _refuse_repetition("runs", keys)
+        strangers = sorted(set(keys) - set(self.planned))
+        if strangers:
+            raise ValueError(
+                f"Expected runs of the compared arms and seeds only, got {strangers}: they belong "
+                "to another comparison. Use one folder per comparison."
+            )
+
+    @property
+    def _ended(self) -> list[ArmRun | FailedRun]:
+        return [*self.runs, *self.failures]
+
+    @property
+    def planned(self) -> list[tuple[str, int]]:
+        """(Arm, seed) of all runs, in the order of arms, then seeds."""
+        asked = self.comparison
+        return [(arm.name, seed) for arm in asked.arms for seed in asked.seeds]
+
+    @property
+    def missing(self) -> list[tuple[str, int]]:
+        """(Arm, seed) of the runs that have neither ended nor failed."""
+        known = {(run.arm, run.seed) for run in self._ended}
+        return [key for key in self.planned if key not in known]
+
+    def runs_of(self, arm: str) -> dict[int, ArmRun]:
+        """Return the ended runs of an arm by seed, in the order of the seeds."""
+        return self._by_arm.get(arm, {})
+
+    @cached_property
+    def _by_arm(self) -> dict[str, dict[int, ArmRun]]:
+        place = {seed: number for number, seed in enumerate(self.comparison.seeds)}
+        found: dict[str, dict[int, ArmRun]] = {}
+        for run in sorted(self.runs, key=lambda run: place[run.seed]):
+            found.setdefault(run.arm, {})[run.seed] = run
+        return found
+
+
+def _refuse_repetition(what: str, items: Sequence[Hashable]) -> None:
+    twice = [item for item, count in Counter(items).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"Expected every one of the {what} once, got {twice} more than once: a difference "
+            "would count it twice. Remove the repetition."
+        )

@@ -1,0 +1,167 @@
+"""Results on disk: what a report needs, in files that people and programs can read."""
+
+import io
+import json
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_qsgd.compare.arm import Arm
+from lightning_qsgd.compare.atomic_file import write_atomically
+from lightning_qsgd.compare.provenance import Provenance
+from lightning_qsgd.compare.results import ArmRun, Comparison, FailedRun, Results, Timing
+from lightning_qsgd.compare.run_table import results_csv, timing_csv
+from lightning_qsgd.compare.tuned_value import TunedArm, TunedValue
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedCurve
+
+FORMAT = 1
+RESULTS = "results.json"
+CURVES = "curves.npz"
+TABLE = "results.csv"
+TIMING = "timing.csv"
+AXES = ("steps", "epochs", "seconds", "values")
+
+
+def save_results(results: Results, folder: Path) -> None:
+    """Write `results.csv`, `timing.csv`, `curves.npz` and `results.json` into a folder.
+
+    `results.csv` has the same bytes whenever the same comparison ends; wall-clock times are in the
+    other files. `results.json`, written last, holds everything but the curves.
+
+    Args:
+        results: The runs.
+        folder: Existing folder; files of these names are replaced.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    write_atomically(folder / TABLE, results_csv(results).encode())
+    write_atomically(folder / TIMING, timing_csv(results).encode())
+    write_atomically(folder / CURVES, _packed_curves(results))
+    text = json.dumps(_to_json(results), indent=1, allow_nan=False)
+    write_atomically(folder / RESULTS, text.encode())
+
+
+def load_results(folder: Path) -> Results:
+    """Read what `save_results` wrote.
+
+    Args:
+        folder: The folder of one comparison.
+
+    Returns:
+        The same results, runs in the order of arms and seeds.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If a file is damaged or of another format.
+    """
+    for name in (RESULTS, CURVES):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"Cannot read the comparison in {folder}: there is no {name}. Pass the folder of a "
+                "comparison that has ended, or run the comparison to its end."
+            )
+    try:
+        saved = json.loads((folder / RESULTS).read_text())
+        if saved["format"] != FORMAT:
+            raise ValueError(f"format {saved['format']}")
+        # From memory: numpy leaves a damaged file open.
+        packed = io.BytesIO((folder / CURVES).read_bytes())
+        with np.load(packed, allow_pickle=False) as curves:
+            return _from_json(saved, dict(curves))
+    except (KeyError, TypeError, AttributeError, ValueError, BadZipFile) as error:
+        raise ValueError(
+            f"Cannot read the comparison in {folder}: {error!r} does not fit format {FORMAT}. It "
+            "was written by another version or is damaged; run the comparison again."
+        ) from error
+
+
+def _packed_curves(results: Results) -> bytes:
+    arrays = {
+        _key(run.arm, run.seed, tag): np.array([getattr(curve, axis) for axis in AXES], np.float64)
+        for run in results.runs
+        for tag, curve in run.curves.items()
+    }
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    return packed.getvalue()
+
+
+def _key(arm: str, seed: int, tag: str) -> str:
+    return f"{arm}/{seed}/{tag}"
+
+
+def _to_json(results: Results) -> dict[str, Any]:
+    order = {key: number for number, key in enumerate(results.planned)}
+    runs = sorted(results.runs, key=lambda run: order[run.arm, run.seed])
+    saved = {
+        "format": FORMAT,
+        "comparison": asdict(results.comparison),
+        "runs": [
+            {**_fields(run), "timing": asdict(run.timing), "curves": list(run.curves)}
+            for run in runs
+        ],
+        "failures": [asdict(failure) for failure in results.failures],
+        "tuning": [asdict(tuned) for tuned in results.tuning],
+        "provenance": {
+            **vars(results.provenance),
+            "versions": dict(results.provenance.versions),
+        },
+    }
+    plain: dict[str, Any] = _without_infinity(saved)
+    return plain
+
+
+def _fields(run: ArmRun) -> dict[str, Any]:
+    return {**vars(run), "final": dict(run.final), "checks": dict(run.checks)}
+
+
+def _without_infinity(value: Any) -> Any:
+    # JSON knows neither nan nor inf; `float` reads their names.
+    if isinstance(value, float) and not isfinite(value):
+        return repr(float(value))
+    if isinstance(value, dict):
+        return {key: _without_infinity(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinity(inner) for inner in value]
+    return value
+
+
+def _from_json(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> Results:
+    return Results(
+        _comparison(saved["comparison"]),
+        tuple(_run(run, curves) for run in saved["runs"]),
+        tuple(FailedRun(**failure) for failure in saved["failures"]),
+        tuple(_tuned(tuned) for tuned in saved["tuning"]),
+        Provenance(**saved["provenance"]),
+    )
+
+
+def _comparison(saved: dict[str, Any]) -> Comparison:
+    arms = tuple(Arm(**{**arm, "controls": tuple(arm["controls"])}) for arm in saved["arms"])
+    goal = Goal(**saved["goal"])
+    return Comparison(**{**saved, "goal": goal, "arms": arms, "seeds": tuple(saved["seeds"])})
+
+
+def _run(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> ArmRun:
+    final = {metric: float(value) for metric, value in saved["final"].items()}
+    timing = Timing(**{name: float(value) for name, value in saved["timing"].items()})
+    arm, seed = saved["arm"], saved["seed"]
+    own = {tag: _curve(curves[_key(arm, seed, tag)]) for tag in saved["curves"]}
+    return ArmRun(arm, seed, final, own, saved["checks"], timing)
+
+
+def _curve(points: NDArray[np.float64]) -> RecordedCurve:
+    return RecordedCurve(**dict(zip(AXES, points.tolist(), strict=True)))
+
+
+def _tuned(saved: dict[str, Any]) -> TunedArm:
+    values = tuple(TunedValue(**value) for value in saved["values"])
+    score = float(saved["score"])
+    return TunedArm(**{**saved, "seeds": tuple(saved["seeds"]), "values": values, "score": score})

@@ -1,0 +1,21 @@
+"""Statistics of paired runs: numbers in, numbers out, nothing of training or reports."""
+
+from lightning_qsgd.compare.statistics.cost_to_target import median_cost, share_reached
+from lightning_qsgd.compare.statistics.holm import holm
+from lightning_qsgd.compare.statistics.interval import Interval
+from lightning_qsgd.compare.statistics.method import Method
+from lightning_qsgd.compare.statistics.paired_gain import FEWEST_PAIRS, PairedGain, paired_gain
+from lightning_qsgd.compare.statistics.power import detectable_effect, pairs_needed
+
+__all__ = [
+    "FEWEST_PAIRS",
+    "Interval",
+    "Method",
+    "PairedGain",
+    "detectable_effect",
+    "holm",
+    "median_cost",
+    "paired_gain",
+    "pairs_needed",
+    "share_reached",
+]

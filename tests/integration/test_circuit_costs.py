@@ -1,0 +1,62 @@
+"""Costs that are shown before a fit, limits that refuse it, and steps that are skipped in it."""
+
+from typing import Any
+
+import pytest
+from qiskit.primitives import StatevectorSampler
+
+from lightning_qsgd.backends import GivenSampling, SamplerBackend, SkipOnFailure
+from lightning_qsgd.circuits import SuperpositionCircuit
+from lightning_qsgd.perturbations import FirstOfModel, Perturbation
+from lightning_qsgd.training import PerturbationCallback
+from tests.integration.modules import Finished, Perturbed, fit
+
+STEPS = 8
+"""Of the fit; each takes one circuit: the model's first two entries."""
+
+
+class Broken(StatevectorSampler):  # type: ignore[misc]
+    def run(self, *_: Any, **__: Any) -> Any:
+        raise ConnectionError("no device")
+
+
+def perturbation(sampler: Any = None, **settings: Any) -> Perturbation:
+    given = StatevectorSampler(default_shots=20, seed=1) if sampler is None else sampler
+    sampling = GivenSampling(given, paid=settings.pop("paid", False))
+    backend = SamplerBackend(SuperpositionCircuit(2), None, sampling, **settings)
+    return Perturbation(backend, FirstOfModel())
+
+
+@pytest.mark.parametrize("front", ["callback", "mixin"])
+def test_costs_are_shown_before_the_fit(front: str, caplog: pytest.LogCaptureFixture) -> None:
+    described = perturbation(paid=True, max_circuits=STEPS)
+    with caplog.at_level("INFO"):
+        if front == "callback":
+            callback = PerturbationCallback(described)
+            fit(Finished(), callback)
+            assert callback.optimizers[0].own_state.circuits == STEPS
+        else:
+            fit(Perturbed(perturbation=described))
+    shown = f"The perturbation will take {STEPS} jobs of 1 circuits: {STEPS} circuits"
+    assert [shown in message for message in caplog.messages].count(True) == 1
+
+
+def test_fit_that_would_exceed_its_limit_does_not_start() -> None:
+    callback = PerturbationCallback(perturbation(paid=True, max_circuits=STEPS - 1))
+    model = Finished()
+    with pytest.raises(ValueError, match=r"Cannot start: the training will take 8 jobs.* is 7"):
+        fit(model, callback)
+    assert callback.optimizers[0].own_state.steps == 0
+
+
+def test_local_circuits_without_a_limit_are_not_forecast(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit(Finished(), PerturbationCallback(Perturbation(SamplerBackend(), FirstOfModel())))
+    assert not any("will take" in message for message in caplog.messages)
+
+
+def test_fit_whose_steps_were_all_skipped_raises_and_says_so() -> None:
+    described = perturbation(Broken(), on_failure=SkipOnFailure(limit=100))
+    message = r"due at 8 steps and was never applied: at 8 of them its circuits failed"
+    with pytest.raises(RuntimeError, match=message):
+        fit(Finished(), PerturbationCallback(described))

@@ -1,0 +1,125 @@
+"""From runs to numbers: costs to the target, identity, relative sizes, pairing."""
+
+from dataclasses import replace
+from math import inf, isnan, nan
+
+import pytest
+
+from lightning_qsgd.compare import FailedRun, Results, analyse
+from lightning_qsgd.compare.gains import (
+    are_identical,
+    cost_to_target,
+    costs_of,
+    relative_size,
+    step_cost_ratio,
+)
+from lightning_qsgd.compare.pairing import check_pairing
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.goal import Goal
+from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
+
+GOAL = Goal(metric=METRIC, target=0.5)
+
+
+def learning(arm, seed, values, **changes):
+    return made_run(arm, seed, values[-1], curves={METRIC: made_curve(values)}, **changes)
+
+
+def of_runs(*runs, target=0.5, arms=("base", "arm")):
+    seeds = 1 + max(run.seed for run in runs)
+    frame = made_results({name: [0.0] * seeds for name in arms}, target=target)
+    return Results(frame.comparison, runs)
+
+
+def test_cost_is_read_where_the_target_is_first_reached():
+    run = learning("arm", 0, [0.1, 0.6, 0.4, 0.9])
+    assert [cost_to_target(run, GOAL, axis) for axis in ("steps", "epochs", "seconds")] == [
+        20.0,
+        0.2,
+        20.0,
+    ]
+
+
+@pytest.mark.parametrize(("values", "cost"), [([0.1, 0.2], inf), ([nan, nan], inf)])
+def test_target_that_is_never_reached_costs_infinitely(values, cost):
+    assert cost_to_target(learning("arm", 0, values), GOAL, "steps") == cost
+
+
+def test_without_target_or_curve_the_cost_is_unknown():
+    assert isnan(cost_to_target(learning("arm", 0, [0.1]), replace(GOAL, target=None), "steps"))
+    assert isnan(cost_to_target(made_run("arm", 0, 0.1), GOAL, "steps"))
+
+
+def test_misses_count_in_the_median_cost():
+    runs = [learning("base", seed, [0.1, value]) for seed, value in enumerate([0.9, 0.1, 0.1])]
+    summary = analyse(of_runs(*runs)).baseline
+    assert costs_of(of_runs(*runs), "base", "steps") == [20.0, inf, inf]
+    assert summary.steps_to_target == summary.epochs_to_target == summary.seconds_to_target == inf
+    assert summary.reached == pytest.approx(1 / 3)
+
+
+def test_identity_needs_equal_metrics_curves_and_final_weights():
+    base = learning("base", 0, [0.1, 0.2])
+    equal = replace(base, arm="arm")
+    other_curve = replace(equal, curves={METRIC: made_curve([0.15, 0.2])})
+    other_metric = replace(equal, final={METRIC: 0.3})
+    more_metrics = replace(equal, final={**equal.final, "val/loss": 1.0})
+    assert are_identical(of_runs(base, equal), "arm", "base")
+    for different in (other_curve, other_metric, more_metrics):
+        assert not are_identical(of_runs(base, different), "arm", "base")
+
+
+def test_identity_is_refuted_by_final_weights_that_differ():
+    base = made_run("base", 0, 0.5, checks={"final_weights": "a"})
+    for weights, identical in (("a", True), ("b", False)):
+        arm = made_run("arm", 0, 0.5, checks={"final_weights": weights})
+        assert are_identical(of_runs(base, arm), "arm", "base") is identical
+
+
+def test_runs_that_diverged_alike_are_identical_and_nothing_is_identical_to_no_run():
+    base, arm = made_run("base", 0, nan), made_run("arm", 0, nan)
+    assert are_identical(of_runs(base, arm), "arm", "base")
+    assert not are_identical(of_runs(base), "arm", "base")
+
+
+def test_relative_size_is_the_median_over_the_run():
+    run = made_run("arm", 0, 0.1, curves={tags.RELATIVE_SIZE: made_curve([0.1, 0.3, nan, 0.2])})
+    assert relative_size(run) == 0.2
+    assert isnan(relative_size(made_run("arm", 0, 0.1)))
+
+
+def test_step_cost_is_the_median_ratio_over_pairs_with_known_times():
+    runs = [made_run("base", seed, 0.1, timing=timed(0.1)) for seed in range(4)]
+    runs += [made_run("arm", s, 0.1, timing=timed(t)) for s, t in enumerate([0.2, 0.3, 0.9, nan])]
+    assert step_cost_ratio(of_runs(*runs), "arm") == pytest.approx(3.0)
+    assert isnan(step_cost_ratio(of_runs(made_run("base", 0, 0.1)), "arm"))
+
+
+def test_summary_holds_mean_sd_and_median_of_the_finite_values():
+    summary = analyse(made_results({"base": [0.1, 0.2, nan, 0.6], "arm": [0.0] * 4})).baseline
+    assert (summary.mean, summary.median) == pytest.approx((0.3, 0.2))
+    assert summary.sd == pytest.approx(0.2645751311)
+    assert summary.diverged == (2,)
+
+
+def test_arm_without_runs_has_unknown_statistics():
+    failures = tuple(FailedRun("arm", seed, "boom") for seed in range(3))
+    results = made_results({"base": [0.1, 0.2, 0.3], "arm": [None] * 3}, failures=failures)
+    challenge = analyse(results).challenges[0]
+    assert all(
+        isnan(x) for x in (challenge.summary.mean, challenge.summary.sd, challenge.gain.mean)
+    )
+    assert challenge.p_holm == 1.0
+
+
+def test_pairing_counts_equal_different_and_unknown_hashes():
+    def run(arm, seed, weights):
+        return made_run(arm, seed, 0.1, checks={"initial_weights": weights} if weights else {})
+
+    results = of_runs(
+        *(run("base", seed, f"w{seed}") for seed in range(3)),
+        *(run("arm", seed, weights) for seed, weights in enumerate(["w0", "x", None])),
+    )
+    weights, order = check_pairing(results)
+    assert (weights.equal, weights.different, weights.unknown) == (1, (("arm", 1),), 1)
+    assert (order.equal, order.different, order.unknown) == (0, (), 3)

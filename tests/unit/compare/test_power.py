@@ -1,0 +1,55 @@
+"""What a number of pairs could have detected, against simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lightning_qsgd.compare.statistics import detectable_effect, pairs_needed
+from lightning_qsgd.compare.statistics.power import power_of_t
+
+
+@pytest.mark.parametrize(("pairs", "alpha"), [(16, 0.05), (16, 0.05 / 12), (4, 0.05)])
+def test_detectable_effect_is_detected_as_often_as_asked(pairs, alpha):
+    effect = detectable_effect(pairs, alpha, 0.8)
+    draws = np.random.default_rng(0).normal(effect, 1, size=(20_000, pairs))
+    tests = stats.ttest_1samp(draws, 0.0, axis=1)
+    seen = np.mean((tests.pvalue <= alpha) & (tests.statistic > 0))
+    assert seen == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("effect", [0.1, 0.5, 1.0, 3.0])
+def test_pairs_needed_is_the_least_number_with_enough_power(effect):
+    pairs = pairs_needed(effect, 0.01, 0.8)
+    assert power_of_t(effect, pairs, 0.01) >= 0.8
+    assert pairs == 2 or power_of_t(effect, pairs - 1, 0.01) < 0.8
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 8, 16, 1000])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 40])
+@pytest.mark.parametrize("effect", [0.0, 0.01, 0.3, 1.0, 5.0])
+def test_power_is_the_tail_of_the_noncentral_t(pairs, alpha, effect):
+    critical = stats.t.ppf(1 - alpha / 2, pairs - 1)
+    tail = stats.nct.sf(critical, pairs - 1, effect * math.sqrt(pairs))
+    assert power_of_t(effect, pairs, alpha) == pytest.approx(tail, abs=1e-4)
+
+
+@pytest.mark.parametrize("questions", range(1, 41))
+def test_detectable_effect_is_found_for_any_number_of_pairs_and_questions(questions):
+    for pairs in range(3, 33):
+        effect = detectable_effect(pairs, 0.05 / questions, 0.8)
+        assert power_of_t(effect, pairs, 0.05 / questions) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_half_an_effect_needs_more_than_three_times_the_pairs():
+    effect = detectable_effect(16, 0.05, 0.8)
+    assert 48 <= pairs_needed(effect / 2, 0.05, 0.8) <= 64
+
+
+def test_what_no_effect_could_show_is_infinite():
+    assert detectable_effect(2, 1e-6, 0.8) == math.inf
+
+
+def test_pairs_needed_ends_for_effects_that_nobody_could_detect():
+    assert pairs_needed(1e-9, 0.05, 0.8) == 1_000_000

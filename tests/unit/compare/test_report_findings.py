@@ -1,0 +1,84 @@
+"""What a report says about answers, missing runs, pairing and tuning."""
+
+import re
+from dataclasses import replace
+
+from lightning_qsgd.compare import Arm, FailedRun, TunedArm, TunedValue, analyse, verdicts
+from lightning_qsgd.compare.report.answer import short_answer
+from tests.comparison_cases import METHOD, SEEDS, around, case, made_results, made_run, written
+
+
+def test_failures_divergence_and_missing_runs_are_named(without_matplotlib, tmp_path):
+    values = {"base": around(0.8, 0), "arm": [*around(0.8, 1)[:-3], float("nan"), None, None]}
+    failure = FailedRun("arm", SEEDS - 2, "Traceback\nValueError: boom")
+    _, markdown = written(made_results(values, failures=(failure,)), tmp_path)
+    assert f"- `arm` diverged at seeds {SEEDS - 3}." in markdown
+    assert f"- `arm`, seed {SEEDS - 1}, has not ended." in markdown
+    assert f"**`arm`, seed {SEEDS - 2}, failed**\n\n```\nTraceback\nValueError: boom" in markdown
+    assert "**1 run failed.**" in markdown
+    assert f"**Not complete:** 1 run of {2 * SEEDS} missing." in markdown
+    assert f"| arm | {SEEDS - 2} (1 diverged) |" in markdown
+
+
+def test_complete_runs_are_said_to_be_complete(without_matplotlib, tmp_path):
+    _, markdown = written(made_results({"base": around(0.8, 0), "arm": around(0.8, 1)}), tmp_path)
+    assert "None: every planned run ended with a finite metric." in markdown
+    assert "- `initial_weights`: equal in 8 runs, different in none." in markdown
+
+
+def test_pairs_that_are_none_are_named_on_the_first_page(without_matplotlib, tmp_path):
+    results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    alone = made_run("arm", 3, 0.8, checks={"initial_weights": "others"})
+    runs = tuple(alone if (r.arm, r.seed) == ("arm", 3) else r for r in results.runs)
+    _, markdown = written(replace(results, runs=runs), tmp_path)
+    assert "**1 run left out** for starting unlike the baseline: see Pairing." in markdown
+    assert "`initial_weights`: **different in 1 run**, left out: arm (seed 3)." in markdown
+    assert "`data_order`: equal in 7 runs, different in none; unknown in 1 run." in markdown
+
+
+def test_pairing_that_was_not_recorded_is_called_assumed(without_matplotlib, tmp_path):
+    results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    runs = tuple(replace(run, checks={}) for run in results.runs)
+    _, markdown = written(replace(results, runs=runs), tmp_path)
+    assert "`data_order`: not recorded, so pairing is assumed and not checked." in markdown
+
+
+def tuned(arm, best, trials=8, seeds=(90,)):
+    return TunedArm(arm, trials, seeds, (TunedValue("lr", 0.0001, 0.1, best, "log"),), 0.9)
+
+
+def test_tuning_warns_of_edges_unequal_trials_and_reported_seeds(without_matplotlib, tmp_path):
+    tuning = (tuned("base", 0.01), tuned("better", 0.099, trials=9, seeds=(1,)))
+    _, markdown = written(case(tuning=tuning), tmp_path)
+    assert "**Tuning ended at the edge** of its space for `better`: see Tuning." in markdown
+    assert "`better` might do better with a `lr` beyond its range" in markdown
+    assert "**Unfair:** arms were tuned with different numbers of trials." in markdown
+    assert "**Unfair:** the tuning seeds [1] are reported as well" in markdown
+
+
+def test_fair_tuning_in_a_wide_space_has_no_warning(without_matplotlib, tmp_path):
+    _, markdown = written(case(tuning=(tuned("base", 0.01), tuned("better", 0.01))), tmp_path)
+    assert "Unfair" not in markdown
+    assert "edge**" not in markdown
+    assert "| base | 8 | 90 | lr | 0.0001 to 0.1 (log) | 0.01 | no |" in markdown
+
+
+def test_no_better_arm_is_a_plain_no(without_matplotlib, tmp_path):
+    results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    _, markdown = written(results, tmp_path)
+    assert "> **No:** of 1 arm none can be said to do better than `base`." in markdown
+
+
+def test_controls_alone_are_nothing_to_recommend():
+    arms = (Arm("base", "baseline"), Arm("control", "control"))
+    results = made_results({"base": around(0.8, 0), "control": around(0.9, 1)}, arms)
+    analysis = analyse(results, METHOD)
+    answer = short_answer(results, analysis, verdicts(analysis))
+    assert answer == "**Only controls were compared**, so there is nothing to recommend."
+
+
+def test_gains_are_turned_where_lower_is_better(without_matplotlib, tmp_path):
+    values = {"base": around(0.8, 0), "arm": around(0.5, 1)}
+    _, markdown = written(made_results(values, higher_is_better=False), tmp_path)
+    assert "(lower is better)" in markdown
+    assert re.search(r"\| arm \| 8 \| \+0\.\d+ \|", markdown)

@@ -1,0 +1,184 @@
+"""What the pictures show, read back from their axes."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from scipy import stats
+
+from lightning_qsgd.compare import Arm, Method, Results, analyse, verdicts
+from lightning_qsgd.compare.report.bands import MOST_POINTS, band_of, gain_curves
+from lightning_qsgd.compare.report.curve_pictures import (
+    draw_bands,
+    draw_gap,
+    draw_reached,
+    draw_sizes,
+)
+from lightning_qsgd.compare.report.gain_picture import draw_gains
+from lightning_qsgd.compare.report.palette import ARM
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.recorded_run import RecordedCurve
+from tests.comparison_cases import METRIC, made_curve, made_results, made_run, noise
+
+METHOD = Method(resamples=999)
+
+
+def curve(steps, values):
+    return RecordedCurve(list(steps), [0.0] * len(steps), [0.0] * len(steps), list(values))
+
+
+def of_curves(curves, tag=METRIC, target=None, higher_is_better=True):
+    """Results from curves by arm, one per seed."""
+    frame = made_results(
+        {name: [0.0] * len(own) for name, own in curves.items()},
+        target=target,
+        higher_is_better=higher_is_better,
+    )
+    runs = tuple(
+        made_run(name, seed, one.values[-1], curves={tag: one})
+        for name, own in curves.items()
+        for seed, one in enumerate(own)
+    )
+    return Results(frame.comparison, runs)
+
+
+@given(st.integers(2, 6), st.integers(1, 30), st.integers(0, 99))
+def test_band_is_mean_and_t_interval_at_every_step(seeds, points, seed):
+    values = np.random.default_rng(seed).normal(size=(seeds, points))
+    band = band_of([made_curve(row) for row in values], alpha=0.1)
+    for i in range(points):
+        low, high = stats.ttest_1samp(values[:, i], 0).confidence_interval(0.9)
+        assert (band.mean[i] - band.half[i], band.mean[i] + band.half[i]) == pytest.approx(
+            (low, high)
+        )
+
+
+def test_band_reads_curves_between_their_points_and_only_where_all_have_been():
+    band = band_of([curve([0, 10, 20], [0, 10, 20]), curve([5, 15], [0, 0])], alpha=0.05)
+    assert band.steps.tolist() == [5, 10, 15]
+    assert band.mean.tolist() == [2.5, 5, 7.5]
+
+
+def test_divergence_of_one_seed_is_a_gap_in_the_mean():
+    band = band_of([curve([1, 2], [1, 1]), curve([1, 2], [1, math.nan])], alpha=0.05)
+    assert band.mean[0] == 1
+    assert math.isnan(band.mean[1])
+
+
+def test_one_seed_has_no_width_and_no_curve_no_band():
+    assert band_of([curve([1, 2], [1, 3])], 0.05).half.tolist() == [0, 0]
+    assert band_of([], 0.05) is None
+    assert band_of([curve([], [])], 0.05) is None
+    assert band_of([curve([1], [1]), curve([2], [1])], 0.05) is None
+
+
+def test_long_curves_are_averaged_piece_by_piece():
+    values = noise(0, 1000)
+    band = band_of([made_curve(values)], 0.05)
+    assert len(band.steps) == MOST_POINTS
+    pieces = np.array_split(values, MOST_POINTS)
+    assert band.mean == pytest.approx([piece.mean() for piece in pieces])
+
+
+@pytest.mark.parametrize(("higher_is_better", "sign"), [(True, 1), (False, -1)])
+def test_gain_curves_subtract_the_baseline_of_the_same_seed(higher_is_better, sign):
+    base = [made_curve([1, 2]), made_curve([5, 5])]
+    arm = [made_curve([2, 4]), made_curve([5, 6])]
+    results = of_curves({"base": base, "arm": arm}, higher_is_better=higher_is_better)
+    gains = [[sign * x for x in one.values] for one in gain_curves(results, "arm")]
+    assert gains == [[1, 2], [0, 1]]
+
+
+def lines(chart):
+    return {line.get_label(): line for line in chart.get_lines()}
+
+
+def test_charts_show_arm_baseline_and_controls():
+    arms = (Arm("base", "baseline"), Arm("arm", controls=("control",)), Arm("control", "control"))
+    results = made_results({arm.name: [1.0] * 3 for arm in arms}, arms)
+    runs = tuple(
+        made_run(run.arm, run.seed, 1, curves={METRIC: made_curve([1, 2, 3])})
+        for run in results.runs
+    )
+    figure = draw_bands(Results(results.comparison, runs), METRIC, 0.05)
+    (chart,) = figure.axes
+    assert chart.get_title(loc="left") == "arm"
+    assert lines(chart).keys() == {"base", "arm", "control"}
+    assert to_hex(lines(chart)["arm"].get_color()) == ARM
+    assert lines(chart)["arm"].get_ydata().tolist() == [1, 2, 3]
+
+
+def test_first_huge_values_do_not_press_the_loss_flat():
+    loss = [1000.0, *[1.0] * 99]
+    results = of_curves(
+        {"base": [made_curve(loss)] * 2, "arm": [made_curve(loss)] * 2}, "train/loss"
+    )
+    assert draw_bands(results, "train/loss", 0.05).axes[0].get_ylim()[1] < 3
+
+
+def test_gap_is_drawn_around_the_baseline_as_zero():
+    base, arm = [made_curve([1, 2])] * 2, [made_curve([2, 4])] * 2
+    (chart,) = draw_gap(of_curves({"base": base, "arm": arm}), 0.05).axes
+    assert list(lines(chart)["base"].get_ydata()) == [0, 0]
+    assert lines(chart)["arm"].get_ydata().tolist() == [1, 2]
+
+
+def test_share_of_seeds_rises_where_a_seed_reaches_the_target():
+    reached = [made_curve([0.1, 0.9, 0.9]), made_curve([0.1, 0.1, 0.9]), made_curve([0.1] * 3)]
+    never = [made_curve([0.1] * 3)] * 3
+    (chart,) = draw_reached(of_curves({"base": never, "arm": reached}, target=0.5)).axes
+    line = lines(chart)["arm"]
+    assert list(line.get_xdata()) == [0, 20, 30, 30]
+    assert line.get_ydata() == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3])
+    assert line.get_drawstyle() == "steps-post"  # a seed counts from its step on, not before
+    assert max(lines(chart)["base"].get_ydata()) == 0
+
+
+def test_sizes_have_a_scale_of_powers_and_leave_out_arms_without_any():
+    sizes = {
+        "base": [made_curve([0.0])],
+        "small": [made_curve([1e-6])],
+        "zero": [made_curve([0.0])],
+    }
+    (chart,) = draw_sizes(of_curves(sizes, tags.RELATIVE_SIZE), 0.05).axes
+    assert chart.get_yscale() == "log"
+    assert chart.get_title(loc="left") == "small"
+
+
+def test_nothing_recorded_gives_no_picture():
+    results = made_results({"base": [0.1, 0.2], "arm": [0.1, 0.2]})
+    analysis = analyse(results, METHOD)
+    assert draw_bands(results, METRIC, 0.05) is None
+    assert draw_gap(results, 0.05) is None
+    assert draw_reached(results) is None
+    assert draw_sizes(results, 0.05) is None
+    assert draw_gains(analysis, verdicts(analysis), METRIC) is None
+
+
+def test_gains_are_drawn_with_both_intervals_and_the_verdict():
+    base = noise(0, 8)
+    values = {"base": base.tolist(), "arm": (base + 0.3 + 0.1 * noise(1, 8)).tolist()}
+    analysis = analyse(made_results(values), METHOD)
+    gain = analysis.challenges[0].gain
+    axes, words = draw_gains(analysis, verdicts(analysis), METRIC).axes
+    spans = [tuple(part[:, 0]) for c in axes.collections for part in c.get_segments()]
+    ends = [gain.t.low, gain.t.high, gain.bca.low, gain.bca.high]
+    assert np.ravel(spans) == pytest.approx(ends)
+    assert axes.get_lines()[-1].get_xdata() == pytest.approx([gain.mean])
+    assert [label.get_text() for label in words.get_yticklabels()] == ["better"]
+
+
+@pytest.mark.parametrize(("shift", "text"), [(50.0, "→"), (-50.0, "←")])
+def test_arm_far_out_becomes_an_arrow_and_leaves_room_for_the_others(shift, text):
+    base = noise(0, 8)
+    values = {"base": base.tolist(), "far": (base + shift + 0.1 * noise(9, 8)).tolist()}
+    values |= {f"arm{i}": (base + 0.1 * noise(i, 8)).tolist() for i in range(1, 5)}
+    analysis = analyse(made_results(values), METHOD)
+    axes, _ = draw_gains(analysis, verdicts(analysis), METRIC).axes
+    assert axes.get_xlim()[1] < 1
+    (label,) = axes.texts
+    assert text in label.get_text()
+    assert f"{analysis.challenges[0].gain.mean:+.3g}" in label.get_text()

@@ -1,0 +1,230 @@
+"""Verdicts on planted truths."""
+
+import numpy as np
+import pytest
+
+from lightning_qsgd.compare import Arm, Method, Outcome, analyse, verdicts
+from lightning_qsgd.compare.statistics import holm
+from tests.comparison_cases import made_results, made_run, noise
+
+METHOD = Method(resamples=1999)
+SEEDS = 16
+
+
+def judged(results, method=METHOD):
+    return verdicts(analyse(results, method))
+
+
+def around(mean, seed, spread=0.01):
+    return (mean + spread * noise(seed, SEEDS)).tolist()
+
+
+def planted(**means):
+    """A baseline at 0.8, a control at its level, and arms at the means given."""
+    values = {"base": around(0.8, 0), "control": around(0.8, 1)}
+    values |= {name: around(mean, 10 + i) for i, (name, mean) in enumerate(means.items())}
+    arms = (
+        Arm("base", "baseline"),
+        Arm("control", "control"),
+        *(Arm(name, controls=("control",)) for name in means),
+    )
+    return values, arms
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_better_worse_and_equal_arms_are_told_apart(higher_is_better):
+    values, arms = planted(high=0.85, low=0.75, same=0.8)
+    results = made_results(values, arms, higher_is_better=higher_is_better)
+    found = {name: verdict.outcome for name, verdict in judged(results).items()}
+    up, down = (Outcome.BETTER, Outcome.WORSE)[:: 1 if higher_is_better else -1]
+    assert found == {
+        "control": Outcome.UNDETECTED,
+        "high": up,
+        "low": down,
+        "same": Outcome.UNDETECTED,
+    }
+
+
+def test_reason_names_gain_interval_p_value_and_control():
+    values, arms = planted(high=0.85)
+    reason = judged(made_results(values, arms))["high"].reason
+    differences = np.array(values["high"]) - np.array(values["base"])
+    assert f"{differences.mean():+.3g} (95 % interval" in reason
+    assert "over base, p = " in reason
+    assert "It also beats control." in reason
+
+
+def test_arm_without_a_control_is_better_and_says_that_nothing_was_matched():
+    values = {"base": around(0.8, 0), "arm": around(0.85, 1)}
+    verdict = judged(made_results(values))["arm"]
+    assert verdict.outcome is Outcome.BETTER
+    assert verdict.reason.endswith("No control was matched to it.")
+
+
+def with_control(control, arm=0.85):
+    values = {"base": around(0.8, 0), "arm": around(arm, 1), "control": around(control, 2)}
+    arms = (Arm("base", "baseline"), Arm("arm", controls=("control",)), Arm("control", "control"))
+    return made_results(values, arms)
+
+
+def test_arm_that_gains_no_more_than_its_control_is_matched_by_it():
+    found = judged(with_control(0.85))
+    assert found["arm"].outcome is Outcome.MATCHED
+    assert found["control"].outcome is Outcome.BETTER
+    assert "but over its control control: " in found["arm"].reason
+
+
+def test_arm_whose_control_gains_more_is_beaten_by_it():
+    assert judged(with_control(0.9))["arm"].outcome is Outcome.BEATEN
+
+
+def test_arm_a_little_behind_its_control_is_matched_and_not_beaten():
+    results = with_control(0.853)
+    challenge = analyse(results, METHOD).challenges[0]
+    assert challenge.over_controls["control"].mean < 0
+    assert challenge.p_over_controls["control"] > METHOD.alpha
+    assert judged(results)["arm"].outcome is Outcome.MATCHED
+
+
+def test_gains_over_controls_are_corrected_for_their_number():
+    values = {name: around(0.8 + 0.004 * i, i) for i, name in enumerate("bacd")}
+    arms = (
+        Arm("b", "baseline"),
+        Arm("a", controls=("c", "d")),
+        Arm("c", "control"),
+        Arm("d", "control"),
+    )
+    challenge = analyse(made_results(values, arms), METHOD).challenges[0]
+    plain = [challenge.over_controls[name].p for name in "cd"]
+    assert [challenge.p_over_controls[name] for name in "cd"] == holm(plain)
+    assert min(challenge.p_over_controls.values()) > min(plain)
+
+
+def test_one_control_that_keeps_up_is_enough_to_take_the_claim_away():
+    values = {"base": 0.8, "arm": 0.85, "weak": 0.8, "strong": 0.85}
+    values = {name: around(mean, i) for i, (name, mean) in enumerate(values.items())}
+    arms = (
+        Arm("base", "baseline"),
+        Arm("arm", controls=("weak", "strong")),
+        Arm("weak", "control"),
+        Arm("strong", "control"),
+    )
+    verdict = judged(made_results(values, arms))["arm"]
+    assert verdict.outcome is Outcome.MATCHED
+    assert "over its control strong: " in verdict.reason
+
+
+def test_undetected_effect_comes_with_what_could_have_been_detected():
+    values = {"base": around(0.8, 0), "arm": around(0.8, 1)}
+    results = made_results(values)
+    challenge = analyse(results, METHOD).challenges[0]
+    verdict = judged(results)["arm"]
+    assert verdict.outcome is Outcome.UNDETECTED
+    assert f"A true gain of {challenge.detectable:.3g} would have shown in 80%" in verdict.reason
+    assert f"half of it needs {challenge.pairs_for_half} seeds" in verdict.reason
+    assert challenge.pairs_for_half > 3 * SEEDS
+
+
+def test_detectable_gain_is_detected_about_as_often_as_it_says():
+    challenge = analyse(made_results({"base": around(0, 0), "arm": around(0, 1)}), METHOD)
+    detectable = challenge.challenges[0].detectable / challenge.challenges[0].gain.sd
+    draw = np.random.default_rng(3)
+    seen = 0
+    for _ in range(200):
+        values = {"base": [0.0] * SEEDS, "arm": draw.normal(detectable, 1, SEEDS).tolist()}
+        seen += judged(made_results(values))["arm"].outcome is Outcome.BETTER
+    # The bootstrap and the skew correction, which must agree with t, cost a little of the power.
+    assert 0.65 <= seen / 200 <= 0.85
+
+
+def test_equal_numbers_at_every_seed_are_identical():
+    values = {"base": around(0.8, 0), "zero": around(0.8, 0), "arm": around(0.8, 1)}
+    verdict = judged(made_results(values))["zero"]
+    assert verdict.outcome is Outcome.IDENTICAL
+    assert verdict.reason == "Every number equals that of base, to the last bit."
+
+
+def test_two_seeds_allow_no_claim():
+    values = {"base": [0.5, 0.6], "arm": [0.9, 0.9]}
+    verdict = judged(made_results(values))["arm"]
+    assert verdict.outcome is Outcome.NO_CLAIM
+    assert verdict.reason == "Only 2 seeds have a finished run of both; 3 are needed."
+
+
+def test_three_equal_gains_are_too_few_to_claim():
+    values = {"base": [0.25, 0.5, 0.5], "arm": [0.5, 0.75, 0.75]}
+    verdict = judged(made_results(values))["arm"]
+    assert verdict.outcome is Outcome.UNDETECTED
+    assert "All gains are equal" in verdict.reason
+
+
+def test_arm_that_diverges_at_some_seeds_is_never_called_better():
+    values = {"base": around(0.8, 0), "arm": around(0.85, 1)}
+    values["arm"][3] = float("nan")
+    verdict = judged(made_results(values))["arm"]
+    assert verdict.outcome is Outcome.NO_CLAIM
+    assert "it diverged at 1 seeds" in verdict.reason
+
+
+def test_arm_that_diverges_may_still_be_worse():
+    values = {"base": around(0.8, 0), "arm": around(0.75, 1)}
+    values["arm"][3] = float("inf")
+    assert judged(made_results(values))["arm"].outcome is Outcome.WORSE
+
+
+def test_arm_whose_control_has_no_runs_is_not_called_better():
+    values = {"base": around(0.8, 0), "arm": around(0.85, 1), "control": [None] * SEEDS}
+    arms = (Arm("base", "baseline"), Arm("arm", controls=("control",)), Arm("control", "control"))
+    verdict = judged(made_results(values, arms))["arm"]
+    assert verdict.outcome is Outcome.NO_CLAIM
+    assert "a control of it has too few finished runs" in verdict.reason
+
+
+def test_more_arms_ask_for_more_certainty():
+    values = {"base": around(0.8, 0), "arm": around(0.808, 1)}
+    alone = analyse(made_results(values), METHOD).challenges[0]
+    values |= {f"other{i}": around(0.8, 10 + i) for i in range(10)}
+    among = analyse(made_results(values), METHOD).challenges[0]
+    assert alone.gain == among.gain
+    assert among.p_holm > alone.p_holm
+    assert among.detectable > alone.detectable
+
+
+def test_order_of_the_runs_changes_nothing():
+    values, arms = planted(high=0.85, low=0.75)
+    results = made_results(values, arms)
+    turned = type(results)(results.comparison, results.runs[::-1])
+    assert judged(turned) == judged(results)
+    assert analyse(turned, METHOD) == analyse(results, METHOD)
+
+
+def test_seeds_without_a_pair_are_left_out_on_both_sides():
+    values = {"base": [0.1, 0.2, None, 0.4, 0.5], "arm": [0.2, 0.4, 0.9, None, 0.9]}
+    gain = analyse(made_results(values), METHOD).challenges[0].gain
+    assert gain.gains == pytest.approx({0: 0.1, 1: 0.2, 4: 0.4})
+
+
+def test_runs_that_did_not_start_alike_are_no_pair():
+    results = made_results({"base": around(0.8, 0), "arm": around(0.85, 1)})
+    stranger = made_run("arm", 5, 0.9, checks={"initial_weights": "others"})
+    runs = tuple(stranger if (r.arm, r.seed) == ("arm", 5) else r for r in results.runs)
+    gain = analyse(type(results)(results.comparison, runs), METHOD).challenges[0].gain
+    assert gain.gains.keys() == set(range(SEEDS)) - {5}
+
+
+def test_claims_of_one_arm_do_not_hang_on_the_controls_of_another():
+    # A control just inside the level after Holm's second step, behind an arm that its own control
+    # matches: its claim stands on the comparison with the baseline alone.
+    base = [0.0] * SEEDS
+    small = (0.62 + noise(4, SEEDS)).tolist()
+    values = {"base": base, "arm": around(0.5, 1), "control": around(0.5, 2), "lone": small}
+    arms = (
+        Arm("base", "baseline"),
+        Arm("arm", controls=("control",)),
+        Arm("control", "control"),
+        Arm("lone"),
+    )
+    analysis = analyse(made_results(values, arms), METHOD)
+    for challenge in analysis.challenges:
+        claimed = verdicts(analysis)[challenge.arm.name].outcome is not Outcome.UNDETECTED
+        assert claimed == (challenge.p_holm <= METHOD.alpha)
