@@ -16,6 +16,7 @@ class Forecast:
         circuits_per_step: Circuits of one step.
         shots_per_circuit: Shots of one circuit; None if there are none or nobody knows.
         attempts: Number of times that each job is tried, at most.
+        jobs_per_step: Number of jobs in which they are sent.
 
     Example:
         >>> Forecast(steps=100, circuits_per_step=6, shots_per_circuit=1024).circuits
@@ -26,16 +27,17 @@ class Forecast:
     circuits_per_step: int
     shots_per_circuit: int | None = None
     attempts: int = 1
+    jobs_per_step: int = 1
 
     @property
     def jobs(self) -> float:
-        """Number of jobs: one per step that evaluates a circuit."""
-        return self.steps if self.circuits_per_step > 0 else 0
+        """Number of jobs of all steps that evaluate a circuit."""
+        return self.steps * self.jobs_per_step if self.circuits_per_step > 0 else 0
 
     @property
     def circuits(self) -> float:
         """Number of circuits in all."""
-        return self.jobs * self.circuits_per_step if self.jobs else 0
+        return self.steps * self.circuits_per_step if self.jobs else 0
 
     @property
     def shots(self) -> float | None:
@@ -46,7 +48,7 @@ class Forecast:
         shots = "" if self.shots is None else f", {_number(self.shots)} shots"
         retries = f", up to {self.attempts} times that with retries" if self.attempts > 1 else ""
         return (
-            f"{_number(self.jobs)} jobs of {self.circuits_per_step:,} circuits: "
+            f"{_number(self.jobs)} jobs, {self.circuits_per_step:,} circuits per step: "
             f"{_number(self.circuits)} circuits{shots}{retries}"
         )
 
@@ -66,24 +68,33 @@ class Forecast:
             )
 
 
-def forecast(backend: Backend, steps: float, num_blocks: int) -> Forecast:
+def forecast(
+    backend: Backend, steps: float, num_blocks: int, learns_weights: bool = False
+) -> Forecast:
     """Forecast what a training will cost.
 
     Args:
         backend: Evaluates the circuits.
         steps: Optimizer steps, at least 0, or infinity.
         num_blocks: Blocks of coordinates in a step.
+        learns_weights: Whether the circuit's weights are learned. Then each step evaluates its
+            blocks once more, and twice for each gate angle that holds a weight: the parameter
+            shifts of the standard rotations. The count at run time is exact for all gates.
 
     Example:
         >>> from lightning_qsgd.backends.samplers import ShotSampling
         >>> backend = SamplerBackend(sampling=ShotSampling(64))
         >>> print(forecast(backend, steps=10, num_blocks=6))
-        10 jobs of 6 circuits: 60 circuits, 3,840 shots
+        10 jobs, 6 circuits per step: 60 circuits, 3,840 shots
     """
     circuits = backend.circuits_for(num_blocks)
     if not isinstance(backend, SamplerBackend):
         return Forecast(steps, circuits)
-    return Forecast(steps, circuits, backend.recipe.shots, backend.on_failure.attempts)
+    jobs = 1
+    if learns_weights:
+        shifts = 2 * backend.describe().num_weight_angles
+        circuits, jobs = circuits * (2 + shifts), 3
+    return Forecast(steps, circuits, backend.recipe.shots, backend.on_failure.attempts, jobs)
 
 
 def _number(value: float) -> str:

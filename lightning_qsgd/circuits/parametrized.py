@@ -71,6 +71,13 @@ class ParametrizedCircuit(CircuitSource):
         """Number of qubits."""
         return int(self.circuit.num_qubits)
 
+    @property
+    def num_weight_angles(self) -> int:
+        """Number of gate angles that depend on a weight."""
+        own = set(self.weights)
+        angles = [angle for gate in self.circuit.data for angle in gate.operation.params]
+        return sum(bool(own & set(getattr(angle, "parameters", ()))) for angle in angles)
+
     def build(self) -> ParametrizedCircuit:
         """Return the circuit itself; see `CircuitSource.build`."""
         return self

@@ -28,6 +28,8 @@ def announce_costs(trainer: Trainer, optimizers: Sequence[PerturbedOptimizer]) -
             continue
         steps = trainer.estimated_stepping_batches
         blocks = blocks_per_step(optimizer.param_groups, optimizer.perturbation)
-        expected = forecast(backend, steps, blocks)
+        learning = optimizer.perturbation.learning
+        learns_weights = learning is not None and learning.weights_rate > 0
+        expected = forecast(backend, steps, blocks, learns_weights)
         rank_zero_info(f"The perturbation will take {expected} ({type(backend.recipe).__name__}).")
         expected.check(backend.max_circuits)

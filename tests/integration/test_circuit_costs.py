@@ -7,7 +7,7 @@ from qiskit.primitives import StatevectorSampler
 
 from lightning_qsgd.backends import GivenSampling, SamplerBackend, SkipOnFailure
 from lightning_qsgd.circuits import SuperpositionCircuit
-from lightning_qsgd.perturbations import FirstOfModel, Perturbation
+from lightning_qsgd.perturbations import FirstOfModel, Learning, Perturbation
 from lightning_qsgd.training import PerturbationCallback
 from tests.integration.modules import Finished, Perturbed, fit
 
@@ -37,7 +37,7 @@ def test_costs_are_shown_before_the_fit(front: str, caplog: pytest.LogCaptureFix
             assert callback.optimizers[0].own_state.circuits == STEPS
         else:
             fit(Perturbed(perturbation=described))
-    shown = f"The perturbation will take {STEPS} jobs of 1 circuits: {STEPS} circuits"
+    shown = f"The perturbation will take {STEPS} jobs, 1 circuits per step: {STEPS} circuits"
     assert [shown in message for message in caplog.messages].count(True) == 1
 
 
@@ -60,3 +60,19 @@ def test_fit_whose_steps_were_all_skipped_raises_and_says_so() -> None:
     message = r"due at 8 steps and was never applied: at 8 of them its circuits failed"
     with pytest.raises(RuntimeError, match=message):
         fit(Finished(), PerturbationCallback(described))
+
+
+def test_forecast_of_learned_weights_covers_what_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    circuit = SuperpositionCircuit(2, reps=1)
+    backend = SamplerBackend(circuit, weight_seed=0, max_circuits=1000)
+    callback = PerturbationCallback(
+        Perturbation(backend, FirstOfModel(), learning=Learning(weights_rate=0.1))
+    )
+    with caplog.at_level("INFO"):
+        fit(Finished(), callback)
+    per_step = 2 + 2 * 4  # forwards, forwards again to learn, and two shifts of each of 4 weights
+    assert any(f"{per_step} circuits per step" in message for message in caplog.messages)
+    counted = callback.optimizers[0].own_state.circuits
+    assert counted == STEPS + (STEPS - 1) * (per_step - 1)  # there is nothing to learn at first

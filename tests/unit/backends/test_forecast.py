@@ -16,13 +16,13 @@ from lightning_qsgd.backends import (
 def test_jobs_circuits_and_shots_are_counted() -> None:
     expected = forecast(SamplerBackend(sampling=100), steps=30, num_blocks=6)
     assert (expected.jobs, expected.circuits, expected.shots) == (30, 180, 18_000)
-    assert str(expected) == "30 jobs of 6 circuits: 180 circuits, 18,000 shots"
+    assert str(expected) == "30 jobs, 6 circuits per step: 180 circuits, 18,000 shots"
 
 
 def test_exact_probabilities_have_no_shots() -> None:
     expected = forecast(SamplerBackend(sampling=ExactSampling()), steps=30, num_blocks=6)
     assert expected.shots is None
-    assert str(expected) == "30 jobs of 6 circuits: 180 circuits"
+    assert str(expected) == "30 jobs, 6 circuits per step: 180 circuits"
 
 
 def test_retries_are_named_and_not_counted() -> None:
@@ -57,5 +57,5 @@ def test_limit_that_does_not_suffice_is_refused() -> None:
 
 
 def test_endless_training_exceeds_any_limit() -> None:
-    with pytest.raises(ValueError, match=r"endless jobs of 6 circuits: endless circuits"):
+    with pytest.raises(ValueError, match=r"endless jobs, 6 circuits per step: endless circuits"):
         Forecast(steps=float("inf"), circuits_per_step=6).check(10**12)
