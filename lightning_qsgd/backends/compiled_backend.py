@@ -1,14 +1,17 @@
 """The fast backend: the same circuit as an exact state vector in torch."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB
+from lightning_qsgd.backends.compiled.frozen_circuit import FrozenCircuit
 from lightning_qsgd.circuits import ParametrizedCircuit
 
 
@@ -52,9 +55,26 @@ class CompiledBackend(CircuitBackend):
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
         """Evaluate all circuits at once; see `Backend.readout`."""
+        asks_gradient = torch.is_grad_enabled() and inputs.requires_grad
+        if weights is None and inputs.dtype in _EVALUATED and not asks_gradient:
+            return self._frozen(inputs.dtype, inputs.device)(inputs)
         own = self.initial_weights() if weights is None else weights
-        own = own.to(inputs.device, inputs.dtype)
-        return self._compiled().marginals(inputs, own, read=self.num_qubits)
+        own = own.to(inputs.device, torch.promote_types(inputs.dtype, torch.float32))
+        return self._compiled().marginals(inputs, own, read=self.num_qubits).to(inputs.dtype)
+
+    def _frozen(self, dtype: torch.dtype, device: torch.device) -> FrozenCircuit:
+        key = dtype, device
+        if key not in self._frozen_circuits:
+            weights = self.initial_weights().to(device, dtype)
+            self._frozen_circuits[key] = self._compiled().freeze(weights, read=self.num_qubits)
+        return self._frozen_circuits[key]
+
+    @cached_property
+    def _frozen_circuits(self) -> dict[tuple[torch.dtype, torch.device], FrozenCircuit]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name in _FIELDS}
 
     def _compiled(self) -> CompiledCircuit:
         return _compiled(self.describe(), self.memory_limit_gib, self.torch_compile)
@@ -65,3 +85,7 @@ def _compiled(
     built: ParametrizedCircuit, memory_limit_gib: float, torch_compile: bool
 ) -> CompiledCircuit:
     return CompiledCircuit(built, memory_limit_gib=memory_limit_gib, torch_compile=torch_compile)
+
+
+_FIELDS = {field.name for field in fields(CompiledBackend)}
+_EVALUATED = (torch.float32, torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +86,13 @@ class CircuitLayer(nn.Module):
                 "holds the inputs of one circuit. Reshape the data."
             )
         rows = inputs.reshape(inputs.shape[:-1].numel(), count)
-        outputs = self._engine.outputs(_floating(rows), self.weight)
+        rows = rows.to(torch.promote_types(rows.dtype, self.weight.dtype))
+        outputs = self._engine.outputs(rows, self.weight)
         return outputs.reshape(*inputs.shape[:-1], *self.output_shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.pop(f"{prefix}_weights", None)  # TorchConnector's second name of `weight`
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def draw(self) -> str:
         """Draw the circuit with characters, for a monospaced font."""
@@ -113,7 +119,3 @@ def _first_weights(given: Sequence[float] | Tensor | None, count: int, seed: int
             f"circuit has {count} weights. Pass one value for each."
         )
     return weights
-
-
-def _floating(inputs: Tensor) -> Tensor:
-    return inputs if inputs.is_floating_point() else inputs.to(torch.get_default_dtype())

@@ -58,20 +58,35 @@ class AngleReader:
             ValueError: If the expression is not affine in the parameters.
         """
         if not isinstance(value, ParameterExpression):
-            return self.constant(float(value))
+            return self.constant(_real(value))
         coefficients = np.zeros(len(self._index))
         for parameter in value.parameters:
-            slope = value.gradient(parameter)
-            if getattr(slope, "parameters", None):
+            slope = _slope(value, parameter)
+            if slope is None:
                 raise ValueError(
                     f"Cannot compile gate `{gate}` with the angle {value}: it is not affine in "
                     f"{parameter.name}. Evaluate this circuit with SamplerBackend, or rescale "
                     "the data before it enters the circuit."
                 )
-            coefficients[self._index[parameter]] = _real(slope)
+            coefficients[self._index[parameter]] = slope
         at_zero = value.bind(dict.fromkeys(value.parameters, 0.0))
         return Affine(coefficients, _real(at_zero))
 
 
+def _slope(value: ParameterExpression, parameter: Parameter) -> float | None:
+    """Return the derivative by a parameter; None if it is no constant, or not known to be one."""
+    try:
+        slope = value.gradient(parameter)
+    except RuntimeError:  # qiskit does not differentiate sign(a)
+        return None
+    return None if getattr(slope, "parameters", None) else _real(slope)
+
+
 def _real(value: Any) -> float:
-    return float(complex(value).real)
+    number = complex(value)
+    if number.imag:
+        raise ValueError(
+            f"Cannot compile an angle with the complex number {number}: angles of gates are real. "
+            "Take its real part."
+        )
+    return number.real

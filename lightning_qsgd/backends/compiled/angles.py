@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import pi
 from typing import NamedTuple
 
 import numpy as np
@@ -93,18 +94,39 @@ class AngleMap:
         self._varying = varying
         self._fixed = fixed
 
-    def at(self, inputs: Tensor, weights: Tensor) -> Angles:
-        """Evaluate all angles.
+    def quarters(self) -> AngleMap:
+        """Return a map of three rows per angle: as it is, a quarter turn less, a quarter more.
+
+        Their cosines are cosine, sine and negative sine of the angle.
+        """
+        return AngleMap(_in_quarters(self._varying), _in_quarters(self._fixed))
+
+    def without_inputs(self, weights: Tensor) -> Angles:
+        """Evaluate what depends on the weights alone.
 
         Args:
-            inputs: Shape (num_inputs, B).
-            weights: Shape (num_weights, 1).
+            weights: Shape (num_weights,).
+
+        Returns:
+            The angles at inputs 0; those that vary are still to be moved by `with_inputs`.
         """
-        bias = torch.addmm(self._varying.constants, self._varying.of_weights, weights)
+        column = weights.unsqueeze(1)
+        varying, fixed = self._varying, self._fixed
         return Angles(
-            varying=torch.addmm(bias, self._varying.of_inputs, inputs),
-            fixed=torch.addmm(self._fixed.constants, self._fixed.of_weights, weights),
+            varying=torch.addmm(varying.constants, varying.of_weights, column),
+            fixed=torch.addmm(fixed.constants, fixed.of_weights, column),
         )
+
+    def with_inputs(self, at_zero: Angles, inputs: Tensor) -> Tensor:
+        """Return the angles that vary, shape (rows, B).
+
+        Args:
+            at_zero: The angles at inputs 0.
+            inputs: Shape (B, num_inputs).
+        """
+        if not len(at_zero.varying):
+            return at_zero.varying
+        return torch.addmm(at_zero.varying, self._varying.of_inputs, inputs.t())
 
     def pull(self, cotangent: Angles) -> tuple[Tensor, Tensor]:
         """Turn gradients of the angles into those of inputs (num_inputs, B) and weights.
@@ -116,3 +138,9 @@ class AngleMap:
         summed = cotangent.varying.sum(1, keepdim=True)
         of_weights = self._varying.of_weights.t() @ summed
         return of_inputs, of_weights.addmm_(self._fixed.of_weights.t(), cotangent.fixed).squeeze(1)
+
+
+def _in_quarters(matrices: _Matrices) -> _Matrices:
+    inputs, weights, constants = (part.repeat_interleave(3, dim=0) for part in matrices)
+    turns = constants.new_tensor([[0.0], [-pi / 2], [pi / 2]]).repeat(len(matrices.constants), 1)
+    return _Matrices(inputs, weights, constants + turns)

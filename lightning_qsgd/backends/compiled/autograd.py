@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.plan import Plan
+from lightning_qsgd.backends.compiled.precision import without_autocast
 
 
 def evaluate(plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:
@@ -31,7 +32,8 @@ class Evaluation(torch.autograd.Function):
     @staticmethod
     def forward(plan: Plan, inputs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the plan; see `Plan.forward`."""
-        return plan.forward(inputs, weights)
+        with without_autocast(inputs.device.type):
+            return plan.forward(inputs, weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -67,7 +69,8 @@ class Adjoint(torch.autograd.Function):
         plan: Plan, inputs: Tensor, weights: Tensor, state: Tensor, cotangent: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Run the plan backwards; see `Plan.backward`."""
-        return plan.backward(inputs, weights, state, cotangent)
+        with without_autocast(inputs.device.type):
+            return plan.backward(inputs, weights, state, cotangent)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -9,12 +10,19 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.autograd import evaluate
+from lightning_qsgd.backends.compiled.frozen_circuit import FrozenCircuit
 from lightning_qsgd.backends.compiled.lowering import lower
-from lightning_qsgd.backends.compiled.memory import bytes_needed, check_memory, columns_in_cache
+from lightning_qsgd.backends.compiled.memory import (
+    bytes_needed,
+    bytes_of_program,
+    check_memory,
+    columns_in_cache,
+)
 from lightning_qsgd.backends.compiled.outcomes import (
     Interpret,
     cells_of,
     outcomes_of,
+    places_of,
     unitary_part,
 )
 from lightning_qsgd.backends.compiled.plan import Plan
@@ -84,13 +92,16 @@ class CompiledCircuit:
         self.num_weights = len(built.weights)
         self.memory_limit_gib = memory_limit_gib
         self.torch_compile = torch_compile
+        self._vectors = 0
         self.check_memory(1)
         bare, measured = unitary_part(built.circuit)
+        self._places = places_of(built.circuit)
         self.output_shape = _output_shape(interpret, output_shape, len(measured))
         outcomes = outcomes_of(self.num_qubits, measured)
-        self._cells = cells_of(outcomes, interpret or int, self.output_shape)
+        self._cells = cells_of(outcomes, interpret, self.output_shape)
         parameters = [*built.inputs, *built.weights]
-        self._program = lower(bare, {parameter: i for i, parameter in enumerate(parameters)})
+        index = {parameter: position for position, parameter in enumerate(parameters)}
+        self._program = lower(bare, index, self._grown)
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
     @classmethod
@@ -122,6 +133,8 @@ class CompiledCircuit:
     def marginals(self, inputs: Tensor, weights: Tensor, read: int | None = None) -> Tensor:
         """Return P(1) - P(0) of the first `read` qubits, all by default.
 
+        Measurements play no part in it. Of a transpiled circuit the original qubits are read.
+
         Args:
             inputs: Shape (B, num_inputs).
             weights: Shape (num_weights,), in radians.
@@ -133,7 +146,7 @@ class CompiledCircuit:
         Raises:
             ValueError: As for `outputs`.
         """
-        return self._evaluate(inputs, weights, self.num_qubits if read is None else read)
+        return self._evaluate(inputs, weights, len(self._places) if read is None else read)
 
     def amplitudes(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return the complex amplitudes before measurement, global phase included.
@@ -158,15 +171,47 @@ class CompiledCircuit:
         """
         self._check_memory(batch, dtype, self.num_qubits, torch.device("cpu"))
 
+    def freeze(self, weights: Tensor, read: int | None = None) -> FrozenCircuit:
+        """Return `marginals` as a function of the inputs alone, without gradients.
+
+        Args:
+            weights: Shape (num_weights,); their dtype and device are those of the evaluation.
+            read: Number of qubits to read, all by default.
+
+        Raises:
+            ValueError: If the weights do not fit.
+        """
+        self._check_weights(weights)
+        plan = self._plan(
+            len(self._places) if read is None else read, weights.dtype, weights.device
+        )
+        return FrozenCircuit(self, plan, weights.detach().clone())
+
     def _evaluate(self, inputs: Tensor, weights: Tensor, read: int | str) -> Tensor:
-        self._check_shapes(inputs, weights)
-        dtype = _dtype_of(inputs, weights)
+        self._check_weights(weights)
+        if len(inputs) == 0:
+            return self._evaluate(inputs.new_zeros(1, self.num_inputs), weights, read)[:0]
+        asked = _dtype_of(inputs, weights)
+        dtype = torch.promote_types(asked, torch.float32)
         plan = self._plan(read, dtype, inputs.device)
+        parameters = weights.to(inputs.device, dtype)
+        outputs = self.in_chunks(inputs, plan, dtype, lambda rows: evaluate(plan, rows, parameters))
+        return outputs if outputs.is_complex() else outputs.to(asked)
+
+    def in_chunks(
+        self, inputs: Tensor, plan: Plan, dtype: torch.dtype, run: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Check inputs and memory, and run as many circuits at once as are best.
+
+        Raises:
+            ValueError: As for `outputs`.
+        """
+        self._check_inputs(inputs)
         self._check_memory(len(inputs), dtype, plan.num_outputs, inputs.device)
-        angles, parameters = inputs.to(dtype), weights.to(inputs.device, dtype)
-        chunks = angles.split(self._chunk(dtype, inputs.device))
-        parts = [evaluate(plan, chunk, parameters) for chunk in chunks]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        angles, chunk = inputs.to(dtype), self.chunk(dtype, inputs.device)
+        if len(angles) <= chunk:
+            return run(angles)
+        return torch.cat([run(rows) for rows in angles.split(chunk)])
 
     def _plan(self, read: int | str, dtype: torch.dtype, device: torch.device) -> Plan:
         key = (read, dtype, device)
@@ -184,9 +229,9 @@ class CompiledCircuit:
             return CellReadout(self._cells, prod(self.output_shape))
         if read == AMPLITUDES:
             return AmplitudeReadout(self.num_qubits)
-        return MarginalReadout.of_qubits(self.num_qubits, int(read))
+        return MarginalReadout.of_qubits(self.num_qubits, self._places[: int(read)])
 
-    def _chunk(self, dtype: torch.dtype, device: torch.device) -> int:
+    def chunk(self, dtype: torch.dtype, device: torch.device) -> int:
         """Return how many circuits run at once: few enough for the cache of a CPU."""
         if device.type != "cpu":
             return 2**31
@@ -195,16 +240,24 @@ class CompiledCircuit:
     def _check_memory(
         self, batch: int, dtype: torch.dtype, outputs: int, device: torch.device
     ) -> None:
-        chunk = self._chunk(dtype, device)
+        chunk = self.chunk(dtype, device)
         needed = bytes_needed(self.num_qubits, batch, chunk, dtype, outputs)
+        needed += bytes_of_program(self.num_qubits, self._vectors)
         check_memory(needed, self.memory_limit_gib, self.num_qubits, batch)
 
-    def _check_shapes(self, inputs: Tensor, weights: Tensor) -> None:
+    def _grown(self, vectors: int) -> None:
+        """Refuse a program, while it is built, that is too large for a single evaluation."""
+        self._vectors = vectors + self.num_qubits  # those of marginals, the largest readout
+        self.check_memory(1)
+
+    def _check_inputs(self, inputs: Tensor) -> None:
         if inputs.dim() != 2 or inputs.shape[1] != self.num_inputs:
             raise ValueError(
                 f"Expected `inputs` of shape (B, {self.num_inputs}), got {tuple(inputs.shape)}: "
                 "each row holds the inputs of one circuit. Reshape the data."
             )
+
+    def _check_weights(self, weights: Tensor) -> None:
         if weights.shape != (self.num_weights,):
             raise ValueError(
                 f"Expected `weights` of shape ({self.num_weights},), got {tuple(weights.shape)}: "
@@ -229,11 +282,11 @@ def _output_shape(
 
 
 def _dtype_of(inputs: Tensor, weights: Tensor) -> torch.dtype:
-    """Return the precision of the evaluation: float64 if either has it, else float32."""
+    """Return the precision of the outputs: the higher one of both; float32 if both are integers."""
     promoted = torch.promote_types(inputs.dtype, weights.dtype)
     if promoted.is_complex:
         raise TypeError(
             f"Expected real inputs and weights, got {inputs.dtype} and {weights.dtype}: angles of "
             "gates are real. Pass real and imaginary parts as inputs of their own."
         )
-    return torch.float64 if promoted == torch.float64 else torch.float32
+    return promoted if promoted.is_floating_point else torch.float32

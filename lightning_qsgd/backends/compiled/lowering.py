@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import pi
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from qiskit.circuit import (
     AnnotatedOperation,
+    Barrier,
     ControlledGate,
+    ControlModifier,
+    Delay,
     Gate,
     Parameter,
     ParameterExpression,
+    PowerModifier,
     QuantumCircuit,
 )
-from qiskit.circuit.library import UGate, UnitaryGate, get_standard_gate_name_mapping
-from qiskit.quantum_info import Operator
+from qiskit.circuit.library import (
+    IGate,
+    PauliEvolutionGate,
+    UGate,
+    UnitaryGate,
+    get_standard_gate_name_mapping,
+)
+from qiskit.exceptions import QiskitError
+from qiskit.quantum_info import Operator, SparsePauliOp
 
 from lightning_qsgd.backends.compiled.affine import Affine, AngleReader
 from lightning_qsgd.backends.compiled.program import Program
+from lightning_qsgd.backends.compiled.standard_gates import GATES
 
 LARGEST_MATRIX = 8
 """Fixed unitaries on more qubits than this are refused: 2^8 x 2^8 entries are 1 MB."""
 
-IGNORED = {"barrier", "delay", "id"}
+_IGNORED = Barrier, Delay, IGate
+_STANDARD = get_standard_gate_name_mapping()
 
 
-def lower(circuit: QuantumCircuit, index: Mapping[Parameter, int]) -> Program:
+def lower(
+    circuit: QuantumCircuit, index: Mapping[Parameter, int], check_size: Callable[[int], None]
+) -> Program:
     """Turn a circuit without measurements into a program.
 
     Args:
         circuit: Unitary gates only.
         index: Position of each of the circuit's parameters.
+        check_size: Called with the number of vectors of the program whenever it grows.
 
     Raises:
-        ValueError: If an instruction is not unitary, or an angle is not affine in the parameters.
+        ValueError: If an instruction is not unitary, an angle is not affine in the parameters, or
+            `check_size` refuses.
     """
     angles = AngleReader(index)
-    program = Program(circuit.num_qubits, angles.constant(0.0))
+    program = Program(circuit.num_qubits, angles.constant(0.0), check_size)
     _Lowering(program, angles).circuit(circuit, range(circuit.num_qubits))
     return program
 
@@ -75,18 +91,20 @@ class _Lowering:
             self.gate(instruction.operation, acted)
 
     def gate(self, gate: Any, qubits: Sequence[int]) -> None:
-        """Add one gate, by its name, its base gate, its matrix or its definition."""
-        if gate.name in IGNORED:
+        """Add one gate, by its name, its base gate, its definition or its matrix."""
+        if isinstance(gate, _IGNORED):
             return
         if _is_standard(gate):
             angles = [self.angles.read(value, gate.name) for value in gate.params]
-            _GATES[gate.name](self, qubits, *angles)
-        elif isinstance(gate, ControlledGate):
+            GATES[gate.name](self, qubits, *angles)
+        elif isinstance(gate, ControlledGate) and _knows_its_base(gate):
             self._controlled(gate, qubits)
-        elif not isinstance(gate, UnitaryGate) and getattr(gate, "definition", None) is not None:
-            self.circuit(gate.definition, qubits)
+        elif isinstance(gate, AnnotatedOperation) and not _has_power(gate):
+            self._annotated(gate, qubits)
+        elif (definition := _definition_of(gate)) is not None:
+            self.circuit(definition, qubits)
         else:
-            self.matrix(_unitary_of(gate), qubits)
+            self.matrix(_unitary_of(gate, len(self.controls)), qubits)
 
     def phase(self, angle: Affine, vector: np.ndarray) -> None:
         """Multiply basis state b by ``exp(i * angle * vector[b])``."""
@@ -113,168 +131,81 @@ class _Lowering:
             unitary = np.block([[blocks[0], zero], [zero, blocks[1]]])
         self.program.add_matrix([*qubits, *(control for control, _ in self.controls)], unitary)
 
+    def under(self, qubits: Sequence[int], state: int) -> _Lowering:
+        """Return a lowering whose gates act where these qubits hold an integer as well."""
+        values = [(state >> position) & 1 for position in range(len(qubits))]
+        controls = (*self.controls, *zip(qubits, values, strict=True))
+        return _Lowering(self.program, self.angles, controls)
+
     def _controlled(self, gate: ControlledGate, qubits: Sequence[int]) -> None:
         count = gate.num_ctrl_qubits
-        values = [(gate.ctrl_state >> position) & 1 for position in range(count)]
-        controls = (*self.controls, *zip(qubits[:count], values, strict=True))
-        inner = _Lowering(self.program, self.angles, controls)
+        inner = self.under(qubits[:count], gate.ctrl_state)
         base = gate.base_gate
         if isinstance(base, UGate) and len(gate.params) == 4:  # CU: the fourth angle is a phase
             inner.phase(self.angles.read(gate.params[3], gate.name), self.basis * 0 + 1)
             base = UGate(*gate.params[:3])
         inner.gate(base, qubits[count:])
 
+    def _annotated(self, gate: AnnotatedOperation, qubits: Sequence[int]) -> None:
+        inner, base = self, gate.base_op
+        definition = _definition_of(base)
+        if type(base) is Gate and definition and list(definition.parameters) != list(base.params):
+            _refuse(gate, "parameters of its base were bound later, which qiskit leaves half done")
+        for modifier in reversed(gate.modifiers):  # the last controls are the first qubits
+            if isinstance(modifier, ControlModifier):
+                count = modifier.num_ctrl_qubits
+                inner, qubits = inner.under(qubits[:count], modifier.ctrl_state), qubits[count:]
+            else:
+                base = base.inverse()
+        inner.gate(base, qubits)
+
 
 def _is_standard(gate: Any) -> bool:
     """Whether a gate is the one that its name says; anyone may call a gate of theirs "h"."""
-    return gate.name in _GATES and gate.base_class is _STANDARD[gate.name].base_class
+    return gate.name in GATES and gate.base_class is _STANDARD[gate.name].base_class
 
 
-def _unitary_of(gate: Any) -> np.ndarray:
+def _knows_its_base(gate: ControlledGate) -> bool:
+    """Whether binding parameters, which qiskit does in `definition`, cannot have left it behind."""
+    base = gate.base_gate
+    return isinstance(base, UnitaryGate) or _is_standard(base) or not base.params
+
+
+def _definition_of(gate: Any) -> QuantumCircuit | None:
+    """Return an exact definition in terms of other gates, if there is one."""
+    if isinstance(gate, UnitaryGate) or (
+        isinstance(gate, PauliEvolutionGate) and not _is_trotter_exact(gate.operator)
+    ):
+        return None
+    try:
+        return getattr(gate, "definition", None)
+    except (QiskitError, TypeError):  # a matrix exponential, say, of unbound parameters
+        return None
+
+
+def _is_trotter_exact(operator: Any) -> bool:
+    return isinstance(operator, SparsePauliOp) and len(operator.group_commuting()) == 1
+
+
+def _has_power(gate: AnnotatedOperation) -> bool:
+    return any(isinstance(modifier, PowerModifier) for modifier in gate.modifiers)
+
+
+def _unitary_of(gate: Any, num_controls: int) -> np.ndarray:
     if not isinstance(gate, Gate | AnnotatedOperation):
-        _refuse(gate, "it is not unitary")
+        _refuse(gate, "it is not a unitary gate")
     if any(isinstance(value, ParameterExpression) for value in getattr(gate, "params", ())):
-        _refuse(gate, "it has no definition in terms of other gates")
-    if gate.num_qubits > LARGEST_MATRIX:
-        _refuse(gate, f"it acts on more than {LARGEST_MATRIX} qubits")
-    return np.asarray(Operator(gate).data, dtype=complex)
+        _refuse(gate, "it has parameters, but no exact definition in terms of other gates")
+    if gate.num_qubits + num_controls > LARGEST_MATRIX:
+        _refuse(gate, f"its matrix acts on more than {LARGEST_MATRIX} qubits")
+    try:
+        return np.asarray(Operator(gate).data, dtype=complex)
+    except QiskitError:
+        _refuse(gate, "it has neither a definition nor a matrix")
 
 
-def _refuse(gate: Any, reason: str) -> None:
+def _refuse(gate: Any, reason: str) -> NoReturn:
     raise ValueError(
         f"Cannot compile gate `{gate.name}`: {reason}. Evaluate this circuit with SamplerBackend "
         "(engine='sampler'), or decompose the gate."
     )
-
-
-def _x(to: _Lowering, qubits: Sequence[int]) -> None:
-    to.flip(np.full_like(to.basis, 1 << qubits[0]))
-
-
-def _y(to: _Lowering, qubits: Sequence[int]) -> None:
-    _z(to, qubits)  # Y = i X Z
-    _x(to, qubits)
-    to.fixed_phase(pi / 2, to.basis * 0 + 1)
-
-
-def _z(to: _Lowering, qubits: Sequence[int]) -> None:
-    to.fixed_phase(pi, to.bit(qubits[0]))
-
-
-def _h(to: _Lowering, qubits: Sequence[int]) -> None:
-    _z(to, qubits)  # H = Ry(pi / 2) Z
-    to.rotation(qubits[0], to.angles.constant(pi / 2))
-
-
-def _p(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    to.phase(angle, to.bit(qubits[0]))
-
-
-def _rz(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    to.phase(angle, to.bit(qubits[0]) - 0.5)
-
-
-def _ry(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    to.rotation(qubits[0], angle)
-
-
-def _r(to: _Lowering, qubits: Sequence[int], angle: Affine, axis: Affine) -> None:
-    quarter = to.angles.constant(pi / 2)
-    _rz(to, qubits, quarter + axis * -1)  # Rz turns the y axis into the axis of rotation
-    _ry(to, qubits, angle)
-    _rz(to, qubits, axis + quarter * -1)
-
-
-def _rx(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    _r(to, qubits, angle, to.angles.constant(0.0))
-
-
-def _u(to: _Lowering, qubits: Sequence[int], theta: Affine, phi: Affine, lam: Affine) -> None:
-    _p(to, qubits, lam)
-    _ry(to, qubits, theta)
-    _p(to, qubits, phi)
-
-
-def _u2(to: _Lowering, qubits: Sequence[int], phi: Affine, lam: Affine) -> None:
-    _u(to, qubits, to.angles.constant(pi / 2), phi, lam)
-
-
-def _swap(to: _Lowering, qubits: Sequence[int]) -> None:
-    first, second = qubits
-    differ = to.bit(first) ^ to.bit(second)
-    to.flip(differ * ((1 << first) | (1 << second)))
-
-
-def _rzz(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    to.phase(angle, (to.bit(qubits[0]) ^ to.bit(qubits[1])) - 0.5)
-
-
-def _rxx(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    _between(to, qubits, _h, _h, lambda: _rzz(to, qubits, angle))
-
-
-def _ryy(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    turn, back = _fixed_phase_gate(-pi / 2), _fixed_phase_gate(pi / 2)
-    _between(to, qubits, turn, back, lambda: _rxx(to, qubits, angle))
-
-
-def _rzx(to: _Lowering, qubits: Sequence[int], angle: Affine) -> None:
-    _between(to, qubits[1:], _h, _h, lambda: _rzz(to, qubits, angle))
-
-
-def _sx(to: _Lowering, qubits: Sequence[int]) -> None:
-    _rx(to, qubits, to.angles.constant(pi / 2))
-    to.fixed_phase(pi / 4, to.basis * 0 + 1)
-
-
-def _sxdg(to: _Lowering, qubits: Sequence[int]) -> None:
-    _rx(to, qubits, to.angles.constant(-pi / 2))
-    to.fixed_phase(-pi / 4, to.basis * 0 + 1)
-
-
-def _between(
-    to: _Lowering,
-    qubits: Sequence[int],
-    before: Callable[..., None],
-    after: Callable[..., None],
-    inner: Callable[[], None],
-) -> None:
-    for qubit in qubits:
-        before(to, [qubit])
-    inner()
-    for qubit in qubits:
-        after(to, [qubit])
-
-
-def _fixed_phase_gate(angle: float) -> Callable[..., None]:
-    return lambda to, qubits: to.fixed_phase(angle, to.bit(qubits[0]))
-
-
-_GATES: dict[str, Callable[..., None]] = {
-    "x": _x,
-    "y": _y,
-    "z": _z,
-    "h": _h,
-    "s": _fixed_phase_gate(pi / 2),
-    "sdg": _fixed_phase_gate(-pi / 2),
-    "t": _fixed_phase_gate(pi / 4),
-    "tdg": _fixed_phase_gate(-pi / 4),
-    "sx": _sx,
-    "sxdg": _sxdg,
-    "p": _p,
-    "u1": _p,
-    "u2": _u2,
-    "u3": _u,
-    "u": _u,
-    "r": _r,
-    "rx": _rx,
-    "ry": _ry,
-    "rz": _rz,
-    "swap": _swap,
-    "rxx": _rxx,
-    "ryy": _ryy,
-    "rzz": _rzz,
-    "rzx": _rzx,
-}
-
-_STANDARD = get_standard_gate_name_mapping()

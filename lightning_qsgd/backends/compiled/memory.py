@@ -6,6 +6,16 @@ STATES_AT_ONCE = 8
 """Copies of the states of one chunk that live at once: state and cotangent, before and after a
 step, and the products from which gradients are summed."""
 
+ALLOCATED = 2
+"""What an allocator holds over what is in use: temporary tensors leave gaps between kept ones."""
+
+BYTES_PER_ENTRY = 28
+"""What an entry of a program's vectors takes while the program becomes tensors: float64 three
+times, and float32."""
+
+VECTORS_WHILE_LOWERING = 8
+"""Vectors of bits, masks and basis states that live while a gate is added to a program."""
+
 CACHE_BYTES = 2**18
 """Size that the states of one chunk should not exceed, so that all steps find them in the cache."""
 
@@ -15,8 +25,13 @@ def columns_in_cache(num_qubits: int, itemsize: int) -> int:
     return max(16, CACHE_BYTES // (2 * itemsize << num_qubits))
 
 
+def bytes_of_program(num_qubits: int, vectors: int) -> int:
+    """Forecast what a program takes whose operations and readout hold vectors of 2^n entries."""
+    return BYTES_PER_ENTRY * (vectors + VECTORS_WHILE_LOWERING) << num_qubits
+
+
 def bytes_needed(num_qubits: int, batch: int, chunk: int, dtype: torch.dtype, outputs: int) -> int:
-    """Forecast the peak of an evaluation with gradients.
+    """Forecast the peak of an evaluation with gradients, without the program.
 
     Args:
         num_qubits: Number of qubits.
@@ -30,8 +45,8 @@ def bytes_needed(num_qubits: int, batch: int, chunk: int, dtype: torch.dtype, ou
         with their gradient.
     """
     state = 2 * dtype.itemsize << num_qubits
-    working = STATES_AT_ONCE * state * min(chunk, batch)
-    return state * batch + working + 2 * dtype.itemsize * batch * outputs
+    working = STATES_AT_ONCE * min(chunk, batch)
+    return ALLOCATED * (state * (batch + working) + 2 * dtype.itemsize * batch * outputs)
 
 
 def check_memory(needed: int, limit_gib: float, num_qubits: int, batch: int) -> None:
@@ -42,7 +57,7 @@ def check_memory(needed: int, limit_gib: float, num_qubits: int, batch: int) -> 
     """
     if needed > limit_gib * 2**30:
         raise ValueError(
-            f"Cannot evaluate {batch} circuit(s) of {num_qubits} qubits at once: their states "
+            f"Cannot evaluate {batch} circuit(s) of {num_qubits} qubits at once: states and gates "
             f"would take about {needed / 2**30:,.2f} GiB, over the limit of {limit_gib:g} GiB. Use "
             "smaller batches or fewer qubits, or raise `memory_limit_gib`."
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 
 import numpy as np
-from qiskit.circuit import QuantumCircuit
+from qiskit.circuit import Barrier, Measure, QuantumCircuit
 
 Interpret = Callable[[int], int | Sequence[int]]
 
@@ -27,13 +27,18 @@ def unitary_part(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[int]]:
     measured = _measured_qubits(circuit)
     bare = circuit.copy_empty_like()
     for instruction in circuit.data:
-        if instruction.operation.name != "measure":
+        if not isinstance(instruction.operation, Measure):
             bare.append(instruction)
     if measured:
         return bare, [measured[clbit] for clbit in sorted(measured)]
-    if circuit.layout is not None:
-        return bare, list(circuit.layout.final_index_layout(filter_ancillas=True))
-    return bare, list(range(circuit.num_qubits))
+    return bare, places_of(circuit)
+
+
+def places_of(circuit: QuantumCircuit) -> list[int]:
+    """Return where the qubits of a circuit are at its end: a transpiler moves them."""
+    if circuit.layout is None:
+        return list(range(circuit.num_qubits))
+    return list(circuit.layout.final_index_layout(filter_ancillas=True))
 
 
 def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
@@ -41,9 +46,9 @@ def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
     for instruction in circuit.data:
         operation = instruction.operation
         qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
-        if operation.name == "measure":
+        if isinstance(operation, Measure):
             measured[circuit.find_bit(instruction.clbits[0]).index] = qubits[0]
-        elif operation.name != "barrier" and set(qubits) & set(measured.values()):
+        elif not isinstance(operation, Barrier) and set(qubits) & set(measured.values()):
             raise ValueError(
                 f"Cannot compile a circuit with `{operation.name}` after a measurement of the same "
                 "qubit. Move measurements to the end, or evaluate it with SamplerBackend."
@@ -64,18 +69,21 @@ def outcomes_of(num_qubits: int, measured: Sequence[int]) -> np.ndarray:
 
 
 def cells_of(
-    outcomes: np.ndarray, interpret: Interpret, output_shape: tuple[int, ...]
+    outcomes: np.ndarray, interpret: Interpret | None, output_shape: tuple[int, ...]
 ) -> np.ndarray:
     """Return the flat index of the output to which each basis state contributes, shape (2^n,).
 
     Args:
         outcomes: Measured integer of each basis state.
-        interpret: Maps a measured integer to an index, or a tuple of indices, of the output.
+        interpret: Maps a measured integer to an index, or a tuple of indices, of the output; None
+            keeps the integer.
         output_shape: Shape of the output.
 
     Raises:
         ValueError: If an index lies outside the output.
     """
+    if interpret is None:
+        return outcomes
     known = {int(outcome): interpret(int(outcome)) for outcome in np.unique(outcomes)}
     flat = {outcome: _flat(outcome, index, output_shape) for outcome, index in known.items()}
     return np.array([flat[int(outcome)] for outcome in outcomes])

@@ -34,7 +34,7 @@ from lightning_qsgd.backends.compiled.steps import (
     run_backward,
     run_forward,
 )
-from lightning_qsgd.backends.compiled.tape import GradientTape, Tape
+from lightning_qsgd.backends.compiled.tape import FixedPart, GradientTape, Tape
 
 
 class Plan:
@@ -45,6 +45,9 @@ class Plan:
         counts: Numbers of inputs and weights.
         readout: What is read from the final state.
         like: An empty tensor of the dtype and on the device of the evaluation.
+
+    Attributes:
+        num_outputs: Number of outputs of one circuit.
     """
 
     def __init__(
@@ -55,27 +58,37 @@ class Plan:
         builder = _StepBuilder(program.num_qubits, counts, like)
         self._steps = builder.steps(operations)
         self._half_angles = builder.half_angles.map(like.dtype, like.device)
+        self._quarters = self._half_angles.quarters()
         self._phases = builder.phases.map(like.dtype, like.device)
         self._readout = readout.to(like.dtype, like.device)
         self._start = like.new_zeros(1, 2**program.num_qubits, 1)
         self._start[0, 0, 0] = 1.0
 
-    def forward(self, inputs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def fixed_part(self, weights: Tensor) -> FixedPart:
+        """Evaluate what depends on the weights alone, shape (num_weights,)."""
+        return FixedPart(
+            self._quarters.without_inputs(weights), self._phases.without_inputs(weights)
+        )
+
+    def forward(
+        self, inputs: Tensor, weights: Tensor, fixed: FixedPart | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Evaluate.
 
         Args:
             inputs: Shape (B, num_inputs).
             weights: Shape (num_weights,).
+            fixed: What depends on the weights alone, if it is known already.
 
         Returns:
             Outputs, shape (B, outputs), and the final state, shape (parts, 2^n, B).
         """
-        angles = inputs.t(), weights.unsqueeze(1)
-        tape = Tape(self._half_angles.at(*angles), self._phases.at(*angles))
+        fixed = self.fixed_part(weights) if fixed is None else fixed
+        tape = Tape(fixed, self._quarters, self._phases, inputs)
         state = run_forward(self._steps, self._start, tape)
         if state.shape[2] != len(inputs):
             state = state.expand(-1, -1, len(inputs)).contiguous()
-        return self._readout.read(state).contiguous(), state
+        return self._readout.read(state), state
 
     def backward(
         self, inputs: Tensor, weights: Tensor, state: Tensor, cotangent: Tensor
@@ -88,8 +101,8 @@ class Plan:
             state: The final state that `forward` returned.
             cotangent: Gradient of the loss by the outputs, shape (B, outputs).
         """
-        angles = inputs.t(), weights.unsqueeze(1)
-        tape = GradientTape(self._half_angles.at(*angles), self._phases.at(*angles))
+        fixed = self.fixed_part(weights)
+        tape = GradientTape(fixed, self._quarters, self._phases, inputs)
         pair = torch.stack((state, self._readout.pull(cotangent, state)))
         run_backward(self._steps, pair, tape)
         of_inputs, of_weights = self._half_angles.pull(tape.of_half_angles)
@@ -138,7 +151,7 @@ class _StepBuilder:
     def rotations(self, operation: Rotations, is_first: bool) -> Step:
         rows = {qubit: self._half(angle) for qubit, angle in operation.angles.items()}
         kind = ProductStep if is_first else RotationStep
-        return kind(self._num_qubits, rows)
+        return kind(self._num_qubits, rows, self._like.device)
 
     def controlled(self, operation: ControlledRotation, is_first: bool) -> Step:
         active = np.ones(len(self._basis), dtype=bool)

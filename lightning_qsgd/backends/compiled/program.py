@@ -13,7 +13,7 @@ one vector of phases, rotations of all qubits become one layer, and Hadamard gat
 vanish into the first of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,12 +93,16 @@ class Program:
     Args:
         num_qubits: Number of qubits.
         global_phase: Phase of all amplitudes before the first gate.
+        check_size: Called with `num_vectors` whenever the program grows.
     """
 
-    def __init__(self, num_qubits: int, global_phase: Affine) -> None:
+    def __init__(
+        self, num_qubits: int, global_phase: Affine, check_size: Callable[[int], None]
+    ) -> None:
         self.num_qubits = num_qubits
         self._operations: list[Operation] = []
         self._global_phase = global_phase
+        self._check_size = check_size
         self._basis = np.arange(2**num_qubits)
         self._fresh = 2**num_qubits - 1  # bits of the qubits that are certainly |0> so far
 
@@ -109,6 +113,12 @@ class Program:
         _add_column(uniform, self._global_phase, np.ones(len(self._basis)))
         has_phase = bool(uniform.columns) or uniform.constant.any()
         return [*self._operations, uniform] if has_phase else list(self._operations)
+
+    @property
+    def num_vectors(self) -> int:
+        """Number of vectors of length 2^n that the operations hold."""
+        sizes = (len(o.columns) + 1 if isinstance(o, Phases) else 1 for o in self._operations)
+        return sum(sizes)
 
     def add_phase(self, angle: Affine, vector: np.ndarray) -> None:
         """Multiply basis state b by ``exp(i * angle * vector[b])``."""
@@ -121,6 +131,7 @@ class Program:
         phases = self._operations[-1]
         if isinstance(phases, Phases):
             _add_column(phases, angle, vector)
+        self._check_size(self.num_vectors)
 
     def add_permutation(self, source: np.ndarray) -> None:
         """Move amplitudes: ``new[b] = old[source[b]]``."""
@@ -136,6 +147,7 @@ class Program:
         if isinstance(phases, Phases):
             columns = [(angle, vector[source]) for angle, vector in phases.columns]
             self._operations.append(Phases(columns, phases.constant[source]))
+        self._check_size(self.num_vectors)
 
     def add_rotation(
         self, qubit: int, angle: Affine, controls: Sequence[tuple[int, int]] = ()
@@ -148,6 +160,7 @@ class Program:
         self._fresh &= ~(1 << qubit)
         if controls:
             self._operations.append(ControlledRotation(qubit, controls, angle))
+            self._check_size(self.num_vectors)
             return
         for operation in reversed(self._operations):
             if isinstance(operation, Rotations):
@@ -163,6 +176,7 @@ class Program:
         for qubit in qubits:
             self._fresh &= ~(1 << qubit)
         self._operations.append(Matrix(tuple(qubits), unitary))
+        self._check_size(self.num_vectors)
 
     def _compose(self, source: np.ndarray) -> None:
         if self._operations and isinstance(self._operations[-1], Permutation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class Readout(ABC):
 
     @abstractmethod
     def read(self, state: Tensor) -> Tensor:
-        """Return the outputs, shape (B, outputs)."""
+        """Return the outputs, shape (B, outputs), contiguous."""
 
     @abstractmethod
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class CellReadout(Readout):
         """Add up cells; see `Readout.read`."""
         probabilities = probabilities_of(state)
         outputs = probabilities.new_zeros(self.count, probabilities.shape[1])
-        return outputs.index_add_(0, self._cells, probabilities).t()
+        return outputs.index_add_(0, self._cells, probabilities).t().contiguous()
 
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
         """Pull back; see `Readout.pull`."""
@@ -82,13 +83,14 @@ class MarginalReadout(Readout):
 
     def __init__(self, signs: np.ndarray | Tensor) -> None:
         self._signs = torch.as_tensor(signs)
+        self._factors = torch.cat((self._signs, self._signs), dim=1)
         self.count = len(signs)
 
     @classmethod
-    def of_qubits(cls, num_qubits: int, read: int) -> MarginalReadout:
-        """Read the first qubits of a circuit."""
-        basis = np.arange(2**num_qubits)
-        return cls(np.where((basis >> np.arange(read)[:, None]) & 1, 1.0, -1.0))
+    def of_qubits(cls, num_qubits: int, qubits: Sequence[int]) -> MarginalReadout:
+        """Read some qubits of a circuit."""
+        basis, places = np.arange(2**num_qubits), np.array(qubits, dtype=int)
+        return cls(np.where((basis >> places[:, None]) & 1, 1.0, -1.0))
 
     def after(self, source: np.ndarray) -> MarginalReadout:
         """Include a permutation; see `Readout.after`."""
@@ -102,7 +104,8 @@ class MarginalReadout(Readout):
 
     def read(self, state: Tensor) -> Tensor:
         """Add up with signs; see `Readout.read`."""
-        return (self._signs @ probabilities_of(state)).t()
+        squares = state.square().flatten(0, 1)  # of real and of imaginary parts
+        return (self._factors[:, : len(squares)] @ squares).t().contiguous()
 
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
         """Pull back; see `Readout.pull`."""
@@ -137,7 +140,7 @@ class AmplitudeReadout(Readout):
         """Join real and imaginary parts; see `Readout.read`."""
         moved = state if self._source is None else state.index_select(1, self._source)
         imaginary = moved[1] if len(moved) == 2 else torch.zeros_like(moved[0])
-        return torch.complex(moved[0], imaginary).t()
+        return torch.complex(moved[0], imaginary).t().contiguous()
 
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
         """Split into parts; see `Readout.pull`."""

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from lightning_qsgd.backends.compiled.angles import Row
 from lightning_qsgd.backends.compiled.rotating import rotate, slope
-from lightning_qsgd.backends.compiled.tape import GradientTape, Tape
+from lightning_qsgd.backends.compiled.tape import GradientTape, Tape, table_row
+
+DENSE_QUBITS = 4
+DENSE_ENTRIES = 2**14
+"""A layer of rotations becomes one matrix per circuit where few small ones are evaluated: more
+arithmetic, but fewer calls, which is what a small batch costs."""
 
 
 class Step(ABC):
@@ -45,15 +50,24 @@ class RotationStep(Step):
     Args:
         num_qubits: Number of qubits of the circuit.
         rows: Row of half the angle of each rotated qubit.
+        device: Where the states are.
     """
 
-    def __init__(self, num_qubits: int, rows: dict[int, Row]) -> None:
+    def __init__(self, num_qubits: int, rows: dict[int, Row], device: torch.device) -> None:
         self._num_qubits = num_qubits
         self._rows = rows
+        self._factors: Tensor | None = None
+        if num_qubits <= DENSE_QUBITS and len(rows) == num_qubits and _all_vary(rows):
+            self._factors = _matrix_factors(num_qubits, rows).to(device)
 
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Turn qubit by qubit; see `Step.forward`."""
-        return self._turned(state, tape, 1)
+        """Turn qubit by qubit, or few states by one matrix each; see `Step.forward`."""
+        factors = self._factors
+        if factors is None or factors.shape[1] * tape.batch > DENSE_ENTRIES:
+            return self._turned(state, tape, 1)
+        size = state.shape[1]
+        matrix = tape.product(True, factors).view(size, size, -1)
+        return (matrix * state.unsqueeze(1)).sum(2)
 
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
         """Read off all gradients at once, then turn back; see `Step.backward`."""
@@ -77,23 +91,50 @@ class RotationStep(Step):
 
 
 class ProductStep(RotationStep):
-    """Ry on the qubits of |0...0>, whose state is a product: the first step of most circuits."""
+    """Ry on the qubits of |0...0>, whose state is a product: the first step of most circuits.
+
+    Args:
+        num_qubits: Number of qubits of the circuit.
+        rows: Row of half the angle of each rotated qubit.
+        device: Where the states are.
+    """
+
+    def __init__(self, num_qubits: int, rows: dict[int, Row], device: torch.device) -> None:
+        super().__init__(num_qubits, rows, device)
+        basis = torch.arange(2**num_qubits)
+        factors: dict[bool, list[Tensor]] = {True: [], False: []}
+        for qubit in range(num_qubits):
+            row = rows.get(qubit, Row(varies=False, place=-1))  # not rotated: an angle of 0
+            factors[row.varies].append(table_row(row) + ((basis >> qubit) & 1))
+        self._entries = [(v, torch.stack(each).to(device)) for v, each in factors.items() if each]
 
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Multiply out the product, highest qubit first; see `Step.forward`."""
-        product = state[0, :1]
-        for qubit in reversed(range(self._num_qubits)):
-            if qubit in self._rows:
-                column = torch.stack(tape.turn(self._rows[qubit]))
-            else:
-                column = state[0, [0, -1]]  # 1 and 0: this qubit is still |0>
-            product = (product.unsqueeze(1) * column).flatten(0, 1)
+        """Multiply each basis state's cosines and sines; see `Step.forward`."""
+        products = [tape.product(varies, factors) for varies, factors in self._entries]
+        product = products[0] if len(products) == 1 else products[0] * products[1]
         return product.unsqueeze(0)
 
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
         """Read off the gradients; nothing lies before this step; see `Step.backward`."""
         self.note_gradients(pair, tape)
         return pair
+
+
+def _all_vary(rows: dict[int, Row]) -> bool:
+    return all(row.varies for row in rows.values())
+
+
+def _matrix_factors(num_qubits: int, rows: dict[int, Row]) -> Tensor:
+    """Return table rows of the factors of each entry of the layer's matrix, shape (n, 4^n)."""
+    after, before = torch.cartesian_prod(*[torch.arange(2**num_qubits)] * 2).unbind(1)
+    return torch.stack(
+        [
+            # cosine on the diagonal, sine where 0 becomes 1, negative sine where 1 becomes 0
+            table_row(row)
+            + (after >> qubit & 1 ^ before >> qubit & 1) * (1 + (before >> qubit & 1))
+            for qubit, row in rows.items()
+        ]
+    )
 
 
 class ControlledRotationStep(Step):
@@ -148,16 +189,16 @@ class PhaseStep(Step):
 
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
         """Turn real against imaginary parts; see `Step.forward`."""
-        phases = self._phases(tape)
+        turn = self._turn(tape)
         if len(state) == 1:
-            return state * torch.stack((phases.cos(), phases.sin()))
-        return rotate(state.unsqueeze(0), phases.cos(), phases.sin(), 1).squeeze(0)
+            return state * turn
+        return rotate(state.unsqueeze(0), turn[0], turn[1], 1).squeeze(0)
 
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
         """Note the gradients and turn back; see `Step.backward`."""
         self._note_gradients(pair, tape)
-        phases = self._phases(tape)
-        return rotate(pair, phases.cos(), phases.sin(), -1)
+        turn = self._turn(tape)
+        return rotate(pair, turn[0], turn[1], -1)
 
     def _note_gradients(self, pair: Tensor, tape: GradientTape) -> None:
         if not (self._varying[0].shape[1] or self._fixed[0].shape[1]):
@@ -169,14 +210,21 @@ class PhaseStep(Step):
         if fixed_vectors.shape[1]:
             tape.of_phases.fixed[fixed_rows] = fixed_vectors.t() @ each.sum(1, keepdim=True)
 
-    def _phases(self, tape: Tape) -> Tensor:
-        (vectors, rows), (fixed_vectors, fixed_rows) = self._varying, self._fixed
-        phases = self._constant
-        if fixed_vectors.shape[1]:
-            phases = torch.addmm(phases, fixed_vectors, tape.phases.fixed[fixed_rows])
+    def _turn(self, tape: Tape) -> Tensor:
+        """Return cosine and sine of all phases, shape (2, 2^n, B) or (2, 2^n, 1)."""
+        vectors, rows = self._varying
         if vectors.shape[1]:
-            phases = torch.addmm(phases, vectors, tape.phases.varying[rows])
-        return phases
+            return _cos_sin(torch.addmm(self._fixed_phases(tape), vectors, tape.phases[rows]))
+        turns = tape.fixed.turns
+        if id(self) not in turns:
+            turns[id(self)] = _cos_sin(self._fixed_phases(tape))
+        return turns[id(self)]
+
+    def _fixed_phases(self, tape: Tape) -> Tensor:
+        vectors, rows = self._fixed
+        if not vectors.shape[1]:
+            return self._constant
+        return torch.addmm(self._constant, vectors, tape.fixed.phases.fixed[rows])
 
 
 class FirstPhaseStep(PhaseStep):
@@ -185,8 +233,11 @@ class FirstPhaseStep(PhaseStep):
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
         """Note the gradients and return real parts only; see `Step.backward`."""
         self._note_gradients(pair, tape)
-        phases = self._phases(tape)
-        return (pair * torch.stack((phases.cos(), phases.sin()))).sum(1, keepdim=True)
+        return (pair * self._turn(tape)).sum(1, keepdim=True)
+
+
+def _cos_sin(phases: Tensor) -> Tensor:
+    return torch.stack((phases.cos(), phases.sin()))
 
 
 class SignStep(Step):

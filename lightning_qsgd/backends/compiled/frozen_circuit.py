@@ -1,0 +1,48 @@
+"""A compiled circuit whose weights do not change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.compiled.plan import Plan
+from lightning_qsgd.backends.compiled.precision import without_autocast
+
+if TYPE_CHECKING:
+    from lightning_qsgd.backends.compiled.compiled_circuit import CompiledCircuit
+
+
+class FrozenCircuit:
+    """Evaluates a circuit as a function of its inputs alone, without gradients.
+
+    What depends on the weights is evaluated once, and a batch of a size that was seen before is not
+    checked again: for the few circuits of a perturbed step that is half of the time.
+
+    Args:
+        circuit: The circuit.
+        plan: How it is evaluated.
+        weights: Shape (num_weights,), of the dtype and on the device of the plan.
+    """
+
+    def __init__(self, circuit: CompiledCircuit, plan: Plan, weights: Tensor) -> None:
+        self._circuit = circuit
+        self._plan = plan
+        self._weights = weights
+        self._fixed = plan.fixed_part(weights)
+        self._seen = torch.Size((-1, -1))
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Evaluate, shape (B, num_inputs) to (B, outputs); see `CompiledCircuit.marginals`."""
+        if inputs.shape == self._seen:
+            return self._run(inputs)
+        dtype = self._weights.dtype
+        outputs = self._circuit.in_chunks(inputs, self._plan, dtype, self._run)
+        if len(inputs) <= self._circuit.chunk(dtype, inputs.device):
+            self._seen = inputs.shape
+        return outputs
+
+    def _run(self, inputs: Tensor) -> Tensor:
+        with without_autocast(inputs.device.type):
+            return self._plan.forward(inputs, self._weights, self._fixed)[0]

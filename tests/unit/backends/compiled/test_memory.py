@@ -1,0 +1,80 @@
+"""The forecast of memory against what a process takes, and refusals before it is allocated."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lightning_qsgd.backends.compiled import CompiledCircuit
+from lightning_qsgd.circuits import SuperpositionCircuit
+
+MEASURE = """
+import ctypes, sys, torch
+from lightning_qsgd.backends.compiled import CompiledCircuit
+from lightning_qsgd.circuits import SuperpositionCircuit
+
+def run(qubits, rows, read):
+    compiled = CompiledCircuit(SuperpositionCircuit(qubits))
+    x, w = torch.rand(rows, qubits), torch.rand(compiled.num_weights, requires_grad=True)
+    getattr(compiled, read)(x, w).square().sum().backward()
+
+def status(name):  # of this process alone: ru_maxrss would count the parent before exec
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+torch.set_num_threads(1)
+run(2, 2, "outputs"), run(2, 2, "marginals")
+for case in sys.argv[1:]:
+    qubits, rows, read = case.split(",")
+    ctypes.CDLL(None).malloc_trim(0)
+    open("/proc/self/clear_refs", "w").write("5")  # the peak so far is forgotten
+    before = status("VmRSS")
+    run(int(qubits), int(rows), read)
+    print(status("VmHWM") - before)
+"""
+CASES = [(14, 256, "outputs"), (18, 1, "marginals")]
+
+
+def forecast(qubits: int, rows: int, outputs: int) -> int:
+    """Find the limit, in bytes, at which the evaluation is accepted."""
+    compiled = CompiledCircuit(SuperpositionCircuit(qubits))
+    low, high = 0, 4 * 2**30
+    while high - low > 2**20:
+        compiled.memory_limit_gib = (low + high) / 2 / 2**30
+        try:
+            compiled._check_memory(rows, torch.float32, outputs, torch.device("cpu"))
+            high = (low + high) // 2
+        except ValueError:
+            low = (low + high) // 2
+    return high
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_forecast_is_above_the_measured_peak_but_not_far() -> None:
+    cases = [f"{qubits},{rows},{read}" for qubits, rows, read in CASES]
+    command = [sys.executable, "-W", "ignore", "-c", MEASURE, *cases]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for (qubits, rows, read), line in zip(CASES, printed.split(), strict=True):
+        expected = forecast(qubits, rows, 2**qubits if read == "outputs" else qubits)
+        assert int(line) <= expected <= 3 * int(line)
+
+
+def test_forty_qubits_are_refused_before_anything_is_allocated() -> None:
+    with pytest.raises(ValueError, match=r"1 circuit\(s\) of 40 qubits at once: .* GiB, over the"):
+        CompiledCircuit(SuperpositionCircuit(40))
+
+
+def test_huge_batch_is_refused_before_anything_is_allocated() -> None:
+    compiled = CompiledCircuit(SuperpositionCircuit(10, reps=1))
+    inputs, weights = torch.zeros(1, 10).expand(10**7, 10), torch.zeros(20)
+    with pytest.raises(ValueError, match=r"10000000 circuit\(s\) of 10 qubits .* about 3\d\d.*GiB"):
+        compiled.outputs(inputs, weights)
+    with pytest.raises(ValueError, match=r"over the limit of 4 GiB\. Use smaller batches"):
+        compiled.check_memory(10**7)
+
+
+def test_program_of_many_gates_is_refused_while_it_is_built() -> None:
+    with pytest.raises(ValueError, match=r"16 qubits at once: .*over the limit of 0\.1 GiB"):
+        CompiledCircuit(SuperpositionCircuit(16, reps=8), memory_limit_gib=0.1)
+    CompiledCircuit(SuperpositionCircuit(16, reps=1), memory_limit_gib=0.1)

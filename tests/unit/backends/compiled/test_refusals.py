@@ -1,0 +1,134 @@
+"""What cannot be compiled is refused by name, and what is only named like something else is not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from qiskit.circuit import ClassicalRegister, Gate, Parameter, QuantumCircuit, QuantumRegister
+from qiskit.circuit import library as lib
+from qiskit.quantum_info import SparsePauliOp, Statevector, random_clifford, random_unitary
+
+from lightning_qsgd.backends.compiled import CompiledCircuit
+from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
+
+X, Y = Parameter("x"), Parameter("y")
+
+
+def with_gate(gate: Any) -> ParametrizedCircuit:
+    circuit = QuantumCircuit(gate.num_qubits)
+    circuit.append(gate, range(gate.num_qubits))
+    return ParametrizedCircuit(circuit, list(circuit.parameters))
+
+
+def late_binding() -> ParametrizedCircuit:
+    inner = QuantumCircuit(1)
+    inner.rx(X, 0)
+    circuit = QuantumCircuit(2)
+    circuit.append(inner.to_gate().control(1, annotated=True), [0, 1])
+    return ParametrizedCircuit(circuit.assign_parameters({X: 2 * Y}), [Y])
+
+
+def many_controls() -> Any:
+    return lib.UnitaryGate(random_unitary(4, seed=0)).control(7, annotated=True)
+
+
+TROTTER = SparsePauliOp(["XZ", "ZI"])
+REFUSED = {
+    "product of parameters": (lambda: lib.RYGate(X * Y), r"gate `ry` .*x\*y.* not affine in"),
+    "sine": (lambda: lib.RXGate(X.sin()), r"`rx` .*not affine in x\. .*SamplerBackend"),
+    "sign": (lambda: lib.RXGate(X.sign()), r"`rx` .*not affine in x"),
+    "reset": (lambda: lib.Initialize([0, 1]), r"`reset`: it is not a unitary gate\."),
+    "clifford": (lambda: random_clifford(2, seed=1), r"`clifford`: it is not a unitary gate\."),
+    "opaque": (lambda: Gate("box", 1, []), r"`box`: it has neither a definition nor a matrix\."),
+    "opaque with angle": (lambda: Gate("box", 1, [X]), r"`box`: it has parameters, but no exact"),
+    "approximate": (lambda: lib.PauliEvolutionGate(TROTTER, X), r"`PauliEvolution`: .*no exact"),
+    "generator": (lambda: lib.HamiltonianGate(np.eye(2), X), r"`hamiltonian`: it has parameters"),
+    "large matrix": (lambda: lib.UnitaryGate(np.eye(512)), r"`unitary`: its matrix .*more than 8"),
+    "many controls": (many_controls, r"`unitary`: its matrix acts on more than 8 qubits"),
+    "power": (lambda: lib.U2Gate(X, Y).power(2, annotated=True), r"`annotated`: it has parameters"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_gate_is_refused_by_its_name_with_a_way_out(name: str) -> None:
+    build, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        CompiledCircuit(with_gate(build()))
+
+
+def test_annotated_gate_that_was_bound_by_half_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`annotated`: parameters of its base were bound later"):
+        CompiledCircuit(late_binding())
+
+
+def test_complex_angle_is_refused_and_complex_constants_that_cancel_are_not() -> None:
+    with pytest.raises(ValueError, match=r"complex number 1j: angles of gates are real"):
+        CompiledCircuit(with_gate(lib.RXGate(1j * X)))
+    compiled = CompiledCircuit(with_gate(lib.RXGate(1j * 1j * X)))
+    outputs = compiled.outputs(torch.tensor([[0.5]]), torch.zeros(0))
+    torch.testing.assert_close(outputs[0, 1], torch.tensor(0.25).sin() ** 2)
+
+
+@pytest.mark.parametrize("name", ["h", "id", "barrier", "delay", "measure", "cx", "unitary"])
+def test_own_gate_may_be_called_like_another_one(name: str) -> None:
+    definition = QuantumCircuit(2)
+    definition.rx(X, 0)
+    definition.cz(0, 1)
+    definition.ry(0.3, 1)
+    gate = Gate(name, 2, [X])
+    gate.definition = definition
+    circuit = QuantumCircuit(2)
+    circuit.append(gate, [1, 0])
+    built = ParametrizedCircuit(circuit, [X])
+    amplitudes = CompiledCircuit(built).amplitudes(torch.tensor([[0.4]]).double(), torch.zeros(0))
+    plain = QuantumCircuit(2)
+    plain.append(definition.assign_parameters([0.4]).to_gate(), [1, 0])
+    np.testing.assert_allclose(amplitudes[0], Statevector(plain).data, rtol=0, atol=1e-8)
+
+
+def test_gate_after_a_measurement_of_its_qubit_is_refused() -> None:
+    circuit = QuantumCircuit(2, 2)
+    circuit.ry(X, 0)
+    circuit.measure(0, 0)
+    circuit.h(1)
+    circuit.measure(1, 1)
+    built = ParametrizedCircuit(circuit, [X])
+    outputs = CompiledCircuit(built).outputs(torch.zeros(1, 1), torch.zeros(0))
+    torch.testing.assert_close(outputs, torch.tensor([[0.5, 0.0, 0.5, 0.0]]))
+    circuit.x(0)
+    with pytest.raises(ValueError, match=r"`x` after a measurement of the same qubit\. Move"):
+        CompiledCircuit(ParametrizedCircuit(circuit, [X]))
+
+
+@pytest.mark.parametrize(
+    "registers", [[ClassicalRegister(1), ClassicalRegister(1)], [ClassicalRegister(3)]]
+)
+def test_outcomes_of_no_defined_order_are_refused(registers: list[ClassicalRegister]) -> None:
+    circuit = QuantumCircuit(QuantumRegister(2), *registers)
+    circuit.measure([0, 1], [0, len(circuit.clbits) - 1])
+    with pytest.raises(ValueError, match=r"all bits of one register: .*Measure into one register"):
+        CompiledCircuit(ParametrizedCircuit(circuit, []))
+
+
+def test_interpretation_outside_the_output_is_refused() -> None:
+    source = SuperpositionCircuit(2)
+    with pytest.raises(
+        ValueError, match=r"maps outcome 2 to 2, outside the output of shape \(2,\)"
+    ):
+        CompiledCircuit(source, lambda outcome: outcome, 2)
+    with pytest.raises(ValueError, match=r"Got `interpret` without `output_shape`: .*Give the"):
+        CompiledCircuit(source, lambda outcome: outcome)
+
+
+def test_wrong_shapes_and_complex_values_are_refused() -> None:
+    compiled = CompiledCircuit(SuperpositionCircuit(2, reps=1))
+    x, w = torch.zeros(3, 2), torch.zeros(4)
+    with pytest.raises(ValueError, match=r"`inputs` of shape \(B, 2\), got \(3, 3\): .*Reshape"):
+        compiled.outputs(torch.zeros(3, 3), w)
+    with pytest.raises(ValueError, match=r"`inputs` of shape \(B, 2\), got \(2,\)"):
+        compiled.marginals(x[0], w)
+    with pytest.raises(ValueError, match=r"`weights` of shape \(4,\), got \(5,\): .*Pass one"):
+        compiled.outputs(x, torch.zeros(5))
+    with pytest.raises(TypeError, match=r"Expected real inputs and weights, got torch.complex64"):
+        compiled.outputs(x + 0j, w)

@@ -1,0 +1,198 @@
+"""The layer against `TorchConnector`, and in the places where modules are used."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.primitives import StatevectorSampler
+from qiskit_machine_learning.connectors import TorchConnector
+from qiskit_machine_learning.neural_networks import SamplerQNN
+from torch import nn
+
+from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
+from lightning_qsgd.nn.circuit_layer import CircuitLayer
+
+
+def corner(outcome: int) -> tuple[int, int]:
+    return outcome % 2, outcome // 2
+
+
+def parity(outcome: int) -> int:
+    return outcome.bit_count() % 2
+
+
+def network(**extra: Any) -> SamplerQNN:
+    built = superposition_circuit(num_qubits=2, reps=1)
+    return SamplerQNN(
+        circuit=built.circuit,
+        input_params=built.inputs,
+        weight_params=built.weights,
+        input_gradients=True,
+        **extra,
+    )
+
+
+def weights() -> torch.Tensor:
+    return torch.tensor([0.3, -0.8, 1.2, 0.5])
+
+
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+@pytest.mark.parametrize("extra", [{}, {"interpret": parity, "output_shape": 2}])
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (5, 2)])
+def test_outputs_and_gradients_are_those_of_torch_connector(
+    shape: tuple[int, ...], extra: dict[str, Any], engine: Any
+) -> None:
+    qnn = network(**extra)
+    connector = TorchConnector(qnn, initial_weights=weights().numpy())
+    layer = CircuitLayer(qnn, weights(), engine)
+    results = []
+    for module in (connector, layer):
+        x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        outputs = module(x)
+        (outputs**3).sum().backward()
+        results.append((outputs.detach(), x.grad, module.weight.grad))
+    torch.testing.assert_close(*results, rtol=0, atol=2e-6)
+
+
+def test_any_leading_dimensions_are_rows() -> None:
+    layer = CircuitLayer(network(interpret=corner, output_shape=(2, 2)))
+    x = torch.rand(3, 4, 2)
+    outputs = layer(x)
+    assert outputs.shape == (3, 4, 2, 2)
+    torch.testing.assert_close(outputs[1, 2], layer(x[1, 2]))
+    assert layer(x.transpose(0, 1)).shape == (4, 3, 2, 2)
+    assert layer(torch.zeros(0, 2)).shape == (0, 2, 2)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+@pytest.mark.parametrize(
+    ("of_inputs", "of_weights", "expected"),
+    [
+        (torch.float64, torch.float32, torch.float64),
+        (torch.float32, torch.float64, torch.float64),
+        (torch.float16, torch.float16, torch.float16),
+        (torch.int64, torch.float32, torch.float32),
+    ],
+)
+def test_outputs_have_the_higher_precision_of_inputs_and_weights(
+    of_inputs: torch.dtype, of_weights: torch.dtype, expected: torch.dtype, engine: Any
+) -> None:
+    layer = CircuitLayer(network(), weights(), engine).to(of_weights)
+    x = torch.ones(2, 2).to(of_inputs)
+    outputs = layer(x)
+    assert outputs.dtype == expected
+    exact = CircuitLayer(network(), weights(), engine).double()(x.double())
+    tolerance = 2e-3 if of_weights == torch.float16 else 1e-6 if expected == torch.float32 else 2e-7
+    torch.testing.assert_close(outputs.double(), exact, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+def test_circuit_without_inputs_takes_none(engine: Any) -> None:
+    angles = ParameterVector("w", 2)
+    circuit = QuantumCircuit(1)
+    circuit.ry(angles[0], 0)
+    circuit.rx(angles[1], 0)
+    layer = CircuitLayer(ParametrizedCircuit(circuit, [], angles), [0.4, 0.1], engine)
+    outputs = layer()
+    assert outputs.shape == (2,)
+    outputs[1].backward()
+    assert layer.weight.grad is not None
+    assert layer(torch.zeros(3, 0)).shape == (3, 2)
+
+
+def test_weights_of_a_torch_connector_are_loaded() -> None:
+    connector = TorchConnector(network())
+    layer = CircuitLayer(network())
+    layer.load_state_dict(connector.state_dict())
+    assert torch.equal(layer.weight, connector.weight)
+    nested = nn.Sequential(CircuitLayer(network()))
+    nested.load_state_dict(nn.Sequential(connector).state_dict())
+    other = CircuitLayer(network(), seed=9)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.weight, layer.weight)
+    assert list(layer.state_dict()) == ["weight"]
+
+
+def test_weights_come_from_the_seed_and_leave_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    layer, again, other = (CircuitLayer(SuperpositionCircuit(), seed=s) for s in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(layer.weight, again.weight)
+    assert not torch.equal(layer.weight, other.weight)
+    assert layer.weight.abs().max() <= 1
+    assert CircuitLayer(network(), weights().double()).weight.dtype == torch.float64
+    assert CircuitLayer(network(), [1, 2, 3, 4]).weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+@pytest.mark.parametrize("extra", [{}, {"interpret": corner, "output_shape": (2, 2)}])
+def test_copies_and_pickles_give_the_same_outputs(extra: dict[str, Any], engine: Any) -> None:
+    layer = CircuitLayer(network(**extra), weights(), engine)
+    x = torch.rand(3, 2)
+    expected = layer(x)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copied(x), expected)
+        assert copied.weight is not layer.weight
+
+
+def test_lambda_that_interprets_is_pickled_by_its_numbers_or_refused_by_name() -> None:
+    qnn = network(interpret=lambda outcome: outcome % 2, output_shape=2)
+    layer = CircuitLayer(qnn)
+    x = torch.rand(3, 2)
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
+    sampled = CircuitLayer(qnn, engine="sampler")
+    assert copy.deepcopy(sampled)(x).shape == (3, 2)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        pickle.dumps(sampled)
+
+
+def test_network_with_a_layer_learns_a_toy_task() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2), CircuitLayer(network()), nn.Linear(4, 2))
+    x = torch.randn(64, 3)
+    target = (x[:, 0] * x[:, 1] > 0).long()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), target)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # those of torch's compiler
+def test_compiled_module_around_a_layer_gives_the_same_numbers() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), CircuitLayer(network(), weights()))
+    compiled = torch.compile(model, backend="eager")
+    x = torch.rand(3, 2)
+    gradients = []
+    for module in (model, compiled):
+        model.zero_grad()
+        (module(x) ** 3).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])  # type: ignore[union-attr]
+    torch.testing.assert_close(compiled(x), model(x))
+    torch.testing.assert_close(*gradients)
+
+
+def test_layer_draws_its_circuit_and_describes_itself() -> None:
+    layer = CircuitLayer(network())
+    assert "Ry" in layer.draw()
+    assert "2 inputs, 4 weights, output_shape=(4,), engine=CompiledCircuit" in repr(layer)
+    sampled = CircuitLayer(network(sampler=StatevectorSampler()))
+    assert "engine=SamplerEngine" in repr(sampled)
+
+
+def test_wrong_shapes_are_refused() -> None:
+    layer = CircuitLayer(network())
+    for x in (torch.zeros(3), torch.zeros(2, 5), torch.tensor(1.0), None):
+        with pytest.raises(ValueError, match=r"Expected inputs of shape \(\.\.\., 2\), got"):
+            layer(x)
+    with pytest.raises(ValueError, match=r"`initial_weights` of shape \(4,\), got \(3,\): .*Pass"):
+        CircuitLayer(network(), [0.1, 0.2, 0.3])
+    with pytest.raises(TypeError, match=r"Expected real inputs"):
+        layer(torch.zeros(1, 2) + 0j)
