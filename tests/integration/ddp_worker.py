@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_qsgd.backends import SamplerBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
-from lightning_qsgd.perturbations import AllEntries, Perturbation, RandomEntries
+from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RandomEntries
 from lightning_qsgd.training import PerturbationCallback
 from tests.integration.modules import Finished, Perturbed, Probe, make_data, make_trainer, weights
+from tests.learning_cases import Entangled
 
 PROCESSES = 2
 BATCHES, GLOBAL_BATCH = 8, 8
@@ -44,14 +45,16 @@ class Case:
 
 
 EXACT = Perturbation(coordinates=AllEntries(), strength=0.5)
-SHOTS = Perturbation(SamplerBackend(SuperpositionCircuit(2), shots=16), AllEntries())
+SHOTS = Perturbation(SamplerBackend(SuperpositionCircuit(2), sampling=16), AllEntries())
 RANDOM = Perturbation(coordinates=RandomEntries(), strength=0.5)
+LEARNED = Perturbation(Entangled(), AllEntries(), learning=Learning(0.1, 0.3))
 CLIPPED = {"gradient_clip_val": 0.05, "accumulate_grad_batches": 3}
 CASES = {
     "exact": Case(EXACT),
     "mixin": Case(EXACT, mixin=True),
     "shots": Case(SHOTS),
     "random entries": Case(RANDOM),
+    "learned": Case(LEARNED),
     "clipping and accumulation": Case(EXACT, CLIPPED),
     "static graph": Case(EXACT, strategy={"static_graph": True}),
     "unused parameters": Case(EXACT, strategy={"find_unused_parameters": True}, module=WithUnused),

@@ -18,19 +18,19 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "strength of another type": (("--perturbation.strength=strong",), r"strength.*strong"),
     "negative seed": (("--perturbation.seed=-1",), r"`seed` to be .*non-negative.*, got -1"),
     "no qubit": (
-        (*SAMPLER, "--perturbation.backend.num_qubits=0"),
+        (*SAMPLER, "--perturbation.backend.circuit.num_qubits=0"),
         r"`num_qubits` to be at least 1, got 0.*paper uses",
     ),
     "40 qubits": (
-        (*SAMPLER, "--perturbation.backend.num_qubits=40"),
+        (*SAMPLER, "--perturbation.backend.circuit.num_qubits=40"),
         r"40 qubits.*Use fewer qubits",
     ),
     "no shot": (
-        (*SAMPLER, "--perturbation.backend.shots=0"),
-        r"`shots` to be at least 1, got 0.*Use None",
+        (*SAMPLER, "--perturbation.backend.sampling=0"),
+        r"`shots` to be at least 1, got 0.*Use ExactSampling",
     ),
     "unknown entanglement": (
-        (*SAMPLER, "--perturbation.backend.entanglement=ring"),
+        (*SAMPLER, "--perturbation.backend.circuit.entanglement=ring"),
         r"none.*linear.*circular.*full.*ring|ring.*none.*linear",
     ),
     "unknown backend": (("--perturbation.backend=lightning_qsgd.NoBackend",), r"NoBackend"),
@@ -73,7 +73,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "misspelt goal": (("--goal.targt=0.5",), r"goal\.targt.*Did you mean goal\.target\?"),
     "misspelt option of a backend": (
-        (*SAMPLER, "--perturbation.backend.num_qbits=2"),
+        (*SAMPLER, "--perturbation.backend.circuit.num_qbits=2"),
         r"num_qbits.*Did you mean num_qubits\?",
     ),
     "misspelt run": (("--run.mame=x",), r"run\.mame.*Did you mean run\.name\?"),
@@ -120,7 +120,7 @@ def test_optimizer_without_a_learning_rate_is_refused(command_line: Any) -> None
 def test_circuits_that_exceed_memory_are_refused(command_line: Any) -> None:
     printed = command_line.refuse(
         *SAMPLER,
-        "--perturbation.backend.num_qubits=12",
+        "--perturbation.backend.circuit.num_qubits=12",
         "--perturbation.coordinates=lightning_qsgd.AllEntries",
     )
     assert re.search(r"error: Cannot evaluate \d+ circuit\(s\) of 12 qubits.*Use fewer", printed)

@@ -75,7 +75,7 @@ def test_arguments_override_the_config(command_line: Any) -> None:
 def test_perturbation_given_on_the_command_line_alone(command_line: Any) -> None:
     cli = command_line.open(
         "--perturbation.backend=lightning_qsgd.SamplerBackend",
-        "--perturbation.backend.num_qubits=2",
+        "--perturbation.backend.circuit.num_qubits=2",
         "--perturbation.coordinates=lightning_qsgd.RandomEntries",
         "--perturbation.strength=0.1",
     )
@@ -91,7 +91,7 @@ def test_print_config_shows_every_group_and_trains_nothing(
         command_line.fit(*arm("quantum_0.5"), "--print_config")
     assert caught.value.code == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["perturbation"]["backend"]["init_args"]["num_qubits"] == 4
+    assert shown["perturbation"]["backend"]["init_args"]["circuit"]["init_args"]["num_qubits"] == 4
     assert {"model", "data", "trainer", "optimizer", "goal", "run", "baseline"} <= shown.keys()
     assert not command_line.runs.exists()
 

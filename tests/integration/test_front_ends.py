@@ -34,7 +34,7 @@ from tests.integration.modules import (
 PERTURBATIONS = {
     "closed form": VISIBLE,
     "exact circuit": Perturbation(SamplerBackend(SuperpositionCircuit(2)), AllEntries()),
-    "shots": Perturbation(SamplerBackend(SuperpositionCircuit(2), shots=16), AllEntries(), seed=5),
+    "shots": Perturbation(SamplerBackend(SuperpositionCircuit(2), sampling=16), AllEntries(), seed=5),
     "random entries": RANDOM,
     "gradient": Perturbation(coordinates=AllEntries(), injection=GradientInjection()),
     "relative": Perturbation(coordinates=AllEntries(), injection=RelativeInjection()),
@@ -123,6 +123,6 @@ def test_mixin_wraps_what_each_class_configures_without_a_trainer(module: Any) -
 
 
 def test_runs_with_another_seed_draw_other_shots() -> None:
-    backend = SamplerBackend(SuperpositionCircuit(2), shots=16)
+    backend = SamplerBackend(SuperpositionCircuit(2), sampling=16)
     first, second = (plain_torch(Perturbation(backend, AllEntries(), seed=s)) for s in (0, 1))
     assert not torch.equal(first, second)

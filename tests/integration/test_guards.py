@@ -8,7 +8,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
-from lightning_qsgd.perturbations import FirstOfModel, Perturbation
+from lightning_qsgd.perturbations import AllEntries, FirstOfModel, Learning, Perturbation
 from lightning_qsgd.training import PerturbationCallback
 from tests.integration.modules import (
     VISIBLE,
@@ -22,6 +22,7 @@ from tests.integration.modules import (
     sgd,
     weights,
 )
+from tests.learning_cases import TurnedSine
 
 
 class Replacing(Callback):
@@ -77,10 +78,29 @@ def test_a_partly_frozen_model_is_perturbed_where_it_trains() -> None:
     assert callback.optimizers[0].own_state.applied == 8
 
 
+def test_a_strength_that_was_learned_to_be_zero_is_no_reason_to_raise() -> None:
+    class HeldBack(Finished):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return sum(parameter.sum() for parameter in self.parameters())
+
+    # The readout is -0.99 and more where |theta| < 0.005: less of it is better at every step.
+    perturbation = Perturbation(TurnedSine(start=-1.57), AllEntries(), learning=Learning(0.3))
+    callback = PerturbationCallback(perturbation)
+    module = HeldBack(lambda parameters: torch.optim.SGD(parameters, lr=1e-6))
+    for parameter in module.parameters():
+        parameter.data.mul_(1e-3)
+    fit(module, callback)
+    state = callback.optimizers[0].own_state
+    assert (state.due, state.applied) == (8, 4)  # factors 1, 0.7, 0.4, 0.1, 0
+    assert state.learned is not None
+    assert state.learned.factor == 0.0
+
+
 def test_strength_zero_is_no_reason_to_raise() -> None:
     callback = PerturbationCallback(Perturbation(strength=0.0))
     fit(Finished(), callback)
-    assert vars(callback.optimizers[0].own_state) == {"steps": 8, "due": 0, "applied": 0}
+    state = callback.optimizers[0].own_state
+    assert (state.steps, state.due, state.applied) == (8, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["FSDPStrategy", "DeepSpeedStrategy"])

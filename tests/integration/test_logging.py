@@ -1,6 +1,7 @@
 """What a run writes to TensorBoard, next to its losses."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import InvisiblePerturbationWarning
-from lightning_qsgd.perturbations import AllEntries, Perturbation, RelativeInjection
+from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RelativeInjection
 from lightning_qsgd.tracking import read_scalars, tags
 from lightning_qsgd.training import (
     Classifier,
@@ -34,6 +35,7 @@ from tests.integration.modules import (
     make_trainer,
     sgd,
 )
+from tests.learning_cases import Entangled
 
 EVERY_STEP = [
     tags.RELATIVE_SIZE,
@@ -79,6 +81,20 @@ def test_perturbation_is_logged_at_the_steps_of_the_loss(front_end: str, tmp_pat
     assert (
         (scalars[tags.SHARE_OF_STEP].values > 0) & (scalars[tags.SHARE_OF_STEP].values < 1)
     ).all()
+
+
+def test_what_was_learned_is_logged_even_when_it_is_a_strength_of_zero(tmp_path: Path) -> None:
+    learning = Learning(strength_rate=0.5, weights_rate=0.3)
+    callback = PerturbationCallback(replace(VISIBLE, backend=Entangled(), learning=learning))
+    scalars = run(tmp_path / "run", callback, log_every_n_steps=2)
+    steps = list(range(1, 2 * BATCHES, 2))
+    for tag in (tags.STRENGTH_FACTOR, tags.WEIGHTS_CHANGE, tags.RELATIVE_SIZE):
+        assert scalars[tag].steps.tolist() == steps
+    factor, size = scalars[tags.STRENGTH_FACTOR].values, scalars[tags.RELATIVE_SIZE].values
+    assert ((size == 0) == (factor == 0)).all()
+    assert len(set(factor.tolist())) > 1
+    assert (scalars[tags.WEIGHTS_CHANGE].values > 0).all()
+    assert (scalars[tags.CIRCUITS].values == 2 * 26).all()  # once more to learn from
 
 
 def test_only_every_fifth_step_is_logged_when_asked(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
+    CyclicEntries,
+    Learning,
     Perturbation,
     RandomEntries,
     RelativeInjection,
@@ -29,16 +31,18 @@ from lightning_qsgd.training import (
     RandomStateCallback,
 )
 from tests.integration.modules import QUIET, PerturbedClassifier, weights
+from tests.learning_cases import Noisy as NoisyReadout
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
 ]
-SHOTS = Perturbation(SamplerBackend(SuperpositionCircuit(2), shots=16), RandomEntries(), seed=2)
+SHOTS = Perturbation(SamplerBackend(SuperpositionCircuit(2), sampling=16), RandomEntries(), seed=2)
 PERTURBATIONS = {
     "shots": SHOTS,
     "warm-up": Perturbation(coordinates=AllEntries(), strength=Strength(0.5, warmup_steps=10)),
     "relative": Perturbation(coordinates=AllEntries(), injection=RelativeInjection()),
+    "learned": Perturbation(NoisyReadout(), CyclicEntries(), learning=Learning(0.05, 0.3)),
 }
 
 
@@ -152,7 +156,22 @@ def test_without_the_random_state_dropout_differs_after_a_resume(tmp_path: Path)
 def test_counters_go_on_where_the_checkpoint_left_them(tmp_path: Path) -> None:
     run(tmp_path, SHOTS, max_epochs=1)
     *_, (callback,) = run(tmp_path, SHOTS, ckpt=tmp_path / "epoch=0.ckpt")
-    assert vars(callback.optimizers[0].own_state) == {"steps": 12, "due": 12, "applied": 12}
+    state = callback.optimizers[0].own_state
+    assert (state.steps, state.due, state.applied) == (12, 12, 12)
+
+
+def test_what_was_learned_goes_on_where_the_checkpoint_left_it(tmp_path: Path) -> None:
+    learned = PERTURBATIONS["learned"]
+    *_, (whole,) = run(tmp_path / "whole", learned)
+    *_, (part,) = run(tmp_path, learned, max_epochs=1)
+    *_, (callback,) = run(tmp_path / "rest", learned, ckpt=tmp_path / "epoch=0.ckpt")
+    factors = []
+    for attached in (whole, part, callback):
+        state = attached.optimizers[0].own_state.learned
+        assert state is not None
+        factors.append(state.factor)
+    assert factors[0] == factors[2] != factors[1]
+    assert 1.0 not in factors
 
 
 def test_plain_checkpoint_is_resumed_perturbed(tmp_path: Path) -> None:
@@ -170,7 +189,8 @@ def test_perturbed_checkpoint_is_resumed_plain(tmp_path: Path) -> None:
     resumed, *_ = run(tmp_path / "rest", None, ckpt=ckpt)
     stripped = torch.load(ckpt, weights_only=True)
     for state in stripped["optimizer_states"]:
-        assert state.pop("quantum_perturbation") == {"steps": 6, "due": 6, "applied": 6}
+        own = state.pop("quantum_perturbation")
+        assert [own[name] for name in ("steps", "due", "applied")] == [6, 6, 6]
     torch.save(stripped, tmp_path / "stripped.ckpt")
     assert torch.equal(resumed, run(tmp_path / "x", None, ckpt=tmp_path / "stripped.ckpt")[0])
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.backends import ExactSampling, SamplerBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
@@ -26,7 +26,7 @@ from tests.integration.modules import Finished, Perturbed, adamw, fit, sgd
 OFF = {
     "closed form": Perturbation(strength=0.0),
     "shots": Perturbation(
-        SamplerBackend(SuperpositionCircuit(2), shots=8), AllEntries(), strength=0.0
+        SamplerBackend(SuperpositionCircuit(2), sampling=8), AllEntries(), strength=0.0
     ),
     "random entries": Perturbation(coordinates=RandomEntries(), strength=0.0),
     "gradient": Perturbation(strength=0.0, injection=GradientInjection()),
@@ -72,10 +72,10 @@ def test_strength_zero_equals_a_run_without_the_package(
     assert off_drawn == bare_drawn
 
 
-@pytest.mark.parametrize("shots", [None, 8])
-def test_a_perturbed_run_draws_nothing_from_the_global_generators(shots: int | None) -> None:
+@pytest.mark.parametrize("sampling", [ExactSampling(), 8])
+def test_a_perturbed_run_draws_nothing_from_the_global_generators(sampling: Any) -> None:
     perturbation = Perturbation(
-        SamplerBackend(SuperpositionCircuit(2), shots=shots), RandomEntries()
+        SamplerBackend(SuperpositionCircuit(2), sampling=sampling), RandomEntries()
     )
     callbacks = [PerturbationCallback(perturbation), RandomStateCallback()]
     _, perturbed_drawn = train(Finished(dropout=0.5), callbacks)

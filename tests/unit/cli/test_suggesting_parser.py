@@ -5,7 +5,7 @@ import pytest
 from lightning_qsgd.cli.suggesting_parser import concise, with_suggestion
 
 KNOWN = ["trainer.max_epochs", "goal.target", "perturbation", "run.name"]
-BACKEND = "Problem with given class_path 'lightning_qsgd.backends.SamplerBackend':\n  Option "
+CIRCUIT = "Problem with given class_path 'lightning_qsgd.circuits.SuperpositionCircuit':\n  Option "
 
 
 @pytest.mark.parametrize(
@@ -14,11 +14,11 @@ BACKEND = "Problem with given class_path 'lightning_qsgd.backends.SamplerBackend
         ("unrecognized arguments: --trainer.max_epohcs=3", "trainer.max_epochs"),
         ("unrecognized arguments: --perturbatoin.strength=3", "perturbation"),
         ("Subcommand 'fit' does not accept option 'goal.targte'", "goal.target"),
-        (f"{BACKEND}'num_qbits' is not accepted", "num_qubits"),
+        (f"{CIRCUIT}'num_qbits' is not accepted", "num_qubits"),
     ],
 )
 def test_nearest_name_is_suggested(message: str, nearest: str) -> None:
-    import lightning_qsgd.backends  # noqa: F401 - the parser has imported it by then
+    import lightning_qsgd.circuits  # noqa: F401 - the parser has imported it by then
 
     assert with_suggestion(message, KNOWN) == f"{message}. Did you mean {nearest}?"
 
@@ -27,7 +27,7 @@ def test_nearest_name_is_suggested(message: str, nearest: str) -> None:
     "message",
     [
         "unrecognized arguments: --zzz=3",
-        f"{BACKEND}'zzz' is not accepted",
+        f"{CIRCUIT}'zzz' is not accepted",
         "Expected a <class 'float'>",
         "",
     ],
