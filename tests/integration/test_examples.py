@@ -50,3 +50,10 @@ def test_plain_torch_example_perturbs_every_step(capsys: pytest.CaptureFixture[s
 def test_fabric_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert load("fabric_loop").main() > 0.8
     assert "perturbed 68 steps" in capsys.readouterr().out
+
+
+def test_circuit_example_learns_with_a_circuit_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert load("own_circuit").main(steps=120) < 0.45
+    assert "Rxx(w[0])" in capsys.readouterr().out
