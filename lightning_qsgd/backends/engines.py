@@ -10,6 +10,7 @@ from qiskit_machine_learning.primitives import QMLSampler
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
+from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
 
@@ -109,7 +110,10 @@ def _compiled(source: LayerSource, settings: dict[str, Any]) -> CompiledCircuit:
 def _samples_exactly(source: LayerSource) -> bool:
     if isinstance(source, CircuitSource):
         return True
-    return type(source.sampler) is QMLSampler and source.sampler._exact_mode
+    sampler = source.sampler
+    if isinstance(sampler, VectorizedSampler):
+        return sampler.shots is None
+    return type(sampler) is QMLSampler and sampler._exact_mode
 
 
 def _network_of(source: LayerSource) -> SamplerQNN:

@@ -34,7 +34,9 @@ from tests.integration.modules import (
 PERTURBATIONS = {
     "closed form": VISIBLE,
     "exact circuit": Perturbation(SamplerBackend(SuperpositionCircuit(2)), AllEntries()),
-    "shots": Perturbation(SamplerBackend(SuperpositionCircuit(2), sampling=16), AllEntries(), seed=5),
+    "shots": Perturbation(
+        SamplerBackend(SuperpositionCircuit(2), sampling=16), AllEntries(), seed=5
+    ),
     "random entries": RANDOM,
     "gradient": Perturbation(coordinates=AllEntries(), injection=GradientInjection()),
     "relative": Perturbation(coordinates=AllEntries(), injection=RelativeInjection()),

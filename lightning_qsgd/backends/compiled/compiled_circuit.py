@@ -182,10 +182,13 @@ class CompiledCircuit:
             ValueError: If the weights do not fit.
         """
         self._check_weights(weights)
-        plan = self._plan(
-            len(self._places) if read is None else read, weights.dtype, weights.device
-        )
-        return FrozenCircuit(self, plan, weights.detach().clone())
+        own = weights.detach().clone()
+        plan = self._plan(len(self._places) if read is None else read, own.dtype, own.device)
+
+        def checked(inputs: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+            return self._in_chunks(inputs, plan, own.dtype, run)
+
+        return FrozenCircuit(plan, own, checked, self._chunk(own.dtype, own.device))
 
     def _evaluate(self, inputs: Tensor, weights: Tensor, read: int | str) -> Tensor:
         self._check_weights(weights)
@@ -195,20 +198,18 @@ class CompiledCircuit:
         dtype = torch.promote_types(asked, torch.float32)
         plan = self._plan(read, dtype, inputs.device)
         parameters = weights.to(inputs.device, dtype)
-        outputs = self.in_chunks(inputs, plan, dtype, lambda rows: evaluate(plan, rows, parameters))
+        outputs = self._in_chunks(
+            inputs, plan, dtype, lambda rows: evaluate(plan, rows, parameters)
+        )
         return outputs if outputs.is_complex() else outputs.to(asked)
 
-    def in_chunks(
+    def _in_chunks(
         self, inputs: Tensor, plan: Plan, dtype: torch.dtype, run: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Check inputs and memory, and run as many circuits at once as are best.
-
-        Raises:
-            ValueError: As for `outputs`.
-        """
+        """Check inputs and memory, and run as many circuits at once as are best."""
         self._check_inputs(inputs)
         self._check_memory(len(inputs), dtype, plan.num_outputs, inputs.device)
-        angles, chunk = inputs.to(dtype), self.chunk(dtype, inputs.device)
+        angles, chunk = inputs.to(dtype), self._chunk(dtype, inputs.device)
         if len(angles) <= chunk:
             return run(angles)
         return torch.cat([run(rows) for rows in angles.split(chunk)])
@@ -231,7 +232,7 @@ class CompiledCircuit:
             return AmplitudeReadout(self.num_qubits)
         return MarginalReadout.of_qubits(self.num_qubits, self._places[: int(read)])
 
-    def chunk(self, dtype: torch.dtype, device: torch.device) -> int:
+    def _chunk(self, dtype: torch.dtype, device: torch.device) -> int:
         """Return how many circuits run at once: few enough for the cache of a CPU."""
         if device.type != "cpu":
             return 2**31
@@ -240,7 +241,7 @@ class CompiledCircuit:
     def _check_memory(
         self, batch: int, dtype: torch.dtype, outputs: int, device: torch.device
     ) -> None:
-        chunk = self.chunk(dtype, device)
+        chunk = self._chunk(dtype, device)
         needed = bytes_needed(self.num_qubits, batch, chunk, dtype, outputs)
         needed += bytes_of_program(self.num_qubits, self._vectors)
         check_memory(needed, self.memory_limit_gib, self.num_qubits, batch)

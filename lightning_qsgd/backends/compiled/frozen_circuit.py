@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,8 +10,7 @@ from torch import Tensor
 from lightning_qsgd.backends.compiled.plan import Plan
 from lightning_qsgd.backends.compiled.precision import without_autocast
 
-if TYPE_CHECKING:
-    from lightning_qsgd.backends.compiled.compiled_circuit import CompiledCircuit
+Run = Callable[[Tensor], Tensor]
 
 
 class FrozenCircuit:
@@ -21,13 +20,17 @@ class FrozenCircuit:
     checked again: for the few circuits of a perturbed step that is half of the time.
 
     Args:
-        circuit: The circuit.
         plan: How it is evaluated.
         weights: Shape (num_weights,), of the dtype and on the device of the plan.
+        checked: Runs an evaluation on inputs, once they are checked, in chunks.
+        chunk: Number of circuits that need not be cut into chunks.
     """
 
-    def __init__(self, circuit: CompiledCircuit, plan: Plan, weights: Tensor) -> None:
-        self._circuit = circuit
+    def __init__(
+        self, plan: Plan, weights: Tensor, checked: Callable[[Tensor, Run], Tensor], chunk: int
+    ) -> None:
+        self._checked = checked
+        self._chunk = chunk
         self._plan = plan
         self._weights = weights
         self._fixed = plan.fixed_part(weights)
@@ -37,9 +40,8 @@ class FrozenCircuit:
         """Evaluate, shape (B, num_inputs) to (B, outputs); see `CompiledCircuit.marginals`."""
         if inputs.shape == self._seen:
             return self._run(inputs)
-        dtype = self._weights.dtype
-        outputs = self._circuit.in_chunks(inputs, self._plan, dtype, self._run)
-        if len(inputs) <= self._circuit.chunk(dtype, inputs.device):
+        outputs = self._checked(inputs, self._run)
+        if len(inputs) <= self._chunk:
             self._seen = inputs.shape
         return outputs
 

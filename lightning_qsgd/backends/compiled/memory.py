@@ -16,7 +16,7 @@ times, and float32."""
 VECTORS_WHILE_LOWERING = 8
 """Vectors of bits, masks and basis states that live while a gate is added to a program."""
 
-CACHE_BYTES = 2**18
+CACHE_BYTES = 2**19
 """Size that the states of one chunk should not exceed, so that all steps find them in the cache."""
 
 

@@ -21,16 +21,18 @@ from lightning_qsgd.backends.compiled.program import (
     Rotations,
 )
 from lightning_qsgd.backends.compiled.readouts import Readout
-from lightning_qsgd.backends.compiled.steps import (
+from lightning_qsgd.backends.compiled.rotation_steps import (
     ControlledRotationStep,
+    ProductStep,
+    RotationStep,
+)
+from lightning_qsgd.backends.compiled.step import Step
+from lightning_qsgd.backends.compiled.steps import (
     FirstPhaseStep,
     MatrixStep,
     PermutationStep,
     PhaseStep,
-    ProductStep,
-    RotationStep,
     SignStep,
-    Step,
     run_backward,
     run_forward,
 )

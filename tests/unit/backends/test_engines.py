@@ -12,6 +12,7 @@ from qiskit_machine_learning.primitives import QMLSampler
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.backends.engines import SamplerEngine, circuit_of, engine_of
+from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 
 
@@ -30,12 +31,16 @@ def nonlinear() -> ParametrizedCircuit:
 
 
 def test_auto_compiles_circuits_and_exact_networks() -> None:
-    for source in (network(), network(sampler=QMLSampler()), SuperpositionCircuit(2)):
+    exact = (QMLSampler(), VectorizedSampler())
+    networks = [network(), *(network(sampler=sampler) for sampler in exact)]
+    for source in (*networks, SuperpositionCircuit(2)):
         assert isinstance(engine_of(source, "auto"), CompiledCircuit)
 
 
 @pytest.mark.parametrize(
-    "sampler", [QMLSampler(shots=10), StatevectorSampler(), SamplerV2()], ids=lambda s: type(s)
+    "sampler",
+    [QMLSampler(shots=10), VectorizedSampler(shots=10), StatevectorSampler(), SamplerV2()],
+    ids=lambda s: type(s),
 )
 def test_auto_leaves_networks_with_shots_to_their_sampler(sampler: Any) -> None:
     source = network(sampler=sampler)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends import CompiledBackend
-from lightning_qsgd.backends.compiled import CompiledCircuit, compiled_circuit, steps
+from lightning_qsgd.backends.compiled import CompiledCircuit, compiled_circuit, rotation_steps
 from lightning_qsgd.circuits import SuperpositionCircuit
 from tests.unit.backends.random_circuits import random_circuit
 
@@ -36,7 +36,7 @@ def test_matrices_of_small_layers_agree_with_turning_qubit_by_qubit(
     built = random_circuit(seed, num_qubits=1 + seed % 4, num_gates=12)
     compiled, inputs, weights = CompiledCircuit(built), drawn(1, 5, 3), drawn(2, 4)
     by_matrices = compiled.amplitudes(inputs, weights)
-    monkeypatch.setattr(steps, "DENSE_ENTRIES", 0)
+    monkeypatch.setattr(rotation_steps, "DENSE_ENTRIES", 0)
     torch.testing.assert_close(
         compiled.amplitudes(inputs, weights), by_matrices, rtol=0, atol=1e-13
     )
@@ -46,8 +46,8 @@ def test_small_batches_of_the_paper_circuit_do_use_matrices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turned = []
-    rotate = steps.rotate
-    monkeypatch.setattr(steps, "rotate", lambda *parts: turned.append(1) or rotate(*parts))
+    rotate = rotation_steps.rotate
+    monkeypatch.setattr(rotation_steps, "rotate", lambda *parts: turned.append(1) or rotate(*parts))
     compiled = CompiledCircuit(PAPER)
     compiled.marginals(drawn(1, 64, 4), drawn(0, 16))
     assert not turned

@@ -21,7 +21,7 @@ from lightning_qsgd.backends import (
     SkipOnFailure,
     SkippedStep,
 )
-from lightning_qsgd.backends.circuit_account import CircuitLimitReached, ChargedTo
+from lightning_qsgd.backends.circuit_account import ChargedTo, CircuitLimitReached
 from lightning_qsgd.backends.failures import retry_on_failure
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers.own_state import OwnState
