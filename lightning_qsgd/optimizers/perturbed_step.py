@@ -121,7 +121,8 @@ class PerturbedStep:
     def _scale(self) -> Scale:
         injection = self._perturbation.injection
         step_size = injection.step_size if isinstance(injection, UpdateInjection) else None
-        return Scale(self._moment.strength, self._groups, step_size)
+        moment = (self._perturbation.seed, self._moment.step)
+        return Scale(self._moment.strength, self._groups, step_size, moment)
 
     def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))

@@ -1,5 +1,12 @@
 """What is added to an update, and where."""
 
+from lightning_qsgd.perturbations.controls import (
+    Control,
+    GaussianControl,
+    PermutedControl,
+    RandomSignControl,
+    RescaledStepControl,
+)
 from lightning_qsgd.perturbations.coordinates import (
     AllEntries,
     Coordinates,
@@ -12,6 +19,8 @@ from lightning_qsgd.perturbations.coordinates import (
 from lightning_qsgd.perturbations.injection import (
     GradientInjection,
     Injection,
+    NoiseInjection,
+    NudgeInjection,
     RelativeInjection,
     UpdateInjection,
 )
@@ -28,20 +37,27 @@ from lightning_qsgd.perturbations.strength import (
 __all__ = [
     "AllEntries",
     "ConstantDecay",
+    "Control",
     "Coordinates",
     "CosineDecay",
     "CyclicEntries",
     "Decay",
     "FirstOfEachTensor",
     "FirstOfModel",
+    "GaussianControl",
     "GradientInjection",
     "Injection",
     "LargestGradient",
     "Learning",
     "LinearDecay",
+    "NoiseInjection",
+    "NudgeInjection",
+    "PermutedControl",
     "Perturbation",
     "RandomEntries",
+    "RandomSignControl",
     "RelativeInjection",
+    "RescaledStepControl",
     "Strength",
     "UpdateInjection",
 ]

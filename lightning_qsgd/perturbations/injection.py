@@ -6,9 +6,14 @@ The injections are descriptions; the optimizer wrapper carries them out.
 from dataclasses import dataclass
 from math import isfinite
 
+from lightning_qsgd.perturbations.controls import Control
+
 
 class Injection:
-    """A place where the perturbation enters a step; the base of the three that exist."""
+    """A place where the perturbation enters a step; the base of those that exist."""
+
+    control: Control | None = None
+    """What is added in place of the perturbation; None adds the perturbation itself."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,10 @@ class UpdateInjection(Injection):
         step_size: Replaces ``lr``, non-negative and finite. None takes the learning rate of each
             parameter group. Give it for optimizers without ``lr`` or whose ``lr`` is no step size
             (Prodigy, D-Adaptation, Adafactor), for which Eq. 1's alpha is not defined.
+        control: Replaces what is added by something classical of the same norm in each tensor.
 
     Raises:
+        TypeError: If `control` is no `Control`.
         ValueError: If `step_size` is negative or not finite.
 
     References:
@@ -28,8 +35,10 @@ class UpdateInjection(Injection):
     """
 
     step_size: float | None = None
+    control: Control | None = None
 
     def __post_init__(self) -> None:
+        _check_control(self.control)
         if self.step_size is not None and not (isfinite(self.step_size) and self.step_size >= 0):
             raise ValueError(
                 f"Expected `step_size` to be non-negative and finite, got {self.step_size}: it "
@@ -52,4 +61,95 @@ class RelativeInjection(Injection):
 
     ``delta`` is the base step and ``u`` the modulation. It needs no learning rate, and its size
     relative to the base step does not depend on the gradient's scale.
+
+    Args:
+        control: Replaces what is added by something classical of the same norm in each tensor.
+
+    Raises:
+        TypeError: If `control` is no `Control`.
     """
+
+    control: Control | None = None
+
+    def __post_init__(self) -> None:
+        _check_control(self.control)
+
+
+@dataclass(frozen=True)
+class NoiseInjection(Injection):
+    r"""Hands the base optimizer a noisy gradient, with noise that fades, and restores it after.
+
+    At step t, counted from 0, the base sees :math:`g + \lambda z` on the chosen coordinates with
+    :math:`z \sim N(0, \eta / (1 + t)^\gamma)`; strength 1 is the paper's method. Neither the
+    circuit nor a perturbation's size enters: it is a classical rival, no matched control.
+
+    Args:
+        eta: Variance at the first step, non-negative and finite. The paper chose from 0.01, 0.3
+            and 1.
+        gamma: How fast the variance falls, non-negative and finite.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> round(NoiseInjection(eta=1.0).deviation(step=99), 4)  # 100^(-0.55 / 2)
+        0.2818
+
+    References:
+        Neelakantan et al. 2015, Adding gradient noise improves learning for very deep networks,
+        arXiv:1511.06807.
+    """
+
+    eta: float = 0.01
+    gamma: float = 0.55
+
+    def __post_init__(self) -> None:
+        _check_size("eta", self.eta, "it is the variance of the noise at the first step. Use 0.01")
+        _check_size("gamma", self.gamma, "it says how fast the noise fades. Use 0.55")
+
+    def deviation(self, step: int) -> float:
+        """Return the noise's standard deviation at a step, counted from 0."""
+        return float((self.eta / (1 + step) ** self.gamma) ** 0.5)
+
+
+@dataclass(frozen=True)
+class NudgeInjection(Injection):
+    """Moves each chosen entry by ``strength * size`` up or down, at random: the chaos floor.
+
+    Two runs that differ by a nudge far below the size of a step drift apart all the same. How far
+    is what any change, however small, does to a result; a difference below it tells nothing.
+
+    A size of 1e-6 is read as absolute. Relative to the base's step, 1e-3 for Adam, it would round
+    away in float32; absolute, it is seen where a parameter is below 16 in magnitude. A strength
+    with a large `every` nudges the first step alone.
+
+    Args:
+        size: Size of the nudge at strength 1, in the parameters' unit, non-negative and finite.
+
+    Raises:
+        ValueError: If `size` is out of range.
+
+    Example:
+        >>> NudgeInjection()
+        NudgeInjection(size=1e-06)
+    """
+
+    size: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _check_size("size", self.size, "it is how far each entry is moved. Use 1e-6")
+
+
+def _check_control(control: object) -> None:
+    if control is not None and not isinstance(control, Control):
+        raise TypeError(
+            f"Expected `control` to be a Control, got {type(control).__name__}: it replaces what "
+            "is added. Pass GaussianControl(), or None for the perturbation itself."
+        )
+
+
+def _check_size(name: str, value: float, meaning: str) -> None:
+    if not (isfinite(value) and value >= 0):
+        raise ValueError(
+            f"Expected `{name}` to be non-negative and finite, got {value}: {meaning}."
+        )

@@ -4,7 +4,12 @@ from dataclasses import dataclass, field
 
 from lightning_qsgd.backends import Backend, SineBackend
 from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
-from lightning_qsgd.perturbations.injection import GradientInjection, Injection, UpdateInjection
+from lightning_qsgd.perturbations.injection import (
+    GradientInjection,
+    Injection,
+    RelativeInjection,
+    UpdateInjection,
+)
 from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.strength import Strength
 
@@ -78,6 +83,17 @@ class Perturbation:
             raise ValueError(
                 "Cannot learn with a GradientInjection: what it adds passes through the base "
                 "optimizer, whose derivative is unknown. Use UpdateInjection or RelativeInjection."
+            )
+        if not isinstance(self.injection, UpdateInjection | RelativeInjection):
+            raise ValueError(
+                f"Cannot learn with a {type(self.injection).__name__}: what it adds comes from no "
+                "circuit. Use UpdateInjection or RelativeInjection, or leave `learning` out."
+            )
+        if self.injection.control is not None:
+            raise ValueError(
+                f"Cannot learn under {type(self.injection.control).__name__}: what it adds is not "
+                "what the circuit says, so the loss tells nothing about the circuit. Leave "
+                "`learning` or `control` out."
             )
         if learning.weights_rate > 0 and not len(self.backend.initial_weights()):
             raise ValueError(
