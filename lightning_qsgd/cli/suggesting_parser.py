@@ -73,7 +73,7 @@ def with_suggestion(message: str, known: list[str]) -> str:
 
 
 _UNKNOWN = re.compile(
-    r"(?:unrecognized arguments: -*|does not accept option ')(?P<name>[\w.]+)"
+    r"(?:unrecognized arguments: -*|does not accept option '|^\s*Option ')(?P<name>[\w.]+)"
     r"|class_path '(?P<owner>[\w.]+)':\s+Option '(?P<option>\w+)' is not accepted"
 )
 

@@ -14,9 +14,12 @@ from lightning_qsgd.training.recorded_run import RecordedCurve
 
 INITIAL_WEIGHTS = "initial_weights"
 DATA_ORDER = "data_order"
+RANDOM_STATE = "random_state"
 FINAL_WEIGHTS = "final_weights"
-PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER)
-"""Hashes that must agree between the arms of a seed; the hash of the final weights need not."""
+PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER, RANDOM_STATE)
+"""Hashes that must agree between the arms of a seed: of the weights before the first step, of the
+first batches, and of the random generators as training begins, which give the dropout. The hash of
+the final weights need not agree."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from lightning_qsgd.nn.circuit_layer import CircuitLayer
 from lightning_qsgd.nn.cnn import SmallCNN
 from lightning_qsgd.nn.mlp import MLP
+from lightning_qsgd.nn.next_character import NextCharacter
 from lightning_qsgd.nn.sequence_transformer import SequenceTransformer
 from lightning_qsgd.nn.transformer_sizes import PAPER_SIZES, TransformerSizes
 
@@ -10,6 +11,7 @@ __all__ = [
     "MLP",
     "PAPER_SIZES",
     "CircuitLayer",
+    "NextCharacter",
     "SequenceTransformer",
     "SmallCNN",
     "TransformerSizes",

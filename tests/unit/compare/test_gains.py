@@ -120,6 +120,8 @@ def test_pairing_counts_equal_different_and_unknown_hashes():
         *(run("base", seed, f"w{seed}") for seed in range(3)),
         *(run("arm", seed, weights) for seed, weights in enumerate(["w0", "x", None])),
     )
-    weights, order = check_pairing(results)
+    weights, *others = check_pairing(results)
     assert (weights.equal, weights.different, weights.unknown) == (1, (("arm", 1),), 1)
-    assert (order.equal, order.different, order.unknown) == (0, (), 3)
+    assert [other.check for other in others] == ["data_order", "random_state"]
+    for other in others:
+        assert (other.equal, other.different, other.unknown) == (0, (), 3)

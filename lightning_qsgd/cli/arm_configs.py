@@ -1,0 +1,110 @@
+"""Reads the configuration of every arm, before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+
+from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
+from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.run_comparison import Question, as_yaml
+from lightning_qsgd.training.goal import Goal
+
+IRRELEVANT = ("config", "run", "baseline", "ckpt_path", "weights_only")
+"""Parts of a fit's configuration that a comparison decides itself."""
+
+SWITCHED_OFF = ("logger", "default_root_dir", "log_every_n_steps", "enable_progress_bar")
+
+
+class ParsingCLI(PerturbationCLI):
+    """Parses and checks configurations of `fit`, and instantiates nothing."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Know `fit` alone."""
+        return JobCLI.subcommands()
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments, whatever the process' own are."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def instantiate_classes(self) -> None:
+        """Leave model, data and trainer alone."""
+
+    def before_instantiate_classes(self) -> None:
+        """Check this package's own values."""
+        self._check_own_values(self.config["fit"])
+
+    def _set_seed(self) -> None:
+        """Leave the generators alone."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run nothing."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the configuration as plain values, every default included."""
+        return self._plain_config(self.config["fit"])
+
+
+def read_question(plan: Plan, folder: Path) -> Question:
+    """Read the experiment and the overlays of its arms.
+
+    Args:
+        plan: What the config says.
+        folder: Folder of that config, from which its paths start.
+
+    Raises:
+        FileNotFoundError: If a config is not there.
+        ValueError: If an arm does not fit the experiment.
+    """
+    listed = [plan.experiment] if isinstance(plan.experiment, str) else plan.experiment
+    experiment = [str(_found(file, folder, "experiment")) for file in listed]
+    base = _parse("experiment", experiment)
+    goal = plan.goal.resolve(Goal(**base["goal"]))
+    overlays = {name: _overlay(name, plan, folder) for name in plan.arms}
+    configs = {
+        name: _of_run(_parse(f"arm {name!r}", [*experiment, *texts]), plan, goal)
+        for name, texts in overlays.items()
+    }
+    words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
+    return Question(base["run"]["experiment"], plan, goal, configs, words)
+
+
+def _parse(what: str, configs: list[str]) -> dict[str, Any]:
+    arguments = [part for config in configs for part in ("--config", config)]
+    try:
+        return ParsingCLI(args=["fit", *arguments], **SETTINGS).plain()
+    except Exception as error:  # whatever the parser and the classes in the config raise
+        raise ValueError(f"Cannot read the {what}: {error}") from error
+
+
+def _overlay(name: str, plan: Plan, folder: Path) -> list[str]:
+    """Return the text of each overlay: a file that changes later must not change a stored run."""
+    overlay = plan.arms[name].overlay
+    if overlay is None or overlay == {}:
+        return []
+    if isinstance(overlay, dict):
+        return [as_yaml(overlay)]
+    files = [overlay] if isinstance(overlay, str) else overlay
+    return [_found(file, folder, f"overlay of {name!r}").read_text() for file in files]
+
+
+def _found(file: str, folder: Path, what: str) -> Path:
+    for path in (folder / file, Path(file)):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"Cannot read the {what}: there is no file {file} in {folder}, nor in the current folder. "
+        "Give the path relative to the comparison's config."
+    )
+
+
+def _of_run(config: dict[str, Any], plan: Plan, goal: Goal) -> dict[str, Any]:
+    """Keep what determines a run, with the budget and the goal of the comparison."""
+    kept = {key: value for key, value in config.items() if key not in IRRELEVANT}
+    trainer = {k: v for k, v in config["trainer"].items() if k not in SWITCHED_OFF}
+    kept["trainer"] = {**trainer, **plan.budget.trainer_arguments}
+    # The target ends no run, so that one taken from the baseline leaves stored runs valid.
+    kept["goal"] = {**vars(goal), "target": None}
+    return kept

@@ -1,0 +1,118 @@
+"""The command ``lightning-qsgd compare``: arms x seeds of any experiment, with a verdict."""
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from rich.console import Console
+
+from lightning_qsgd.cli.arm_configs import read_question
+from lightning_qsgd.cli.fit_job import fit_job
+from lightning_qsgd.cli.publish import publish
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.compare.executors import choose_executor
+from lightning_qsgd.compare.forecast import describe
+from lightning_qsgd.compare.plan_table import plan_table
+from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.run_comparison import (
+    Question,
+    as_yaml,
+    run_comparison,
+    unequal_arms,
+)
+from lightning_qsgd.compare.running import Running
+from lightning_qsgd.compare.running.folder_lock import locked
+from lightning_qsgd.compare.running.provenance_of import provenance_of
+from lightning_qsgd.compare.running.run_jobs import Workshop
+from lightning_qsgd.compare.running.stored_run import RunStore
+
+ROOT = Path("runs") / "compare"
+
+
+def compare_command(arguments: list[str]) -> None:
+    """Run a comparison, or continue it.
+
+    Args:
+        arguments: What follows ``compare`` on the command line.
+
+    Raises:
+        SystemExit: With status 2 if an argument is wrong.
+        RuntimeError: If the folder is in use, runs are no pairs, or an arm that must equal the
+            baseline does not.
+    """
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        ready = parser.instantiate_classes(parsed)
+        running = Running(**_part(Running, ready))
+        question = read_question(Plan(**_part(Plan, ready)), _folder_of_config(parsed))
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        parser.error(str(error), error)
+    folder = Path(running.folder) if running.folder is not None else _default_folder(parsed)
+    console = Console()
+    try:
+        with locked(folder):
+            executor = choose_executor(running, folder / "logs")
+            workshop = Workshop(fit_job, executor, RunStore(folder), running)
+            if parsed.dry_run:
+                _show_plan(question, workshop, console)
+                return
+            command = f"lightning-qsgd compare {shlex.join(arguments)}"
+            _run(question, workshop, command, console)
+    except (ModuleNotFoundError, ValueError) as error:
+        parser.error(str(error), error)
+
+
+def _run(question: Question, workshop: Workshop, command: str, console: Console) -> None:
+    folder = workshop.store.folder
+    provenance = provenance_of(command, _whole_config(question))
+    results = run_comparison(question, workshop, provenance, console)
+    publish(results, folder, console)
+    unequal = unequal_arms(question.plan, results)
+    if unequal:
+        raise RuntimeError(
+            f"{unequal} must equal the baseline to the last bit, and do not: something besides "
+            "the arms differs between runs, so no difference here means anything. Look for "
+            "threads, clocks and global state in model and data."
+        )
+
+
+def _show_plan(question: Question, workshop: Workshop, console: Console) -> None:
+    console.print(plan_table(question))
+    console.print("Measuring what a run costs ...")
+    for line in describe(question, workshop):
+        console.print(line, soft_wrap=True)
+
+
+def _parser() -> SuggestingParser:
+    parser = SuggestingParser(prog="lightning-qsgd compare", description=__doc__)
+    parser.add_argument("--config", action=ActionConfigFile, help="File with all of the below.")
+    parser.add_class_arguments(Plan, fail_untyped=True)
+    parser.add_class_arguments(Running, fail_untyped=True)
+    parser.add_argument(
+        *("--dry_run", "--dry-run"),
+        action="store_true",
+        help="Show the plan and a forecast of its cost, and stop.",
+    )
+    return parser
+
+
+def _part(kind: type[Plan] | type[Running], ready: Namespace) -> dict[str, Any]:
+    return {field.name: ready[field.name] for field in fields(kind)}
+
+
+def _folder_of_config(parsed: Namespace) -> Path:
+    given = parsed.get("config") or []
+    return Path(given[-1].absolute).parent if given else Path()
+
+
+def _default_folder(parsed: Namespace) -> Path:
+    given = parsed.get("config") or []
+    return ROOT / (Path(given[-1].absolute).stem if given else "comparison")
+
+
+def _whole_config(question: Question) -> str:
+    parts = {"comparison": question.name, "runs": dict(question.configs)}
+    return as_yaml(parts)

@@ -1,0 +1,102 @@
+"""Makes one run of a comparison, in whatever process and on whatever machine."""
+
+from math import nan
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+# Imported by the server that forks the processes, so that no run has to wait for them.
+from lightning_qsgd.cli.job_cli import JobCLI
+from lightning_qsgd.cli.quiet import hush
+from lightning_qsgd.compare.results import ArmRun, Timing
+from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.convergence_callback import weights_hash
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
+
+MEASURED = (tags.RELATIVE_SIZE, tags.MODEL_RELATIVE_SIZE)
+
+
+def fit_job(job: Job) -> ArmRun:
+    """Train one run with one thread.
+
+    Args:
+        job: The run.
+
+    Returns:
+        Its curves, final metrics, hashes and timing.
+
+    Raises:
+        ValueError: If the run recorded no value of the goal's metric.
+    """
+    torch.set_num_threads(1)
+    hush()
+    with TemporaryDirectory() as scratch:
+        cli = JobCLI(dict(job.config), scratch)
+    if cli.convergence is None:
+        raise RuntimeError("The run recorded nothing: `fast_dev_run` is on. Switch it off.")
+    goal, record = cli.convergence.goal, cli.convergence.run
+    final = _final(cli, record, goal)
+    return ArmRun(
+        job.arm, job.seed, final, _curves(cli, record, goal), _checks(cli), _timing(record, goal)
+    )
+
+
+def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
+    """Return the metrics of the final weights, and close the metric's curve with them."""
+    final = dict(cli.validated)
+    if goal.metric not in final:
+        curve = record.curve(goal.metric)
+        if not curve.values:
+            raise ValueError(
+                f"The run recorded no `{goal.metric}`, by which it is to be judged. It logged "
+                f"{sorted({*cli.logged, *final})}. Set `goal.metric` to one of those, or log it in "
+                "`validation_step`."
+            )
+        final[goal.metric] = curve.values[-1]
+    step, loss = float(cli.trainer.global_step), record.curve(goal.loss)
+    curve = record.curve(goal.metric)
+    if not curve.steps or curve.steps[-1] < step:
+        epoch = loss.epochs[-1] if loss.epochs else float(cli.trainer.current_epoch)
+        seconds = loss.seconds[-1] if loss.seconds else nan
+        curve.append(step, epoch, seconds, final[goal.metric])
+    if loss.values:
+        final.setdefault(goal.loss, loss.values[-1])
+    return dict(sorted(final.items()))
+
+
+def _curves(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, RecordedCurve]:
+    loss = record.curve(goal.loss)
+    curves = {tag: record.curve(tag) for tag in (goal.loss, goal.metric)}
+    for tag in MEASURED:
+        points = cli.logger.points.get(tag, [])
+        if points and loss.steps:
+            steps = [float(step) for step, _ in points]
+            curves[tag] = RecordedCurve(
+                steps,
+                np.interp(steps, loss.steps, loss.epochs).tolist(),
+                np.interp(steps, loss.steps, loss.seconds).tolist(),
+                [value for _, value in points],
+            )
+    return {tag: curve for tag, curve in curves.items() if curve.steps}
+
+
+def _checks(cli: JobCLI) -> dict[str, str]:
+    convergence: Any = cli.convergence
+    return {
+        "initial_weights": convergence.run.initial_weights,
+        "data_order": cli.pairing.data_order,
+        "random_state": cli.pairing.random_state,
+        "final_weights": weights_hash(cli.model),
+    }
+
+
+def _timing(record: RecordedRun, goal: Goal) -> Timing:
+    seconds = record.curve(goal.loss).seconds
+    if len(seconds) < 3:  # the first batch is not timed
+        return Timing()
+    return Timing(seconds[-1], median(np.diff(seconds)[1:].tolist()))

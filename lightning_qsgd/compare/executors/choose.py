@@ -1,0 +1,23 @@
+"""The executor that a config asks for."""
+
+from pathlib import Path
+
+from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.executors.local import LocalExecutor
+from lightning_qsgd.compare.executors.ray import RayExecutor
+from lightning_qsgd.compare.running.policy import Running
+
+
+def choose_executor(running: Running, logs: Path) -> Executor:
+    """Build the executor.
+
+    Args:
+        running: What the config says.
+        logs: Folder for what local runs print.
+
+    Raises:
+        ModuleNotFoundError: If it needs a library that is not installed.
+    """
+    if running.executor == "ray":
+        return RayExecutor(running.address, running.processes)
+    return LocalExecutor(logs, running.processes)

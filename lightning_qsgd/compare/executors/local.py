@@ -1,0 +1,119 @@
+"""Runs in processes on this machine."""
+
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from lightning_qsgd.compare.executors.attempt import Attempt, Fit
+from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.executors.worker import work
+from lightning_qsgd.compare.running.job import Job
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+LAST_LINES = 30
+"""How much of a dead process' output is kept."""
+
+Working = dict[Any, tuple[BaseProcess, Job]]
+
+
+class LocalExecutor(Executor):
+    """Gives every run a fresh process, which nothing that ran before can have changed.
+
+    Where the system can fork safely, processes are forked from one server that has imported the
+    libraries once, before any work; elsewhere each starts anew.
+
+    Args:
+        folder: Each run's output goes to `<folder>/<name of the job>.log`.
+        processes: Runs at a time; None takes one per core.
+    """
+
+    def __init__(self, folder: Path, processes: int | None = None) -> None:
+        self.folder = folder
+        self._processes = processes or os.cpu_count() or 1
+
+    @property
+    def at_a_time(self) -> int:
+        """Number of processes."""
+        return self._processes
+
+    def run(
+        self, fit: Fit, jobs: Sequence[Job], started: Callable[[Job], None]
+    ) -> Generator[Attempt]:
+        """Make runs; see `Executor.run`."""
+        waiting, working = deque(jobs), Working()
+        with _one_thread_each():
+            try:
+                while waiting or working:
+                    while waiting and len(working) < self._processes:
+                        job = waiting.popleft()
+                        working |= self._start(fit, job)
+                        started(job)
+                    for connection in wait(list(working)):
+                        yield self._collect(connection, *working.pop(connection))
+            finally:
+                for process, _ in working.values():
+                    process.kill()
+
+    def _start(self, fit: Fit, job: Job) -> Working:
+        context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
+        if sys.platform == "linux":
+            context.set_forkserver_preload([fit.__module__])
+        ours, theirs = context.Pipe(duplex=False)
+        log = self._log(job)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        process = context.Process(target=work, args=(fit, job, theirs, log), daemon=True)
+        process.start()
+        theirs.close()  # or the end of the process would not be seen
+        return {ours: (process, job)}
+
+    def _collect(self, connection: Any, process: BaseProcess, job: Job) -> Attempt:
+        try:
+            ended: Attempt = connection.recv()
+        except (EOFError, OSError):
+            process.join()
+            return Attempt(job, None, self._last_words(process.exitcode, job))
+        finally:
+            connection.close()
+        process.join()
+        if ended.run is not None:
+            self._log(job).unlink(missing_ok=True)
+        return ended
+
+    def _log(self, job: Job) -> Path:
+        return self.folder / f"{job.name}.log"
+
+    def _last_words(self, exitcode: int | None, job: Job) -> str:
+        log = self._log(job)
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return "\n".join([*lines[-LAST_LINES:], f"The process died: {_cause(exitcode)}."])
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"it ended with status {exitcode} and gave no result"
+    name = signal.Signals(-exitcode).name
+    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}"
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes that are started inside use one thread: several share the cores already."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

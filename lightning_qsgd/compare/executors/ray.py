@@ -1,0 +1,76 @@
+"""Runs on a Ray cluster."""
+
+import sys
+from collections.abc import Callable, Generator, Sequence
+from importlib import import_module
+from typing import Any
+
+from lightning_qsgd.compare.executors.attempt import Attempt, Fit, attempt
+from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.running.job import Job
+
+
+class RayExecutor(Executor):
+    """Gives every run to a worker of a Ray cluster, with one core.
+
+    Args:
+        address: Address of the cluster, such as "auto"; None starts one on this machine.
+        processes: Runs at a time; None takes one per core of the cluster.
+
+    Raises:
+        ModuleNotFoundError: If Ray is not installed.
+    """
+
+    def __init__(self, address: str | None = None, processes: int | None = None) -> None:
+        self._ray = _import_ray()
+        if not self._ray.is_initialized():
+            cores = processes if address is None else None
+            self._ray.init(
+                address=address,
+                num_cpus=cores,
+                include_dashboard=False,
+                log_to_driver=False,
+                runtime_env={"env_vars": {"PYTHONPATH": ":".join(filter(None, sys.path))}},
+            )
+        self._processes = processes or int(self._ray.cluster_resources().get("CPU", 1))
+
+    @property
+    def at_a_time(self) -> int:
+        """Number of runs in flight."""
+        return self._processes
+
+    def run(
+        self, fit: Fit, jobs: Sequence[Job], started: Callable[[Job], None]
+    ) -> Generator[Attempt]:
+        """Make runs; see `Executor.run`."""
+        task = self._ray.remote(num_cpus=1, max_retries=0)(attempt)
+        waiting, working = list(reversed(jobs)), dict[Any, Job]()
+        try:
+            while waiting or working:
+                while waiting and len(working) < self._processes:
+                    job = waiting.pop()
+                    working[task.remote(fit, job)] = job
+                    started(job)
+                ended, _ = self._ray.wait(list(working), num_returns=1)
+                for reference in ended:
+                    yield self._collect(reference, working.pop(reference))
+        finally:
+            for reference in working:
+                self._ray.cancel(reference, force=True)
+
+    def _collect(self, reference: Any, job: Job) -> Attempt:
+        try:
+            result: Attempt = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:  # the worker died
+            return Attempt(job, None, f"The worker died: {error}")
+        return result
+
+
+def _import_ray() -> Any:
+    try:
+        return import_module("ray")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Cannot run on Ray: it is not installed. Install the extra `ray`: "
+            "pip install 'lightning-qsgd[ray]', or leave `executor` out."
+        ) from error

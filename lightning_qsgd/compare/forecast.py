@@ -1,0 +1,127 @@
+"""What a comparison will cost, before it is run."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import nan
+from statistics import fmean
+from typing import Any
+
+from lightning_qsgd.compare.executors import Attempt
+from lightning_qsgd.compare.run_comparison import Question
+from lightning_qsgd.compare.running.board import duration
+from lightning_qsgd.compare.running.job import RUNS, TARGET, TUNING, Job
+from lightning_qsgd.compare.running.run_jobs import Workshop
+from lightning_qsgd.compare.running.stored_run import RunStore
+
+PROBES = ((1, 40), (2, 80))
+"""Epochs and steps, whichever ends first, of the two short runs from which a whole one is
+extrapolated: their difference is the cost of steps and validation without that of starting."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of an arm costs, and how that is known.
+
+    Attributes:
+        seconds: Wall-clock seconds of a run; NaN if its short runs failed.
+        how: "stored runs" or "short runs".
+        problem: What a failed short run said last.
+    """
+
+    seconds: float
+    how: str
+    problem: str = ""
+
+
+def costs_of_arms(question: Question, workshop: Workshop) -> dict[str, Cost]:
+    """Find out what a run of each arm costs: from stored runs, or else from two short ones.
+
+    Args:
+        question: What is asked.
+        workshop: Makes the short runs, which are not kept.
+    """
+    costs = {}
+    for arm in question.plan.arms:
+        names = (f"{RUNS}/{arm}/seed{seed}" for seed in question.plan.seed_block)
+        stored = [found for name in names if (found := workshop.store.load(name))]
+        walls = [found.wall for found in stored if found.finished and found.wall > 0]
+        if walls:
+            costs[arm] = Cost(fmean(walls), "stored runs")
+    probes = [
+        Job(arm, number, _shortened(question.configs[arm], *limits), "forecast")
+        for arm in question.plan.arms
+        if arm not in costs
+        for number, limits in enumerate(PROBES)
+    ]
+    ended = {a.job.key: a for a in workshop.executor.run(workshop.fit, probes, _ignore)}
+    for arm in question.plan.arms:
+        if arm not in costs:
+            short, long = (ended["forecast", arm, number] for number in range(len(PROBES)))
+            costs[arm] = _extrapolated(short, long, question)
+    return costs
+
+
+def runs_left(question: Question, store: RunStore) -> dict[str, int]:
+    """Count, by arm, the runs that are not stored yet, those of tuning and target included."""
+    plan, left = question.plan, {}
+    for arm in plan.arms:
+        names = [f"{RUNS}/{arm}/seed{seed}" for seed in plan.seed_block]
+        if arm == plan.baseline:
+            names += [f"{TARGET}/{arm}/seed{seed}" for seed in plan.goal.seeds]
+        if plan.tuning is not None and arm in plan.tuned:
+            names += [
+                f"{TUNING}/trial{trial}/{arm}/seed{seed}"
+                for trial in range(plan.tuning.trials)
+                for seed in plan.tuning.seed_block
+            ]
+        left[arm] = sum(not store.path(name).exists() for name in names)
+    return left
+
+
+def describe(question: Question, workshop: Workshop) -> Iterator[str]:
+    """Write the forecast for people.
+
+    Args:
+        question: What is asked.
+        workshop: Makes short runs where nothing is stored.
+
+    Yields:
+        Lines: per arm, then the total and how it is known.
+    """
+    costs, left = costs_of_arms(question, workshop), runs_left(question, workshop.store)
+    total = 0.0
+    for arm, cost in costs.items():
+        if cost.problem:
+            yield f"{arm}: its short run FAILED: {cost.problem}"
+            continue
+        total += cost.seconds * left[arm]
+        yield f"{arm}: {left[arm]} runs left of {cost.seconds:.1f} s ({cost.how})"
+    at_a_time = workshop.executor.at_a_time
+    yield (
+        f"In all {sum(left.values())} runs, {at_a_time} at a time: about "
+        f"{duration(total / at_a_time)}. Measured here and now, from stored runs where there are "
+        f"any, else extrapolated from runs of {PROBES[0][1]} and {PROBES[1][1]} steps at most."
+    )
+
+
+def _ignore(job: Job) -> None:
+    """Show nothing."""
+
+
+def _shortened(config: Mapping[str, Any], epochs: int, steps: int) -> dict[str, Any]:
+    limits = {"max_epochs": epochs, "max_steps": steps, "max_time": None}
+    return {**config, "trainer": {**config["trainer"], **limits}}
+
+
+def _extrapolated(short: Attempt, long: Attempt, question: Question) -> Cost:
+    if short.run is None or long.run is None:
+        said = (short.traceback or long.traceback).strip().splitlines()
+        return Cost(nan, "short runs", said[-1] if said else "it gave no reason")
+    budget = question.plan.budget
+    if budget.seconds is not None:
+        return Cost(short.wall + budget.seconds, "short runs")
+    few, many = (run.curves[question.goal.metric] for run in (short.run, long.run))
+    steps = many.steps[-1]
+    wanted = budget.max_steps or (budget.max_epochs or 0) * steps / max(many.epochs[-1], 1e-9)
+    per_step = max(0.0, (long.wall - short.wall) / max(1.0, steps - few.steps[-1]))
+    return Cost(long.wall + per_step * max(0.0, wanted - steps), "short runs")

@@ -1,0 +1,183 @@
+"""Tunes, runs and collects a comparison; continues one that was interrupted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from lightning_qsgd.compare.gains import are_identical
+from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.provenance import Provenance
+from lightning_qsgd.compare.results import Comparison, FailedRun, Results
+from lightning_qsgd.compare.results_folder import save_results
+from lightning_qsgd.compare.running.board import Board
+from lightning_qsgd.compare.running.job import RUNS, TARGET, TUNING, Job, with_values
+from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
+from lightning_qsgd.compare.running.run_jobs import Workshop
+from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
+from lightning_qsgd.compare.target_from_baseline import target_from_baseline
+from lightning_qsgd.compare.tuned_value import TunedArm
+from lightning_qsgd.compare.tuning import Tuning
+from lightning_qsgd.training.goal import Goal
+
+
+@dataclass(frozen=True)
+class Question:
+    """A plan, with all that it refers to.
+
+    Attributes:
+        name: Name of the experiment.
+        plan: What the config says.
+        goal: What runs are judged by; its target may yet have to be measured.
+        configs: Configuration of the run by arm: plain values, budget included.
+        overlays: The lines that make each arm what it is.
+    """
+
+    name: str
+    plan: Plan
+    goal: Goal
+    configs: Mapping[str, Mapping[str, Any]]
+    overlays: Mapping[str, str]
+
+    def jobs(
+        self, configs: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], block: str = RUNS
+    ) -> list[Job]:
+        """List runs, seed by seed, so that an interrupted comparison holds whole pairs."""
+        return [
+            Job(arm, seed, {**config, "seed_everything": seed}, block)
+            for seed in seeds
+            for arm, config in configs.items()
+        ]
+
+
+def run_comparison(
+    question: Question, workshop: Workshop, provenance: Provenance, console: Console
+) -> Results:
+    """Make whatever is not stored yet, in this order: tuning, target, runs.
+
+    Args:
+        question: What is asked.
+        workshop: Makes and keeps runs.
+        provenance: What the comparison runs on.
+        console: Where progress is shown.
+
+    Returns:
+        All runs; they are saved in the workshop's folder too.
+
+    Raises:
+        RuntimeError: If runs are no pairs, or an arm that must equal the baseline does not.
+    """
+    folder = workshop.store.folder
+    tuned = _tune(question, workshop, console)
+    configs = _tuned_configs(question, tuned)
+    goal = _with_target(question, configs, workshop, console)
+    comparison = _comparison(question, goal, tuned)
+    empty = Results(comparison, (), tuning=tuple(tuned.values()), provenance=provenance)
+    jobs = question.jobs(configs, question.plan.seed_block)
+    workshop.stored(jobs)  # refuses another configuration before a file is replaced
+    save_results(collect(empty, workshop.store, jobs), folder)
+    guard = PairingGuard()
+
+    def watch(job: Job, stored: StoredRun) -> None:
+        violation = guard.look(job, stored)
+        if violation is not None and workshop.running.unpaired == "refuse":
+            refuse_unpaired(violation)
+        if violation is not None:
+            console.print(
+                f"[bold red]NOT A PAIR[/] {violation} It is left out of every difference."
+            )
+
+    try:
+        workshop.run(jobs, Board(console, "Runs", jobs, workshop.executor.at_a_time), watch)
+    finally:
+        results = collect(empty, workshop.store, jobs)
+        save_results(results, folder)
+    return results
+
+
+def collect(results: Results, store: RunStore, jobs: Sequence[Job] | None = None) -> Results:
+    """Put what is stored into results, finished and failed runs alike.
+
+    Args:
+        results: The comparison; its own runs and failures are replaced.
+        store: Where runs are kept.
+        jobs: Leaves out what another configuration has made; None takes what is there.
+    """
+    wanted = None if jobs is None else {job.fingerprint for job in jobs}
+    stored = [
+        found.run
+        for arm, seed in results.planned
+        if (found := store.load(f"{RUNS}/{arm}/seed{seed}")) is not None
+        and (wanted is None or found.fingerprint in wanted)
+    ]
+    runs = tuple(run for run in stored if not isinstance(run, FailedRun))
+    failures = tuple(run for run in stored if isinstance(run, FailedRun))
+    return replace(results, runs=runs, failures=failures)
+
+
+def unequal_arms(plan: Plan, results: Results) -> list[str]:
+    """Name the arms that must equal the baseline to the last bit, and do not."""
+    return [
+        name
+        for name, arm in plan.arms.items()
+        if arm.must_equal_baseline
+        and results.runs_of(name).keys() & results.runs_of(plan.baseline).keys()
+        and not are_identical(results, name, plan.baseline)
+    ]
+
+
+def _tune(question: Question, workshop: Workshop, console: Console) -> dict[str, TunedArm]:
+    search = question.plan.tuning
+    if search is None or not question.plan.tuned:
+        return {}
+
+    def make_runs(jobs: Sequence[Job], title: str) -> dict[Job, StoredRun]:
+        return workshop.run(jobs, Board(console, title, jobs, workshop.executor.at_a_time))
+
+    tuning = Tuning(search, question.goal, workshop.store.folder / TUNING / "studies")
+    wanted = {arm: question.configs[arm] for arm in question.plan.tuned}
+    return tuning.run(wanted, make_runs)
+
+
+def _tuned_configs(
+    question: Question, tuned: Mapping[str, TunedArm]
+) -> dict[str, Mapping[str, Any]]:
+    search, plan = question.plan.tuning, question.plan
+    configs: dict[str, Mapping[str, Any]] = {}
+    for arm, config in question.configs.items():
+        source = plan.baseline if plan.arms[arm].hyperparameters == "of_baseline" else arm
+        chosen = tuned.get(source)
+        if search is not None and chosen is not None:
+            values = {search.paths[value.name]: value.best for value in chosen.values}
+            config = with_values(config, values, arm)
+        configs[arm] = config
+    return configs
+
+
+def _with_target(
+    question: Question,
+    configs: Mapping[str, Mapping[str, Any]],
+    workshop: Workshop,
+    console: Console,
+) -> Goal:
+    seeds = question.plan.goal.seeds
+    if not seeds:
+        return question.goal
+    jobs = question.jobs({question.plan.baseline: configs[question.plan.baseline]}, seeds, TARGET)
+    ended = workshop.run(jobs, Board(console, "Target", jobs, workshop.executor.at_a_time))
+    runs = [stored.finished for stored in ended.values()]
+    target = target_from_baseline((run for run in runs if run), question.goal.metric)
+    return replace(question.goal, target=target)
+
+
+def _comparison(question: Question, goal: Goal, tuned: Mapping[str, TunedArm]) -> Comparison:
+    arms = tuple(question.plan.arm(name, question.overlays[name]) for name in question.plan.arms)
+    budget = str(question.plan.budget)
+    return Comparison(question.name, goal, arms, question.plan.seed_block, budget)
+
+
+def as_yaml(value: Any) -> str:
+    """Write plain values as YAML, in their own order."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

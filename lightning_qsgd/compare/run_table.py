@@ -1,0 +1,87 @@
+"""The runs as two tables: one that repeats to the last digit, one of wall-clock times."""
+
+import csv
+import io
+from collections.abc import Iterable
+from math import nan
+
+from lightning_qsgd.compare.gains import cost_to_target, relative_size
+from lightning_qsgd.compare.results import FINAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
+
+HASHES = (*PAIRED_CHECKS, FINAL_WEIGHTS)
+
+
+def results_csv(results: Results) -> str:
+    """Lay out one row per planned run, in the order of arms and seeds.
+
+    Numbers are written with as many digits as it takes to read the same float again. Nothing in
+    the table depends on the clock or on the order in which runs ended, so the same comparison gives
+    the same bytes.
+
+    Args:
+        results: The runs.
+
+    Returns:
+        Columns: arm, kind, seed, status (done, failed or missing), every final metric, steps and
+        epochs to the target (``inf`` if never, ``nan`` without a target), median relative size of
+        the perturbation, and the hashes.
+    """
+    metrics = sorted({metric for run in results.runs for metric in run.final})
+    head = ["arm", "kind", "seed", "status", *metrics]
+    head += ["steps_to_target", "epochs_to_target", "relative_size", *HASHES]
+    return _csv(head, (_row(results, key, metrics) for key in results.planned))
+
+
+def timing_csv(results: Results) -> str:
+    """Lay out the wall-clock times, which differ from one comparison to the next.
+
+    Args:
+        results: The runs.
+
+    Returns:
+        Columns: arm, seed, seconds, seconds per step, seconds to the target; ended runs only.
+    """
+    head = ["arm", "seed", "seconds", "seconds_per_step", "seconds_to_target"]
+    goal = results.comparison.goal
+    rows = (
+        [
+            run.arm,
+            run.seed,
+            _number(run.timing.seconds),
+            _number(run.timing.seconds_per_step),
+            _number(cost_to_target(run, goal, "seconds")),
+        ]
+        for arm in results.comparison.arms
+        for run in results.runs_of(arm.name).values()
+    )
+    return _csv(head, rows)
+
+
+def _row(results: Results, key: tuple[str, int], metrics: list[str]) -> list[object]:
+    arm, seed = key
+    lead = [arm, results.comparison.arm(arm).kind, seed]
+    run = results.runs_of(arm).get(seed)
+    if run is None:
+        status = "missing" if key in results.missing else "failed"
+        return [*lead, status, *[""] * (len(metrics) + 3 + len(HASHES))]
+    return [*lead, "done", *_cells(run, results, metrics)]
+
+
+def _cells(run: ArmRun, results: Results, metrics: list[str]) -> list[str]:
+    goal = results.comparison.goal
+    numbers = [run.final.get(metric, nan) for metric in metrics]
+    numbers += [cost_to_target(run, goal, axis) for axis in ("steps", "epochs")]
+    numbers.append(relative_size(run))
+    return [*map(_number, numbers), *(run.checks.get(name, "") for name in HASHES)]
+
+
+def _number(value: float) -> str:
+    return repr(float(value))
+
+
+def _csv(head: list[str], rows: Iterable[list[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,47 @@
+"""One comparison per folder at a time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = "compare.lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, creating it where needed.
+
+    The system itself releases the lock when its owner ends, however it ends: one left behind by a
+    killed process stands in nobody's way.
+
+    Args:
+        folder: Folder of one comparison.
+
+    Raises:
+        RuntimeError: If another process holds it.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, locked(Path(folder)):
+        ...     (Path(folder) / LOCK).exists()
+        True
+    """
+    import fcntl  # not on Windows, where the rest of the package works
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise RuntimeError(
+                f"The folder {folder} is in use by another comparison (process {owner}): two in "
+                "one folder would overwrite each other's runs. Wait for it to end, or choose "
+                "another `--folder`."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,82 @@
+"""One run to be made: an arm, a seed, and the whole configuration of the fit."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+RUNS, TARGET, TUNING = "runs", "target", "tuning"
+"""Blocks: the reported runs, those that the target is taken from, and those of the tuning."""
+
+VERSIONS = ("torch", "lightning", "lightning-qsgd")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Describes a run completely; equal jobs give equal numbers.
+
+    Args:
+        arm: Name of the arm.
+        seed: Seed of the run.
+        config: Configuration of the subcommand `fit` as plain values, every default included.
+        block: What the run is for, a relative path: `RUNS`, `TARGET` or below `TUNING`.
+    """
+
+    arm: str
+    seed: int
+    config: Mapping[str, Any] = field(repr=False, hash=False)
+    block: str = RUNS
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Block, arm and seed."""
+        return self.block, self.arm, self.seed
+
+    @property
+    def name(self) -> str:
+        """Relative path of the run, without a suffix."""
+        return f"{self.block}/{self.arm}/seed{self.seed}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what determines the run: its configuration, and the versions it runs on."""
+        relevant = {
+            "config": self.config,
+            "versions": {name: version(name) for name in VERSIONS},
+        }
+        text = json.dumps(relevant, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str) -> dict[str, Any]:
+    """Set values deep inside a configuration.
+
+    Args:
+        config: Nested mappings; not changed.
+        values: Values by dotted path.
+        arm: Name of the arm, for error messages.
+
+    Raises:
+        ValueError: If the configuration has no such place.
+
+    Example:
+        >>> with_values({"optimizer": {"lr": 1.0}}, {"optimizer.lr": 2.0}, "adamw")
+        {'optimizer': {'lr': 2.0}}
+    """
+    changed = deepcopy(dict(config))
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        node: Any = changed
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
+            raise ValueError(
+                f"Cannot set `{path}` of the arm {arm!r}: its configuration has no such place. "
+                "Name the optimizer by `optimizer: {class_path: ...}`, give the range another "
+                "`path`, or write `hyperparameters: given`."
+            )
+        node[last] = value
+    return changed

@@ -1,0 +1,94 @@
+"""One run on disk: complete, checked, or not there."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from lightning_qsgd.compare.atomic_file import write_atomically
+from lightning_qsgd.compare.executors.attempt import Attempt
+from lightning_qsgd.compare.results import ArmRun, FailedRun, Timing
+from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.training.recorded_run import RecordedCurve
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What is kept of an attempt.
+
+    Attributes:
+        fingerprint: Hash of the job that was run.
+        config: The job's configuration, to say what changed.
+        run: The finished run, or how it failed.
+        wall: Wall-clock seconds in all; NaN if unknown.
+    """
+
+    fingerprint: str
+    config: Mapping[str, Any]
+    run: ArmRun | FailedRun
+    wall: float = nan
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> "StoredRun":
+        """Take over what became of a job."""
+        job = attempt.job
+        run = attempt.run or FailedRun(job.arm, job.seed, attempt.traceback)
+        return cls(job.fingerprint, job.config, run, attempt.wall)
+
+    @property
+    def finished(self) -> ArmRun | None:
+        """The run, if it did not fail."""
+        return self.run if isinstance(self.run, ArmRun) else None
+
+
+class RunStore:
+    """Keeps one file per run, `<folder>/<block>/<arm>/seed<k>.json`.
+
+    Args:
+        folder: Folder of the comparison.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """Return the file of a job's name."""
+        return self.folder / f"{name}.json"
+
+    def save(self, stored: StoredRun, job: Job) -> None:
+        """Write a run; the file is complete or not there, also if the process is killed."""
+        path = self.path(job.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        body = json.dumps({**asdict(stored), "kind": type(stored.run).__name__}, default=str)
+        head = {"format": FORMAT, "sha256": _digest(body)}
+        write_atomically(path, f"{json.dumps(head)}\n{body}\n".encode())
+
+    def load(self, name: str) -> StoredRun | None:
+        """Read a run; None if it is not there, damaged, or of another format: it is made again."""
+        try:
+            head, body, _ = self.path(name).read_text().split("\n")
+            if json.loads(head) != {"format": FORMAT, "sha256": _digest(body)}:
+                return None
+            return _rebuild(json.loads(body))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _rebuild(saved: dict[str, Any]) -> StoredRun:
+    run = saved["run"]
+    ended: ArmRun | FailedRun
+    if saved["kind"] == FailedRun.__name__:
+        ended = FailedRun(**run)
+    else:
+        curves = {tag: RecordedCurve(**points) for tag, points in run["curves"].items()}
+        ended = ArmRun(**{**run, "curves": curves, "timing": Timing(**run["timing"])})
+    return StoredRun(saved["fingerprint"], saved["config"], ended, saved["wall"])

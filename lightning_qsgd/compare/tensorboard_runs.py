@@ -1,0 +1,81 @@
+"""Lays a comparison out for TensorBoard: the mean of each arm, and all runs below."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from lightning_qsgd.compare.report.bands import band_of
+from lightning_qsgd.compare.results import ArmRun, Results
+from lightning_qsgd.metrics.functional import gap_at_equal_step
+from lightning_qsgd.tracking import flatten_config, tags
+from lightning_qsgd.tracking.comparison_runs import Points, mean_tag, write_run
+from lightning_qsgd.training.recorded_run import RecordedCurve
+
+FOLDER = "tensorboard"
+MEAN = "_mean"
+ALPHA = 0.05
+SHOWN = ("optimizer", "lr_scheduler", "perturbation")
+"""Parts of a configuration that tell runs apart."""
+
+
+def write_tensorboard(
+    results: Results, folder: Path, configs: Mapping[str, Mapping[str, Any]]
+) -> Path:
+    """Write `<folder>/tensorboard` anew: `_mean/<arm>`, and `<arm>/seed<k>` for every run.
+
+    Args:
+        results: The runs.
+        folder: Folder of the comparison.
+        configs: Configuration of the runs by arm, for the HParams table; arms may be missing.
+
+    Returns:
+        The log directory to give to TensorBoard.
+    """
+    root, goal = folder / FOLDER, results.comparison.goal
+    rmtree(root, ignore_errors=True)
+    compared = list(dict.fromkeys([goal.metric, goal.loss]))
+    for arm in results.comparison.arms:
+        runs = results.runs_of(arm.name)
+        means = _means(results, arm.name, compared)
+        if means:
+            write_run(root / MEAN / arm.name, means, compared)
+        shown = {key: configs.get(arm.name, {}).get(key) for key in SHOWN}
+        given = {key: value for key, value in shown.items() if value is not None}
+        for seed, run in runs.items():
+            row = flatten_config({"arm": arm.name, "seed": seed, **given})
+            curves = {tag: _points(curve) for tag, curve in run.curves.items()}
+            write_run(root / arm.name / f"seed{seed}", curves, compared, row, run.final)
+    return root
+
+
+def _means(results: Results, arm: str, compared: Sequence[str]) -> dict[str, Points]:
+    ours = results.runs_of(arm)
+    theirs = results.runs_of(results.comparison.baseline.name)
+    found: dict[str, Points] = {}
+    for tag in compared:
+        curves = [run.curves[tag] for run in ours.values() if tag in run.curves]
+        gaps = [
+            gap
+            for seed, run in ours.items()
+            if seed in theirs and (gap := _gap(run, theirs[seed], tag)) is not None
+        ]
+        for name, group in ((tag, curves), (tags.gap_tag(tag), gaps)):
+            band = band_of(group, ALPHA)
+            if band is not None:
+                found[mean_tag(name)] = list(
+                    zip(band.steps.tolist(), band.mean.tolist(), strict=True)
+                )
+    return found
+
+
+def _gap(run: ArmRun, baseline: ArmRun, tag: str) -> RecordedCurve | None:
+    ours, theirs = run.curves.get(tag), baseline.curves.get(tag)
+    if not (ours and theirs and ours.steps and theirs.steps):
+        return None
+    steps, gaps = gap_at_equal_step(ours.steps, ours.values, theirs.steps, theirs.values)
+    return RecordedCurve(steps.tolist(), values=gaps.tolist())
+
+
+def _points(curve: RecordedCurve) -> Points:
+    return list(zip(curve.steps, curve.values, strict=True))

@@ -1,0 +1,36 @@
+"""Jobs that take no time, for tests of whatever runs them."""
+
+import os
+import signal
+import sys
+import time
+
+# So that the server that forks processes has the libraries, whichever test starts it.
+import lightning_qsgd.cli.fit_job  # noqa: F401
+from lightning_qsgd.compare.results import ArmRun, Timing
+from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.training.recorded_run import RecordedCurve
+
+METRIC = "val/accuracy"
+
+
+def made_job(arm="adamw", seed=0, block="runs", **config):
+    return Job(arm, seed, {"seed_everything": seed, **config}, block)
+
+
+def quick_fit(job):
+    """A run whose result is a function of its job, or whatever its `does` says."""
+    does = job.config.get("does")
+    if does == "raise":
+        raise ArithmeticError(f"no luck with {job.seed}")
+    if does == "exit":
+        sys.exit(3)
+    if does == "die":
+        sys.stderr.write("last words\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does == "wait":
+        time.sleep(60)
+    value = job.config.get("value", 0.5) + job.seed / 1024
+    curve = RecordedCurve([1.0, 2.0], [0.5, 1.0], [0.1, 0.2], [0.1, value])
+    checks = {"initial_weights": f"w{job.seed}", "data_order": "d", "process": str(os.getpid())}
+    return ArmRun(job.arm, job.seed, {METRIC: value}, {METRIC: curve}, checks, Timing(0.2, 0.1))

@@ -1,0 +1,360 @@
+"""`lightning-qsgd compare` from the config to the report, on a few steps of digits."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_qsgd.cli.arm_configs import read_question
+from lightning_qsgd.cli.compare_command import _parser, _part
+from lightning_qsgd.compare import Outcome, analyse, load_results, verdicts
+from lightning_qsgd.compare.pairing import check_pairing
+from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.running.folder_lock import locked
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EXPERIMENT = str(CONFIGS / "experiments" / "digits.yaml")
+MODULES = "tests.integration.compare_modules"
+STILL = {"optimizer": {"init_args": {"lr": 0.0, "weight_decay": 0.0}}}
+FAST = {"optimizer": {"init_args": {"lr": 0.01}}}
+PLAN: dict[str, Any] = {
+    "experiment": EXPERIMENT,
+    "budget": {"max_steps": 12},
+    "seeds": 3,
+    "arms": {
+        "adamw": {"kind": "baseline", "overlay": FAST},
+        "still": {"overlay": {"trainer": {"limit_val_batches": 4}, **STILL}},
+    },
+}
+PLAN["arms"]["adamw"]["overlay"] = {"trainer": {"limit_val_batches": 4}, **FAST}
+
+
+class Compare:
+    """Runs the command in an empty folder."""
+
+    def __init__(self, command_line: Any, folder: Path) -> None:
+        self.command_line = command_line
+        self.folder = folder
+
+    def write(self, **changes: Any) -> Path:
+        file = self.folder / "plan.yaml"
+        file.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
+        return file
+
+    def __call__(self, *more: str, folder: str = "out", **changes: Any) -> str:
+        arguments = ["--config", str(self.write(**changes)), "--folder", folder, *more]
+        return str(self.command_line.main("compare", *arguments))
+
+    def refuse(self, *more: str, folder: str = "out", **changes: Any) -> str:
+        with pytest.raises(SystemExit) as caught:
+            self(*more, folder=folder, **changes)
+        assert caught.value.code == 2
+        return " ".join(self.command_line._capsys.readouterr().err.split())
+
+    def table(self, folder: str = "out") -> bytes:
+        return (self.folder / folder / "results.csv").read_bytes()
+
+
+@pytest.fixture
+def compare(command_line: Any, tmp_path: Path) -> Compare:
+    return Compare(command_line, tmp_path)
+
+
+def with_model(name: str) -> dict[str, Any]:
+    """Arms that train a module of the user, named by its class path."""
+    model = {"model": {"class_path": f"{MODULES}.{name}"}}
+    own = {"model": {"class_path": f"{MODULES}.Digits"}}
+    return {"good": {"kind": "baseline", "overlay": own}, "bad": {"overlay": model}}
+
+
+def test_a_comparison_tells_worse_from_equal_and_resumes_without_running(compare: Compare) -> None:
+    zero = {"kind": "control", "must_equal_baseline": True}
+    overlay = {**PLAN["arms"]["adamw"]["overlay"], "perturbation": {"strength": 0.0}}
+    arms = {**PLAN["arms"], "zero": {**zero, "overlay": overlay}}
+    printed = compare(arms=arms)
+    results = load_results(compare.folder / "out")
+    assert not results.missing
+    assert not results.failures
+    assert all(check.equal == 6 and not check.different for check in check_pairing(results))
+    for check in ("initial_weights", "data_order"):
+        assert len({run.checks[check] for run in results.runs}) == 3  # one per seed
+    judged = verdicts(analyse(results))
+    assert judged["still"].outcome == Outcome.WORSE
+    assert judged["zero"].outcome == Outcome.IDENTICAL
+    assert (compare.folder / "out" / "report.html").exists()
+    assert "9/9" in printed
+    assert results.comparison.budget == "12 steps"
+    steps = [run.curves["val/accuracy"].steps[-1] for run in results.runs]
+    assert steps == [12.0] * 9  # measured at the end of the budget, not of the last epoch
+
+    files = {file: file.stat().st_mtime_ns for file in (compare.folder / "out/runs").rglob("*")}
+    before = compare.table()
+    again = compare(arms=arms)
+    assert again.count("was done before") == 9
+    assert " done (" not in again
+    assert files == {f: f.stat().st_mtime_ns for f in (compare.folder / "out/runs").rglob("*")}
+    assert compare.table() == before
+
+
+def test_a_killed_comparison_continues_to_the_same_table(compare: Compare) -> None:
+    compare(folder="whole")
+    file = compare.write()
+    command = [sys.executable, "-m", "lightning_qsgd", "compare", "--config", str(file)]
+    process = subprocess.Popen(
+        [*command, "--folder", "killed", "--processes", "1"],
+        cwd=compare.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    runs = compare.folder / "killed" / "runs"
+    wait_for(lambda: len(list(runs.rglob("*.json"))) >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not processes_in(compare.folder))  # nobody trains on for a parent that is dead
+    stored = {file: file.stat().st_mtime_ns for file in runs.rglob("*.json")}
+    assert 2 <= len(stored) < 6
+    printed = compare(folder="killed")
+    assert printed.count("was done before") == len(stored)
+    assert all(file.stat().st_mtime_ns == changed for file, changed in stored.items())
+    assert compare.table("killed") == compare.table("whole")
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Processes, besides this one, that work in a folder; none where the system does not tell."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").resolve(strict=True) == folder and int(
+                process.name
+            ) != os.getpid():
+                found.append(process.name)
+    return found
+
+
+def wait_for(
+    condition: Callable[[], bool], process: "subprocess.Popen[bytes] | None" = None
+) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert process is None or process.poll() is None, "the comparison ended by itself"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("FailsAtSeedOne", "ArithmeticError: the second seed is unlucky"),
+        ("DiesAtSeedOne", "The process died: killed by SIGKILL, as the system does when memory"),
+    ],
+)
+def test_a_run_that_fails_does_not_take_the_others_down(
+    name: str, said: str, compare: Compare
+) -> None:
+    printed = compare(arms=with_model(name))
+    results = load_results(compare.folder / "out")
+    assert [(failure.arm, failure.seed) for failure in results.failures] == [("bad", 1)]
+    assert said in results.failures[0].traceback
+    assert len(results.runs) == 5
+    assert "runs/bad/seed1 FAILED" in printed
+    assert "1 runs failed" in printed
+
+
+def test_a_run_without_the_metric_says_what_was_logged(compare: Compare) -> None:
+    compare(arms=with_model("Silent"), seeds=[0])
+    (failure,) = load_results(compare.folder / "out").failures
+    assert "recorded no `val/accuracy`" in failure.traceback
+    assert "'train/loss'" in failure.traceback
+
+
+def test_runs_that_are_no_pairs_are_refused_unless_allowed(compare: Compare) -> None:
+    arms = with_model("DrawsFromTheClock")
+    refused = compare.refuse(arms=arms)
+    assert "differ in the initial weights" in refused
+    assert "--unpaired allow" in refused
+    printed = compare("--unpaired", "allow", arms=arms)
+    assert printed.count("NOT A PAIR") == 3
+    results = load_results(compare.folder / "out")
+    assert len(check_pairing(results)[0].different) == 3
+
+
+def test_a_second_comparison_in_the_folder_is_refused(compare: Compare) -> None:
+    with locked(compare.folder / "out"):
+        refused = compare.refuse()
+    assert f"in use by another comparison (process {os.getpid()})" in refused
+    assert not (compare.folder / "out" / "runs").exists()
+
+
+def test_a_changed_configuration_is_refused_or_run_again(compare: Compare) -> None:
+    compare(seeds=[0])
+    before = compare.table()
+    refused = compare.refuse(seeds=[0], budget={"max_steps": 13})
+    assert "2 stored runs were made with another configuration" in refused
+    assert "trainer.max_steps: 12, now 13" in refused
+    assert compare.table() == before
+    compare("--changed", "rerun", seeds=[0], budget={"max_steps": 13})
+    assert compare.table() != before
+    assert load_results(compare.folder / "out").comparison.budget == "13 steps"
+
+
+def test_an_added_arm_and_seed_keep_what_was_run(compare: Compare) -> None:
+    compare(seeds=[0])
+    printed = compare(seeds=[0, 1])
+    assert printed.count("was done before") == 2
+    assert len(load_results(compare.folder / "out").runs) == 4
+
+
+def test_tuning_and_target_use_seeds_of_their_own(compare: Compare) -> None:
+    arms = {
+        "adamw": {"kind": "baseline", "hyperparameters": "tuned"},
+        "copy": {"hyperparameters": "of_baseline", "overlay": {"perturbation": {"strength": 0.5}}},
+        "still": {"overlay": STILL},
+    }
+    space = {"lr": {"low": 1e-5, "high": 1e-2}, "weight_decay": {"low": 1e-3, "high": 0.1}}
+    tuning = {"trials": 2, "seeds": 1, "space": space}
+    goal = {"target": "from_baseline", "target_seeds": [77]}
+    compare(arms=arms, tuning=tuning, goal=goal, seeds=[0])
+    results = load_results(compare.folder / "out")
+    (tuned,) = results.tuning
+    assert (tuned.arm, tuned.trials, tuned.seeds) == ("adamw", 2, (100_000,))
+    assert results.comparison.goal.target is not None
+    used = {
+        arm: json.loads((compare.folder / f"out/runs/{arm}/seed0.json").read_text().split("\n")[1])
+        for arm in arms
+    }
+    chosen = {value.name: value.best for value in tuned.values}
+    for arm in ("adamw", "copy"):
+        arguments = used[arm]["config"]["optimizer"]["init_args"]
+        assert {name: arguments[name] for name in chosen} == chosen
+    assert used["still"]["config"]["optimizer"]["init_args"]["lr"] == 0.0
+    table = compare.table()
+    assert compare(arms=arms, tuning=tuning, goal=goal, seeds=[0]).count("done before") == 6
+    assert compare.table() == table
+
+
+def test_dry_run_shows_the_plan_and_runs_nothing_of_it(compare: Compare) -> None:
+    printed = compare("--dry_run")
+    assert "adamw" in printed
+    assert "12 steps" in printed
+    assert "0 to 2 (3)" in printed
+    assert "In all 6 runs" in printed
+    assert "short runs" in printed
+    assert not (compare.folder / "out" / "runs").exists()
+
+
+def test_report_is_rebuilt_from_what_is_stored(compare: Compare) -> None:
+    compare(seeds=[0])
+    out = compare.folder / "out"
+    before = compare.table()
+    (out / "report.html").unlink()
+    compare.command_line.main("report", str(out))
+    assert (out / "report.html").exists()
+    (out / "runs" / "still" / "seed0.json").write_text("damaged")
+    compare.command_line.main("report", str(out))
+    assert b"still,arm,0,missing" in compare.table()
+    compare(seeds=[0])
+    assert compare.table() == before
+
+
+def test_report_of_no_comparison_is_refused(compare: Compare) -> None:
+    with pytest.raises(SystemExit) as caught:
+        compare.command_line.main("report", str(compare.folder))
+    assert caught.value.code == 2
+    assert "there is no results.json" in compare.command_line._capsys.readouterr().err
+
+
+def test_ray_gives_the_same_table(compare: Compare) -> None:
+    pytest.importorskip("ray")
+    compare(folder="local")
+    compare("--executor", "ray", "--processes", "2", folder="ray")
+    assert compare.table("ray") == compare.table("local")
+
+
+def test_a_budget_of_seconds_ends_a_run(compare: Compare) -> None:
+    compare(seeds=[0], budget={"seconds": 0.5})
+    for run in load_results(compare.folder / "out").runs:
+        assert 0.0 < run.timing.seconds < 10.0
+        assert run.curves["val/accuracy"].steps[-1] == run.curves["train/loss"].steps[-1]
+
+
+@pytest.mark.parametrize("name", ["charlm", "digits", "sequences"])
+def test_every_shipped_comparison_fits_its_experiment(name: str, compare: Compare) -> None:
+    folder = CONFIGS / "compare"
+    parsed = _parser().parse_args(["--config", str(folder / f"{name}.yaml")])
+    ready = _parser().instantiate_classes(parsed)
+    question = read_question(Plan(**_part(Plan, ready)), folder)
+    assert question.configs.keys() == question.plan.arms.keys()
+    assert len(question.plan.seed_block) == 16
+    for arm, config in question.configs.items():
+        differs = config != question.configs[question.plan.baseline]
+        assert differs or question.plan.arms[arm].hyperparameters != "of_baseline"
+
+
+def test_the_character_model_learns_from_a_text_given_as_a_file(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    short = ("--budget.max_steps=20", "--seeds=1", "--tuning.trials=1", "--tuning.seeds=1")
+    config = ("--config", str(CONFIGS / "compare" / "charlm.yaml"))
+    out = compare.folder / "out"
+    few = ("--goal.target_seeds=1", "--folder", str(out))
+    compare.command_line.main("compare", *config, *short, *few)
+    results = load_results(out)
+    assert not results.failures
+    losses = [run.final["val/loss"] for run in results.runs]
+    assert all(1.0 < loss < math.log(97) for loss in losses)  # better than a guess at random
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "misspelt key": ({"experimnt": "x"}, "Did you mean experiment?"),
+    "two budgets": ({"budget": {"max_steps": 1, "max_epochs": 1}}, "exactly one of"),
+    "no experiment": ({"experiment": "missing.yaml"}, "there is no file missing.yaml"),
+    "misspelt overlay": (
+        {"arms": {**PLAN["arms"], "odd": {"overlay": {"optimzer": 1}}}},
+        "Cannot read the arm 'odd'",
+    ),
+    "missing overlay": (
+        {"arms": {**PLAN["arms"], "odd": {"overlay": "odd.yaml"}}},
+        "Cannot read the overlay of 'odd': there is no file odd.yaml",
+    ),
+    "wrong value in an arm": (
+        {"arms": {**PLAN["arms"], "odd": {"overlay": {"perturbation": {"strength": -1}}}}},
+        "Cannot read the arm 'odd'.*got -1",
+    ),
+    "no baseline": ({"arms": {"a": {}, "b": {}}}, "exactly one of `kind: baseline`"),
+    "unknown kind": ({"arms": {"a": {"kind": "basline"}, "b": {}}}, "basline"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_bad_plan_is_refused_before_anything_runs(
+    changes: dict[str, Any], message: str, compare: Compare
+) -> None:
+    printed = compare.refuse(**changes)
+    assert re.search(message, printed), printed[-800:]
+    assert "Traceback" not in printed
+    assert not (compare.folder / "out" / "runs").exists()
+
+
+def test_help_names_the_commands(compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["--help"], "compare (arms x seeds of an experiment, with a verdict)"),
+        (["compare", "--help"], "--dry_run"),
+        (["report", "--help"], "Folder of the comparison"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            compare.command_line.main(*arguments)
+        assert caught.value.code == 0
+        assert words in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,175 @@
+"""A plan refuses what would make a comparison unfair or impossible."""
+
+import pytest
+
+from lightning_qsgd.compare.planning import ArmPlan, Budget, GoalPlan, Plan, Range, Search
+from lightning_qsgd.compare.planning.seeds import seed_list
+from lightning_qsgd.compare.running import Running
+from lightning_qsgd.training.goal import Goal
+
+STEPS = Budget(max_steps=10)
+BASE = {"adamw": ArmPlan(kind="baseline")}
+TUNED = {"adamw": ArmPlan(kind="baseline", hyperparameters="tuned")}
+
+
+def made_plan(arms, **fields):
+    return Plan("digits.yaml", arms, STEPS, **fields)
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_steps": 1, "seconds": 1.0}])
+def test_budget_has_exactly_one_limit(limits):
+    with pytest.raises(ValueError, match=r"exactly one of `budget\.max_steps`"):
+        Budget(**limits)
+
+
+@pytest.mark.parametrize("limits", [{"max_steps": 0}, {"seconds": float("inf")}])
+def test_budget_is_positive_and_finite(limits):
+    with pytest.raises(ValueError, match="above 0 and finite"):
+        Budget(**limits)
+
+
+@pytest.mark.parametrize(
+    ("budget", "words", "arguments"),
+    [
+        (Budget(max_steps=3), "3 steps", (3, -1, None)),
+        (Budget(max_epochs=4), "4 epochs", (-1, 4, None)),
+        (Budget(seconds=1.5), "1.5 seconds", (-1, -1, {"milliseconds": 1500})),
+    ],
+)
+def test_budget_lifts_all_other_limits(budget, words, arguments):
+    assert str(budget) == words
+    assert tuple(budget.trainer_arguments.values()) == arguments
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [(0, "number of seeds"), ([], "number of seeds"), ([1, 1], "once"), ([-1], "between 0 and")],
+)
+def test_impossible_seeds_are_refused(seeds, message):
+    with pytest.raises(ValueError, match=message):
+        seed_list("seeds", seeds)
+
+
+def test_two_baselines_are_refused():
+    with pytest.raises(ValueError, match="exactly one of `kind: baseline`"):
+        made_plan({**BASE, "other": ArmPlan(kind="baseline")})
+
+
+def test_a_baseline_alone_is_refused():
+    with pytest.raises(ValueError, match="two arms or more"):
+        made_plan(BASE)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "_mean"])
+def test_an_arm_that_is_no_folder_is_refused(name):
+    with pytest.raises(ValueError, match="to be the name of a folder"):
+        made_plan({**BASE, name: ArmPlan()})
+
+
+def test_controls_are_matched_to_their_arms():
+    control = ArmPlan(kind="control", control_of=["sine"])
+    plan = made_plan({**BASE, "sine": ArmPlan(description="d"), "noise": control})
+    assert plan.arm("sine", "lines").controls == ("noise",)
+    assert plan.arm("noise", "").kind == "control"
+    assert plan.arm("adamw", "").kind == "baseline"
+
+
+def test_a_control_of_a_misspelt_arm_is_refused():
+    control = ArmPlan(kind="control", control_of=["sin"])
+    with pytest.raises(ValueError, match="Did you mean 'sine'"):
+        made_plan({**BASE, "sine": ArmPlan(), "noise": control})
+
+
+def test_only_controls_are_matched():
+    with pytest.raises(ValueError, match="Expected only controls to have `control_of`"):
+        ArmPlan(control_of=["sine"])
+
+
+def test_the_baseline_cannot_copy_itself():
+    with pytest.raises(ValueError, match="cannot copy itself"):
+        ArmPlan(kind="baseline", hyperparameters="of_baseline")
+
+
+@pytest.mark.parametrize("hyperparameters", ["tuned", "of_baseline"])
+def test_an_arm_is_not_tuned_without_the_baseline(hyperparameters):
+    arms = {**BASE, "sine": ArmPlan(hyperparameters=hyperparameters)}
+    with pytest.raises(ValueError, match="a search that the baseline was denied"):
+        made_plan(arms, tuning=Search())
+
+
+def test_tuning_says_what_to_search():
+    with pytest.raises(ValueError, match="Expected `tuning`, since"):
+        made_plan({**TUNED, "sine": ArmPlan()})
+
+
+@pytest.mark.parametrize("missing", ["lr", "weight_decay"])
+def test_learning_rate_and_weight_decay_are_always_tuned(missing):
+    space = {"lr": Range(1e-4, 1e-1), "weight_decay": Range(1e-4, 1e-1)}
+    del space[missing]
+    with pytest.raises(ValueError, match=f"got no {missing}"):
+        Search(space)
+
+
+def test_a_search_without_trials_is_refused():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        Search(trials=0)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"), [((1.0, 1.0), "`low` below `high`"), ((0.0, 1.0), "no logarithm")]
+)
+def test_an_impossible_range_is_refused(bounds, message):
+    with pytest.raises(ValueError, match=message):
+        Range(*bounds)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tuning": Search(seeds=[3, 15])},
+        {"tuning": Search(), "goal": GoalPlan(target="from_baseline", target_seeds=[15])},
+        {
+            "tuning": Search(seeds=[20]),
+            "goal": GoalPlan(target="from_baseline", target_seeds=[20]),
+        },
+    ],
+)
+def test_seeds_serve_one_purpose(fields):
+    with pytest.raises(ValueError, match="no seed in common"):
+        made_plan({**TUNED, "sine": ArmPlan()}, **fields)
+
+
+def test_default_blocks_of_seeds_are_disjoint():
+    plan = made_plan(
+        {**TUNED, "sine": ArmPlan()}, tuning=Search(), goal=GoalPlan(target="from_baseline")
+    )
+    blocks = [plan.seed_block, plan.tuning.seed_block, plan.goal.seeds]
+    assert [len(block) for block in blocks] == [16, 3, 5]
+    assert len({seed for block in blocks for seed in block}) == 24
+
+
+def test_goal_keeps_what_it_does_not_name():
+    own = Goal(metric="val/loss", higher_is_better=False, target=0.1)
+    assert GoalPlan().resolve(own) == own
+    assert GoalPlan(metric="val/f1", higher_is_better=True).resolve(own).loss == "train/loss"
+    assert GoalPlan(target="from_baseline").resolve(own).target is None
+
+
+def test_paths_of_hyperparameters():
+    space = {
+        "lr": Range(1e-4, 1e-1, path="model.init_args.learning_rate"),
+        "weight_decay": Range(1e-4, 1e-1),
+        "perturbation.strength": Range(0.1, 1.0),
+    }
+    assert Search(space).paths == {
+        "lr": "model.init_args.learning_rate",
+        "weight_decay": "optimizer.init_args.weight_decay",
+        "perturbation.strength": "perturbation.strength",
+    }
+
+
+def test_impossible_running_is_refused():
+    with pytest.raises(ValueError, match="`processes` to be at least 1, got 0"):
+        Running(processes=0)
+    with pytest.raises(ValueError, match="Add `executor: ray`"):
+        Running(address="auto")

@@ -1,0 +1,266 @@
+"""Runs are made once, kept whole, and told apart by their configuration."""
+
+import json
+import os
+import sys
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from lightning_qsgd.compare.executors import Attempt, LocalExecutor, attempt, choose_executor
+from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.results import FailedRun
+from lightning_qsgd.compare.running import Job, Running
+from lightning_qsgd.compare.running.board import DONE, FAILED, Board, duration
+from lightning_qsgd.compare.running.changes import differences
+from lightning_qsgd.compare.running.folder_lock import LOCK, locked
+from lightning_qsgd.compare.running.job import with_values
+from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
+from lightning_qsgd.compare.running.run_jobs import Workshop
+from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
+from tests.compare_jobs import made_job, quick_fit
+
+
+class InOrder(Executor):
+    """Makes runs here, one after the other, and counts them."""
+
+    def __init__(self):
+        self.made = []
+
+    @property
+    def at_a_time(self):
+        return 1
+
+    def run(self, fit, jobs, started):
+        for job in jobs:
+            started(job)
+            self.made.append(job.name)
+            yield attempt(fit, job)
+
+
+def made_board(jobs, **fields):
+    return Board(Console(file=StringIO(), width=200, **fields), "Runs", jobs)
+
+
+def made_workshop(folder, **running):
+    return Workshop(quick_fit, InOrder(), RunStore(folder), Running(**running))
+
+
+JOBS = [made_job(arm, seed) for seed in range(2) for arm in ("adamw", "sine")]
+
+
+def test_fingerprint_changes_with_the_configuration_only():
+    assert made_job(lr=0.1).fingerprint == made_job(lr=0.1).fingerprint
+    assert made_job(lr=0.1).fingerprint != made_job(lr=0.2).fingerprint
+    assert made_job(seed=1).fingerprint != made_job(seed=2).fingerprint
+
+
+def test_values_are_set_without_touching_the_original():
+    config = {"optimizer": {"init_args": {"lr": 1.0, "eps": 2.0}}}
+    changed = with_values(config, {"optimizer.init_args.lr": 3.0}, "adamw")
+    assert changed == {"optimizer": {"init_args": {"lr": 3.0, "eps": 2.0}}}
+    assert config["optimizer"]["init_args"]["lr"] == 1.0
+
+
+@pytest.mark.parametrize("config", [{}, {"optimizer": None}, {"optimizer": {"init_args": {}}}])
+def test_a_value_without_a_place_is_refused(config):
+    with pytest.raises(ValueError, match=r"Cannot set `optimizer\.init_args\.lr` of the arm"):
+        with_values(config, {"optimizer.init_args.lr": 3.0}, "sine")
+
+
+def test_a_run_survives_storing_bit_for_bit(tmp_path):
+    job, store = made_job(value=float("nan")), RunStore(tmp_path)
+    stored = StoredRun.of(attempt(quick_fit, job))
+    store.save(stored, job)
+    assert repr(store.load(job.name)) == repr(stored)
+    failed = StoredRun.of(attempt(quick_fit, made_job(does="raise")))
+    store.save(failed, job)
+    assert store.load(job.name) == failed
+    assert [file.name for file in tmp_path.rglob("*.tmp")] == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "text", "format"])
+def test_a_damaged_run_counts_as_not_there(damage, tmp_path):
+    job, store = made_job(value=0.25), RunStore(tmp_path)
+    store.save(StoredRun.of(attempt(quick_fit, job)), job)
+    file = store.path(job.name)
+    text = file.read_text()
+    damaged = {
+        "flip": text.replace("0.25", "0.35"),
+        "cut": text[: len(text) // 2],
+        "empty": "",
+        "text": "hello",
+        "format": text.replace('"format": 1', '"format": 0'),
+    }
+    assert damaged[damage] != text
+    file.write_text(damaged[damage])
+    assert store.load(job.name) is None
+
+
+def test_runs_are_made_once(tmp_path):
+    workshop = made_workshop(tmp_path)
+    first = workshop.run(JOBS[:2], made_board(JOBS))
+    second = workshop.run(JOBS, made_board(JOBS))
+    assert workshop.executor.made == [job.name for job in JOBS]
+    assert list(second) == JOBS
+    assert all(second[job] == first[job] for job in JOBS[:2])
+
+
+def test_runs_that_failed_are_tried_again(tmp_path):
+    jobs = [made_job("bad", 0, does="raise"), made_job("adamw", 0)]
+    workshop = made_workshop(tmp_path)
+    for _ in range(2):
+        ended = workshop.run(jobs, made_board(jobs))
+    assert workshop.executor.made == ["runs/bad/seed0", "runs/adamw/seed0", "runs/bad/seed0"]
+    assert isinstance(ended[jobs[0]].run, FailedRun)
+    assert "ArithmeticError: no luck with 0" in ended[jobs[0]].run.traceback
+
+
+def test_what_was_run_is_kept_when_a_watcher_stops_the_rest(tmp_path):
+    def watch(job, stored):
+        if job == JOBS[1]:
+            raise RuntimeError("stop")
+
+    workshop = made_workshop(tmp_path)
+    with pytest.raises(RuntimeError, match="stop"):
+        workshop.run(JOBS, made_board(JOBS), watch)
+    assert [workshop.store.load(job.name) is not None for job in JOBS] == [True, True, False, False]
+
+
+def test_another_configuration_is_refused_and_named(tmp_path):
+    workshop = made_workshop(tmp_path)
+    workshop.run([made_job(lr=0.1)], made_board([]))
+    with pytest.raises(ValueError, match=r"runs/adamw/seed0 with lr: 0\.1, now 0\.2.*--changed"):
+        workshop.run([made_job(lr=0.2)], made_board([]))
+    again = made_workshop(tmp_path, changed="rerun")
+    again.run([made_job(lr=0.2)], made_board([]))
+    assert again.executor.made == ["runs/adamw/seed0"]
+
+
+def test_differences_are_found_deep_inside():
+    old, new = {"a": {"b": [1]}, "c": 1}, {"a": {"b": [2]}, "d": 1}
+    expected = ["a.b: [1], now [2]", "c: 1, now None", "d: None, now 1"]
+    assert list(differences(old, new)) == expected
+
+
+def test_a_folder_is_held_once(tmp_path):
+    with locked(tmp_path):
+        message = rf"in use by another comparison \(process {os.getpid()}\)"
+        with pytest.raises(RuntimeError, match=message), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_lock_left_behind_stands_in_nobodys_way(tmp_path):
+    (tmp_path / LOCK).write_text("4194304")
+    with locked(tmp_path):
+        assert (tmp_path / LOCK).read_text() == str(os.getpid())
+
+
+def stored_with(arm, seed, **checks):
+    run = quick_fit(made_job(arm, seed))
+    return StoredRun("", {}, type(run)(arm, seed, run.final, {}, {**run.checks, **checks}))
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ("initial_weights", "initial weights"),
+        ("data_order", "first batches"),
+        ("random_state", "random generators at the start"),
+    ],
+)
+def test_a_run_that_is_no_pair_is_found(check, words):
+    guard = PairingGuard()
+    assert guard.look(made_job("adamw", 0), stored_with("adamw", 0)) is None
+    assert guard.look(made_job("adamw", 1), stored_with("adamw", 1)) is None
+    found = guard.look(made_job("sine", 0), stored_with("sine", 0, **{check: "other"}))
+    assert found == f"Seed 0: sine and adamw differ in the {words}{found.split(words)[1]}"
+    assert guard.violations == [found]
+    with pytest.raises(RuntimeError, match=r"Seed 0: sine and adamw.*--unpaired allow"):
+        refuse_unpaired(found)
+
+
+def test_a_failed_run_is_no_violation():
+    failed = StoredRun.of(attempt(quick_fit, made_job(does="raise")))
+    assert PairingGuard().look(made_job(), failed) is None
+
+
+def test_board_counts_and_forecasts():
+    board = made_board(JOBS)
+    with board:
+        assert board.seconds_left is None
+        board.started(JOBS[0])
+        board.ended(JOBS[0], StoredRun("", {}, quick_fit(JOBS[0]), wall=2.0))
+        failed = FailedRun("sine", 0, "Traceback\nValueError: bad")
+        board.ended(JOBS[1], StoredRun("", {}, failed, wall=4.0))
+        assert board.counts == (1, 1, 4)
+        assert board.seconds_left == 3.0 * 2
+        said = board.console.file.getvalue()
+    assert "runs/sine/seed0 FAILED: ValueError: bad (4.0 s); 2/4, 1 failed" in said
+    assert "about 6 s left" in said
+
+
+def test_board_is_a_table_on_a_terminal():
+    board = made_board(JOBS, force_terminal=True)
+    with board:
+        board.ended(JOBS[0], StoredRun("", {}, quick_fit(JOBS[0]), wall=2.0))
+    said = board.console.file.getvalue()
+    assert "adamw" in said
+    assert "1/2" in said
+    assert DONE != FAILED
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (3600, "1 h 0 min")]
+)
+def test_durations_are_written_for_people(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_local_processes_fail_alone(tmp_path):
+    does = {0: None, 1: "raise", 2: "exit", 3: "die", 4: None}
+    jobs = [made_job("a", seed, does=what) for seed, what in does.items()]
+    started = []
+    executor = LocalExecutor(tmp_path, processes=2)
+    ended = {a.job.seed: a for a in executor.run(quick_fit, jobs, started.append)}
+    assert started == jobs
+    assert ended.keys() == does.keys()
+    assert ended[0].run.final == quick_fit(jobs[0]).final
+    assert ended[4].run is not None
+    assert "ArithmeticError: no luck with 1" in ended[1].traceback
+    assert "SystemExit: 3" in ended[2].traceback
+    assert ended[3].traceback == (
+        "last words\nThe process died: killed by SIGKILL, as the system does when memory runs out."
+    )
+    processes = {ended[seed].run.checks["process"] for seed in (0, 4)}
+    assert len(processes | {str(os.getpid())}) == 3
+
+
+def test_closing_ends_what_still_runs(tmp_path):
+    jobs = [made_job("a", 0), made_job("a", 1, does="wait")]
+    executor = LocalExecutor(tmp_path, processes=2)
+    attempts = executor.run(quick_fit, jobs, lambda job: None)
+    first = next(attempts)
+    attempts.close()  # would take a minute if it waited
+    assert isinstance(first, Attempt)
+
+
+def test_executor_is_the_one_that_was_asked_for(tmp_path):
+    executor = choose_executor(Running(processes=3), tmp_path)
+    assert isinstance(executor, LocalExecutor)
+    assert executor.at_a_time == 3
+
+
+def test_ray_says_which_extra_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ModuleNotFoundError, match="extra `ray`"):
+        choose_executor(Running(executor="ray"), tmp_path)
+
+
+def test_a_job_is_one_line_of_json_away_from_its_fingerprint():
+    job = Job("a", 1, json.loads(json.dumps({"x": [1, None]})))
+    assert job.name == "runs/a/seed1"
+    assert job.key == ("runs", "a", 1)

@@ -1,0 +1,45 @@
+"""TensorBoard shows the mean of each arm, its gap, and all runs below."""
+
+from dataclasses import replace
+
+from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
+from lightning_qsgd.tracking import read_scalars
+from tests.comparison_cases import METRIC, made_curve, made_results
+
+
+def with_curves(results, values):
+    runs = tuple(
+        replace(run, curves={METRIC: made_curve(values[run.arm][run.seed])}) for run in results.runs
+    )
+    return replace(results, runs=runs)
+
+
+VALUES = {"adamw": [[0.1, 0.5], [0.3, 0.7]], "sine": [[0.2, 0.75], [0.4, 0.95]]}
+FINAL = {arm: [curve[-1] for curve in curves] for arm, curves in VALUES.items()}
+
+
+def test_means_and_gaps_are_those_of_the_runs(tmp_path):
+    results = with_curves(made_results(FINAL), VALUES)
+    root = write_tensorboard(results, tmp_path, {"sine": {"optimizer": {"lr": 0.1}}})
+    mean = read_scalars(root / MEAN / "sine")
+    assert mean[f"mean/{METRIC}"].steps.tolist() == [10, 20]
+    assert abs(mean[f"mean/{METRIC}"].values - [0.3, 0.85]).max() < 1e-6
+    assert abs(mean[f"mean/baseline/gap_{METRIC}"].values - [0.1, 0.25]).max() < 1e-6
+    own = read_scalars(root / MEAN / "adamw")
+    assert not own[f"mean/baseline/gap_{METRIC}"].values.any()
+    assert abs(read_scalars(root / "sine" / "seed1")[METRIC].values - [0.4, 0.95]).max() < 1e-6
+
+
+def test_the_gap_is_a_difference_whatever_the_direction(tmp_path):
+    results = with_curves(made_results(FINAL, higher_is_better=False), VALUES)
+    root = write_tensorboard(results, tmp_path, {})
+    gap = read_scalars(root / MEAN / "sine")[f"mean/baseline/gap_{METRIC}"]
+    assert (gap.values > 0).all()
+
+
+def test_runs_of_an_earlier_comparison_disappear(tmp_path):
+    results = with_curves(made_results(FINAL), VALUES)
+    old = tmp_path / "tensorboard" / "gone" / "seed0"
+    old.mkdir(parents=True)
+    root = write_tensorboard(results, tmp_path, {})
+    assert {folder.name for folder in root.iterdir()} == {MEAN, "adamw", "sine"}

@@ -1,0 +1,167 @@
+"""Tuning gives every arm the same chances, and says where its best value lies."""
+
+import builtins
+import math
+
+import pytest
+
+from lightning_qsgd.compare.executors import attempt
+from lightning_qsgd.compare.planning import Range, Search
+from lightning_qsgd.compare.results import ArmRun
+from lightning_qsgd.compare.running.stored_run import StoredRun
+from lightning_qsgd.compare.target_from_baseline import target_from_baseline
+from lightning_qsgd.compare.tuning import STUDY, Tuning
+from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.recorded_run import RecordedCurve
+from tests.compare_jobs import METRIC
+
+pytest.importorskip("optuna")
+
+SPACE = {"lr": Range(1e-4, 1e-1), "weight_decay": Range(0.0, 1.0, "linear")}
+CONFIGS = {
+    arm: {"seed_everything": 0, "optimizer": {"init_args": {"lr": 0.0, "weight_decay": 0.0}}}
+    for arm in ("adamw", "sine")
+}
+
+
+def parabola(job):
+    """Best at lr 1e-2 and weight decay 0.4, whatever the seed."""
+    arguments = job.config["optimizer"]["init_args"]
+    error = (math.log10(arguments["lr"]) + 2) ** 2 + (arguments["weight_decay"] - 0.4) ** 2
+    return ArmRun(job.arm, job.seed, {METRIC: 1 - error + job.seed * 1e-9})
+
+
+class Bench:
+    """Makes runs at once, and remembers which."""
+
+    def __init__(self, fit=parabola):
+        self.fit = fit
+        self.jobs = []
+
+    def __call__(self, jobs, title):
+        self.jobs += jobs
+        return {job: StoredRun.of(attempt(self.fit, job)) for job in jobs}
+
+
+def made_tuning(folder, trials=25, **fields):
+    return Tuning(Search(SPACE, trials, seeds=[7, 8]), Goal(metric=METRIC, **fields), folder)
+
+
+def settings(jobs, arm):
+    used = [job.config["optimizer"]["init_args"] for job in jobs if job.arm == arm]
+    return [(arguments["lr"], arguments["weight_decay"]) for arguments in used]
+
+
+def test_tuning_finds_the_best_values_inside_the_space(tmp_path):
+    tuned = made_tuning(tmp_path).run(CONFIGS, Bench())["adamw"]
+    values = {value.name: value for value in tuned.values}
+    assert abs(math.log10(values["lr"].best) + 2) < 0.4
+    assert abs(values["weight_decay"].best - 0.4) < 0.3
+    assert not any(value.at_edge for value in tuned.values)
+    assert (tuned.trials, tuned.seeds) == (25, (7, 8))
+    assert tuned.score > 0.8
+
+
+def test_a_best_value_at_the_edge_is_flagged(tmp_path):
+    def rising(job):
+        return ArmRun(job.arm, job.seed, {METRIC: job.config["optimizer"]["init_args"]["lr"]})
+
+    tuned = made_tuning(tmp_path).run(CONFIGS, Bench(rising))["sine"]
+    assert {value.name: value.at_edge for value in tuned.values}["lr"]
+
+
+def test_a_metric_that_should_fall_is_minimised(tmp_path):
+    tuning = made_tuning(tmp_path, higher_is_better=False)
+    tuned = tuning.run(
+        CONFIGS, Bench(lambda job: ArmRun("a", 0, {METRIC: -parabola(job).final[METRIC]}))
+    )
+    assert abs(math.log10(tuned["adamw"].values[0].best) + 2) < 0.4
+
+
+def test_every_arm_gets_the_same_trials_and_first_settings(tmp_path):
+    bench = Bench()
+    made_tuning(tmp_path).run(CONFIGS, bench)
+    ours, theirs = settings(bench.jobs, "adamw"), settings(bench.jobs, "sine")
+    assert len(ours) == len(theirs) == 25 * 2
+    assert ours[:20] == theirs[:20]
+    assert len(set(ours)) == 25
+    assert {job.seed for job in bench.jobs} == {7, 8}
+    assert all(job.config["seed_everything"] == job.seed for job in bench.jobs)
+
+
+def test_an_interrupted_search_proposes_the_same_again(tmp_path):
+    whole, again = Bench(), Bench()
+    first = made_tuning(tmp_path).run(CONFIGS, whole)
+    assert made_tuning(tmp_path).run(CONFIGS, again) == first
+    assert again.jobs == whole.jobs
+    assert len({job.key for job in whole.jobs}) == len(whole.jobs)
+
+
+def test_the_study_is_saved_for_optuna(tmp_path):
+    import optuna
+
+    tuned = made_tuning(tmp_path, trials=3).run(CONFIGS, Bench())["adamw"]
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "adamw" / STUDY))
+    storage = optuna.storages.JournalStorage(backend)
+    study = optuna.load_study(study_name="adamw", storage=storage)
+    assert len(study.trials) == 3
+    assert study.best_value == tuned.score
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, "raise"])
+def test_a_setting_that_fails_at_one_seed_is_not_chosen(bad, tmp_path):
+    def fit(job):
+        lr = job.config["optimizer"]["init_args"]["lr"]
+        if lr > 3e-3 and job.seed == 8:
+            if bad == "raise":
+                raise ArithmeticError("diverged")
+            return ArmRun(job.arm, job.seed, {METRIC: bad})
+        return ArmRun(job.arm, job.seed, {METRIC: lr})
+
+    tuned = made_tuning(tmp_path).run(CONFIGS, Bench(fit))["adamw"]
+    assert tuned.values[0].best <= 3e-3
+
+
+def test_an_arm_that_always_fails_cannot_be_tuned(tmp_path):
+    def fit(job):
+        raise ArithmeticError("no luck")
+
+    with pytest.raises(
+        RuntimeError, match=r"Cannot tune 'adamw': each of its 2 trials failed(.|\n)*no luck"
+    ):
+        made_tuning(tmp_path, trials=2).run(CONFIGS, Bench(fit))
+
+
+def test_an_arm_without_the_hyperparameter_cannot_be_tuned(tmp_path):
+    config = {"optimizer": {"init_args": {"lr": 0.1}}}
+    with pytest.raises(ValueError, match=r"Cannot set `optimizer\.init_args\.weight_decay`"):
+        made_tuning(tmp_path).run({"eq1": config}, Bench())
+
+
+def test_tuning_says_which_extra_it_needs(tmp_path, monkeypatch):
+    original = builtins.__import__
+
+    def refuse(name, *rest):
+        if name == "optuna":
+            raise ModuleNotFoundError(name)
+        return original(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ModuleNotFoundError, match="extra `compare`"):
+        made_tuning(tmp_path).run(CONFIGS, Bench())
+
+
+def made_run(values):
+    points = [float(number) for number in range(len(values))]
+    return ArmRun("adamw", 0, {}, {METRIC: RecordedCurve(points, points, points, values)})
+
+
+def test_target_is_the_median_at_three_quarters_of_the_budget():
+    runs = [made_run([0.1, 0.2, value, 0.9]) for value in (0.5, 0.8, 0.6)]
+    assert target_from_baseline(runs, METRIC) == 0.6
+    assert target_from_baseline([made_run([0.3])], METRIC) == 0.3
+
+
+def test_target_needs_a_curve():
+    with pytest.raises(ValueError, match="none of its runs recorded `val/f1`"):
+        target_from_baseline([made_run([0.3])], "val/f1")
