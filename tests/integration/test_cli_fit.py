@@ -17,6 +17,7 @@ pytestmark = [
 ]
 CONFIGS = Path(__file__).parents[2] / "configs"
 ARMS = sorted(path.stem for path in CONFIGS.glob("arms/*.yaml"))
+TEXT = Path(__file__).parents[1] / "texts" / "harrow_point.txt"
 EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("experiments/*.yaml"))
 UNPERTURBED = {"plain", "sam", "strength_0"}
 PERTURBED_ONCE = {"nudge"}
@@ -58,7 +59,9 @@ def test_every_arm_runs_and_logs_its_perturbation(name: str, command_line: Any) 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs(name: str, command_line: Any) -> None:
-    command_line.fit(config=name)
+    # The config names its text relative to the project, and the test runs in a folder of its own.
+    text = ["--data.init_args.path", str(TEXT)] if name == "charlm" else []
+    command_line.fit(*text, config=name)
     folder = command_line.run_folder("adam" if name == "sequences" else "adamw", experiment=name)
     assert (folder / "config.yaml").exists()
 
