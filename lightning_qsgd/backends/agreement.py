@@ -48,25 +48,28 @@ class Answer:
 
     Attributes:
         readout: P(1) - P(0), shape (rows, num_qubits), float64.
-        gradient: Gradient of its sum, weighted by the cotangent, by the weights; None if not asked.
+        gradients: Gradients of its sum, weighted by the cotangent, by inputs and by weights; those
+            that were not asked for are missing.
     """
 
     readout: Tensor
-    gradient: Tensor | None
+    gradients: dict[str, Tensor]
 
     def difference(self, other: "Answer") -> tuple[float, float | None]:
-        """Return the largest differences of readout and gradient."""
+        """Return the largest differences of the readout, and of the gradients that both have."""
         readout = float((self.readout - other.readout).abs().max())
-        if self.gradient is None or other.gradient is None or not len(self.gradient):
+        shared = self.gradients.keys() & other.gradients.keys()
+        if not shared:
             return readout, None
-        return readout, float((self.gradient - other.gradient).abs().max())
+        differences = [(self.gradients[of] - other.gradients[of]).abs().max() for of in shared]
+        return readout, float(torch.stack(differences).max())
 
 
 def answer(backend: Backend, question: Question, dtype: torch.dtype = torch.float64) -> Answer:
     """Ask one backend.
 
     Args:
-        backend: Any backend; one that draws shots is not asked for a gradient.
+        backend: Any backend; one that draws shots is not asked for gradients.
         question: What it is asked.
         dtype: Precision of inputs and weights.
 
@@ -77,16 +80,19 @@ def answer(backend: Backend, question: Question, dtype: torch.dtype = torch.floa
         >>> from lightning_qsgd.backends import SineBackend
         >>> backend = SineBackend(num_qubits=2)
         >>> question = Question.random(backend, rows=3, seed=0)
-        >>> answer(backend, question).readout.shape
-        torch.Size([3, 2])
+        >>> sorted(answer(backend, question).gradients)
+        ['inputs']
     """
-    inputs, weights = question.inputs.to(dtype), question.weights.to(dtype)
-    keys = np.arange(len(inputs), dtype=np.uint64) if backend.stochastic else None
-    differentiates = not backend.stochastic and len(backend.initial_weights()) > 0
-    weights.requires_grad_(differentiates)
-    readout = backend.readout(inputs, keys, weights)
-    gradient = None
-    if differentiates:
-        total = (readout * question.cotangent.to(dtype)).sum()
-        gradient = torch.autograd.grad(total, weights)[0].double()
-    return Answer(readout.detach().double(), gradient)
+    keys = np.arange(len(question.inputs), dtype=np.uint64) if backend.stochastic else None
+    asked = {"inputs": question.inputs.to(dtype), "weights": question.weights.to(dtype)}
+    if backend.stochastic:
+        drawn = backend.readout(asked["inputs"], keys, asked["weights"])
+        return Answer(drawn.detach().double(), {})
+    own = {of: values.requires_grad_() for of, values in asked.items() if values.numel()}
+    if not len(backend.initial_weights()):
+        own.pop("weights", None)
+    readout = backend.readout(asked["inputs"], keys, asked["weights"])
+    total = (readout * question.cotangent.to(dtype)).sum()
+    found = torch.autograd.grad(total, list(own.values()))
+    gradients = {of: gradient.double() for of, gradient in zip(own, found, strict=True)}
+    return Answer(readout.detach().double(), gradients)

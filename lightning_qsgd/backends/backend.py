@@ -61,3 +61,9 @@ class Backend(ABC):
 
     def check_capacity(self, num_blocks: int) -> None:  # noqa: B027 - most backends have no limit
         """Raise a ValueError if `num_blocks` circuits per step cannot fit into memory."""
+
+    def check_ready(self) -> None:  # noqa: B027 - most backends are
+        """Raise what stands in the way of an evaluation, before a training starts.
+
+        Called once when an optimizer is wrapped, and not when a config is read.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import copy
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -9,7 +10,7 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 from qiskit_machine_learning.primitives import QMLSampler
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled import CompiledCircuit
+from lightning_qsgd.backends.compiled import CannotCompile, CompiledCircuit
 from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
@@ -62,7 +63,9 @@ def engine_of(source: LayerSource, name: EngineName, **settings: Any) -> Engine:
     """Choose what evaluates a circuit.
 
     "auto" compiles a circuit wherever that changes no number: where the network samples exactly and
-    all its gates are known. A network with shots, noise or hardware stays with its own sampler.
+    all its gates are known. A network with shots, noise or hardware stays with its own sampler. The
+    one exception are networks that measure into a register which is not called ``meas``: there
+    SamplerQNN 0.9 mixes the rows of a batch, and the compiled circuit does not.
 
     Args:
         source: A network, or a circuit with roles.
@@ -88,9 +91,10 @@ def engine_of(source: LayerSource, name: EngineName, **settings: Any) -> Engine:
         return SamplerEngine(_network_of(source))
     try:
         return _compiled(source, settings)
-    except ValueError:
+    except CannotCompile as reason:
         if name == "compiled" or isinstance(source, CircuitSource):
             raise
+        warnings.warn(f"{reason} It runs on its own sampler, which is slow.", stacklevel=3)
         return SamplerEngine(source)
 
 

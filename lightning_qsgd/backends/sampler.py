@@ -34,8 +34,8 @@ class SamplerBackend(CircuitBackend):
         sampling: How outcomes are drawn; a number is short for `ShotSampling` with as many shots.
         on_failure: What follows an exception, a time-out or a readout that is not finite.
         timeout_seconds: How long one attempt may take; None waits for ever.
-        max_circuits: Circuits that may be evaluated in a training, each attempt counted;
-            required where they cost money.
+        max_circuits: Circuits that one perturbed optimizer may evaluate, each attempt counted, or a
+            single call of `readout` outside of one; required where they cost money.
 
     Raises:
         TypeError: If a policy is of the wrong kind.
@@ -92,6 +92,17 @@ class SamplerBackend(CircuitBackend):
                 f"2^{num_qubits} outcomes each would take about {needed:,} GiB, over the "
                 f"limit of {MEMORY_LIMIT_GIB} GiB. Use fewer qubits or perturb fewer coordinates."
             )
+
+    def check_ready(self) -> None:
+        """Build the sampler and compare sizes; see `Backend.check_ready`.
+
+        Raises:
+            ModuleNotFoundError: If a library that the sampling needs is not installed.
+            ValueError: If there is no such device, or the circuit does not fit it.
+        """
+        built = self.describe()
+        self.recipe.check_size(built.num_qubits)
+        _network(built, self.recipe, False)
 
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None

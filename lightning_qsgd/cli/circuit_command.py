@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -38,13 +39,15 @@ def circuit_command(arguments: list[str]) -> None:
     parsed = parser.parse_args(arguments)
     options = parsed[parsed.command]
     if options.arm is not None:
+        if options.backend is not None:
+            parser.error("Got --arm and --backend: both say what evaluates the circuit. Give one.")
         options.backend = _backend_of(options.arm, parser)
         parsed = parser.parse_object(parsed)
     try:
         ready = parser.instantiate_classes(parsed)[parsed.command]
         backend = CompiledBackend() if ready.backend is None else ready.backend
         _COMMANDS[parsed.command](backend, ready)
-    except (TypeError, ValueError, ModuleNotFoundError) as error:
+    except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
         parser.error(str(error), error)
 
 
@@ -70,6 +73,7 @@ def draw(backend: Backend, options: Namespace) -> None:
 
 def check(backend: Backend, options: Namespace) -> None:
     """Ask all backends of the circuit for the same random inputs, and compare their answers."""
+    _refuse_paid(backend)
     own = _reference_of(backend)
     question = Question.random(own, options.rows, options.seed)
     if not len(backend.initial_weights()):  # a closed form stands for the circuit at weights 0
@@ -78,21 +82,28 @@ def check(backend: Backend, options: Namespace) -> None:
     table = Table(title=f"Largest difference to SamplerQNN, exact, on {options.rows} random inputs")
     for column in ("backend", "readout", "gradient", "tolerance", ""):
         table.add_column(column, justify="right" if column in _NUMBERS else "left")
-    agree = True
+    agree, apart = True, []
     for name, asked, dtype in _asked(backend):
         given = answer(asked, question, dtype)
         row, agrees = _compared(name, given, reference, dtype if _is_exact(asked) else None)
         table.add_row(*row)
         agree = agree and agrees
+        apart += [] if _is_exact(asked) else [name]
     console = Console()
     console.print(table)
-    console.print("The backends agree." if agree else "The backends disagree: trust none of them.")
+    console.print(_conclusion(agree, apart))
     if not agree:
         raise SystemExit(1)
 
 
 def bench(backend: Backend, options: Namespace) -> None:
     """Forecast what the circuits of one training step will cost with each backend."""
+    _refuse_paid(backend)
+    if not options.circuits:
+        raise ValueError(
+            "Expected `circuits` to hold a number, got none: there is nothing to forecast. Give "
+            "the circuits of a step, e.g. '[27]'."
+        )
     table = Table(title="Milliseconds that the circuits of one step take")
     table.add_column("backend")
     for circuits in options.circuits:
@@ -123,13 +134,13 @@ def _backend_of(file: str, parser: SuggestingParser) -> Any:
         config = yaml.safe_load(Path(file).read_text())
     except (OSError, yaml.YAMLError) as error:
         parser.error(f"Cannot read {file}: {error}. Give a config such as those in configs/arms.")
-    try:
-        return config["perturbation"]["backend"]
-    except (KeyError, TypeError):
+    perturbation = config.get("perturbation") if isinstance(config, dict) else None
+    if not isinstance(perturbation, dict):
         parser.error(
-            f"{file} has no `perturbation.backend`: its circuit is unknown. Give an arm that "
-            "names its backend, or use --backend."
+            f"{file} has no `perturbation`: its circuit is unknown. Give an arm that perturbs, or "
+            "use --backend."
         )
+    return perturbation.get("backend", "lightning_qsgd.SineBackend")  # as of a Perturbation
 
 
 def _circuit_backend(backend: Backend) -> CircuitBackend:
@@ -150,9 +161,39 @@ def _reference_of(backend: Backend) -> SamplerBackend:
     return SamplerBackend(own.circuit, own.weight_seed)
 
 
-def _asked(backend: Backend) -> list[tuple[str, Backend, torch.dtype]]:
+def _refuse_paid(backend: Backend) -> None:
+    """Refuse to try out what costs money.
+
+    Raises:
+        ValueError: If the backend's circuits do.
+    """
+    if isinstance(backend, SamplerBackend) and backend.recipe.paid:
+        raise ValueError(
+            f"Cannot try out {type(backend.recipe).__name__}: its circuits cost money. Ask for the "
+            "same circuit with another sampling; a training shows its forecast before it starts."
+        )
+
+
+def _compiled(backend: Backend) -> CompiledBackend:
+    """Return the compiled backend that was given, or one of the same circuit."""
+    if isinstance(backend, CompiledBackend):
+        return backend
     own = _circuit_backend(backend)
-    compiled = CompiledBackend(own.circuit, own.weight_seed)
+    return CompiledBackend(own.circuit, own.weight_seed)
+
+
+def _conclusion(agree: bool, apart: list[str]) -> str:
+    if not agree:
+        return "The backends disagree: trust none of them."
+    if apart:
+        return (
+            f"The exact backends agree; {', '.join(apart)} gives shots or noise and was not judged."
+        )
+    return "The backends agree."
+
+
+def _asked(backend: Backend) -> list[tuple[str, Backend, torch.dtype]]:
+    compiled = _compiled(backend)
     asked: list[tuple[str, Backend, torch.dtype]] = [
         ("CompiledBackend, float64", compiled, torch.float64),
         ("CompiledBackend, float32", compiled, torch.float32),
@@ -163,9 +204,9 @@ def _asked(backend: Backend) -> list[tuple[str, Backend, torch.dtype]]:
 
 
 def _timed(backend: Backend) -> list[tuple[str, Backend]]:
-    own = _circuit_backend(backend)
+    compiled = _compiled(backend)
     timed: list[tuple[str, Backend]] = [
-        ("CompiledBackend", CompiledBackend(own.circuit, own.weight_seed)),
+        (_name(compiled), compiled),
         ("SamplerBackend, exact", _reference_of(backend)),
     ]
     if _name(backend) not in [name for name, _ in timed]:
@@ -177,7 +218,8 @@ def _name(backend: Backend) -> str:
     if isinstance(backend, SamplerBackend):
         recipe = type(backend.recipe).__name__
         return "SamplerBackend, " + ("exact" if recipe == "ExactSampling" else recipe)
-    return type(backend).__name__
+    compiled_twice = isinstance(backend, CompiledBackend) and backend.torch_compile
+    return type(backend).__name__ + (", torch.compile" if compiled_twice else "")
 
 
 def _is_exact(backend: Backend) -> bool:
@@ -213,12 +255,16 @@ _OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--output": {"type": str | None, "default": None, "help": "Picture file (.png, .svg)."}
     },
     "check": {
-        "--rows": {"type": int, "default": 16, "help": "Number of random inputs."},
-        "--seed": {"type": int, "default": 0, "help": "Names the random inputs and weights."},
+        "--rows": {"type": PositiveInt, "default": 16, "help": "Number of random inputs."},
+        "--seed": {
+            "type": NonNegativeInt,
+            "default": 0,
+            "help": "Names the random inputs and weights.",
+        },
     },
     "bench": {
         "--circuits": {
-            "type": list[int],
+            "type": list[PositiveInt],
             "default": [FIRST_OF_EACH, ALL_ENTRIES],
             "help": "Circuits per step; by default those of the paper-sized transformer.",
         }

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
             getattr(import_module(module), function)(given[1:])
         else:
             PerturbationCLI(args=arguments, parser_kwargs={"epilog": EPILOG})
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, ModuleNotFoundError, TimeoutError) as error:
         if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
             raise
         sys.stderr.write(f"error: {error}\n")

@@ -90,6 +90,7 @@ class PerturbedOptimizer(Optimizer):
         injector_class(perturbation.injection)
         check_base(base)
         check_groups(base.param_groups, perturbation)
+        perturbation.backend.check_ready()
         self.base = base
         self.perturbation = perturbation
         self.own_state = OwnState(learned=Learned.fresh(perturbation))

@@ -9,6 +9,11 @@ from lightning_qsgd.backends import CompiledBackend, SineBackend
 from lightning_qsgd.cli.main import main
 
 TWO_QUBITS = ["--backend.circuit", "SuperpositionCircuit", "--backend.circuit.num_qubits", "2"]
+PAID = [
+    *("--backend", "SamplerBackend", "--backend.max_circuits", "9"),
+    *("--backend.sampling", "HardwareSampling", "--backend.sampling.device", "a"),
+    *("--backend.sampling.shots", "3"),
+]
 COMPILED = ["--backend", "CompiledBackend", *TWO_QUBITS]
 
 
@@ -58,7 +63,7 @@ def test_check_of_an_arm_with_shots_judges_only_exact_backends(
 ) -> None:
     printed = run(capsys, "check", "--arm", "configs/arms/quantum_shots.yaml", "--rows", "2")
     assert "not exact" in printed
-    assert "The backends agree." in printed
+    assert "The exact backends agree; SamplerBackend, ShotSampling gives shots" in printed
 
 
 def test_check_fails_when_a_backend_is_wrong(
@@ -74,6 +79,20 @@ def test_check_fails_when_a_backend_is_wrong(
     assert "trust none of them" in printed
 
 
+def test_an_arm_without_a_backend_has_the_sine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "SineBackend" in run(capsys, "check", "--arm", "configs/arms/relative_0.5.yaml")
+
+
+def test_bench_times_the_backend_that_was_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(CompiledBackend, "readout", lambda self, *_: asked.append(self))
+    printed = run(capsys, "bench", *COMPILED, "--backend.torch_compile", "true", "--circuits=[1]")
+    assert {backend.torch_compile for backend in asked} == {True}
+    assert "CompiledBackend, torch.compile" in printed
+
+
 def test_bench_forecasts_each_backend(capsys: pytest.CaptureFixture[str]) -> None:
     printed = run(capsys, "bench", *COMPILED, "--circuits", "[1, 3000]")
     assert "3,000 circuits" in printed
@@ -85,11 +104,19 @@ def test_bench_forecasts_each_backend(capsys: pytest.CaptureFixture[str]) -> Non
 def test_wrong_arguments_name_the_remedy(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    no_backend = tmp_path / "arm.yaml"
-    no_backend.write_text("perturbation: {strength: 0.5}\n")
+    unperturbed = tmp_path / "arm.yaml"
+    unperturbed.write_text("optimizer: torch.optim.Adam\n")
+    shots = "configs/arms/quantum_shots.yaml"
     cases = {
         ("draw", "--arm", "missing.yaml"): "Cannot read missing.yaml",
-        ("draw", "--arm", str(no_backend)): "has no `perturbation.backend`",
+        ("draw", "--arm", str(unperturbed)): "has no `perturbation`",
+        ("draw", "--arm", shots, "--backend", "SineBackend"): "Got --arm and --backend",
+        ("draw", "--output", str(tmp_path / "missing" / "c.png")): "No such file or directory",
+        ("check", "--rows", "0"): "restriction v>0",
+        ("check", "--seed", "-1"): "restriction v>=0",
+        ("bench", "--circuits", "[]"): "Expected `circuits` to hold a number",
+        ("bench", *PAID): "Cannot try out HardwareSampling: its circuits cost money",
+        ("check", *PAID): "Cannot try out HardwareSampling: its circuits cost money",
         ("draw", "--backend", "CompiledBackend", "--backend.weight_seed", "-1"): "weight_seed",
         ("check", "--rosw", "3"): "Did you mean rows",
     }

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from qiskit.circuit import Parameter, ParameterExpression
 
+from lightning_qsgd.backends.compiled.cannot_compile import CannotCompile
+
 
 class Affine:
     """The angle ``coefficients . parameters + constant``, in radians.
@@ -63,7 +65,7 @@ class AngleReader:
         for parameter in value.parameters:
             slope = _slope(value, parameter)
             if slope is None:
-                raise ValueError(
+                raise CannotCompile(
                     f"Cannot compile gate `{gate}` with the angle {value}: it is not affine in "
                     f"{parameter.name}. Evaluate this circuit with SamplerBackend, or rescale "
                     "the data before it enters the circuit."
@@ -85,7 +87,7 @@ def _slope(value: ParameterExpression, parameter: Parameter) -> float | None:
 def _real(value: Any) -> float:
     number = complex(value)
     if number.imag:
-        raise ValueError(
+        raise CannotCompile(
             f"Cannot compile an angle with the complex number {number}: angles of gates are real. "
             "Take its real part."
         )

@@ -15,6 +15,7 @@ from lightning_qsgd.backends.compiled.lowering import lower
 from lightning_qsgd.backends.compiled.memory import (
     bytes_needed,
     bytes_of_program,
+    check_limit,
     check_memory,
     columns_in_cache,
 )
@@ -26,6 +27,7 @@ from lightning_qsgd.backends.compiled.outcomes import (
     unitary_part,
 )
 from lightning_qsgd.backends.compiled.plan import Plan
+from lightning_qsgd.backends.compiled.precision import eagerly
 from lightning_qsgd.backends.compiled.readouts import (
     AmplitudeReadout,
     CellReadout,
@@ -86,6 +88,7 @@ class CompiledCircuit:
         memory_limit_gib: float = MEMORY_LIMIT_GIB,
         torch_compile: bool = False,
     ) -> None:
+        check_limit(memory_limit_gib)
         built = circuit.build()
         self.num_qubits = built.num_qubits
         self.num_inputs = len(built.inputs)
@@ -190,6 +193,7 @@ class CompiledCircuit:
 
         return FrozenCircuit(plan, own, checked, self._chunk(own.dtype, own.device))
 
+    @eagerly
     def _evaluate(self, inputs: Tensor, weights: Tensor, read: int | str) -> Tensor:
         self._check_weights(weights)
         if len(inputs) == 0:

@@ -29,6 +29,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator, SparsePauliOp
 
 from lightning_qsgd.backends.compiled.affine import Affine, AngleReader
+from lightning_qsgd.backends.compiled.cannot_compile import CannotCompile
 from lightning_qsgd.backends.compiled.program import Program
 from lightning_qsgd.backends.compiled.standard_gates import GATES
 
@@ -205,7 +206,7 @@ def _unitary_of(gate: Any, num_controls: int) -> np.ndarray:
 
 
 def _refuse(gate: Any, reason: str) -> NoReturn:
-    raise ValueError(
+    raise CannotCompile(
         f"Cannot compile gate `{gate.name}`: {reason}. Evaluate this circuit with SamplerBackend "
         "(engine='sampler'), or decompose the gate."
     )

@@ -58,6 +58,30 @@ def check_memory(needed: int, limit_gib: float, num_qubits: int, batch: int) -> 
     if needed > limit_gib * 2**30:
         raise ValueError(
             f"Cannot evaluate {batch} circuit(s) of {num_qubits} qubits at once: states and gates "
-            f"would take about {needed / 2**30:,.2f} GiB, over the limit of {limit_gib:g} GiB. Use "
-            "smaller batches or fewer qubits, or raise `memory_limit_gib`."
+            f"would take about {in_words(needed)}, over the limit of "
+            f"{in_words(limit_gib * 2**30)}. Use smaller batches or fewer qubits, or raise "
+            "`memory_limit_gib`."
         )
+
+
+def check_limit(limit_gib: float) -> None:
+    """Refuse a limit under which nothing could be evaluated.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
+    if not limit_gib > 0:
+        raise ValueError(
+            f"Expected `memory_limit_gib` to be positive, got {limit_gib}: nothing could be "
+            "evaluated. Give the GiB that an evaluation may take."
+        )
+
+
+def in_words(size: float) -> str:
+    """Write a number of bytes in GiB, or in MiB below one.
+
+    Example:
+        >>> in_words(5 * 2**30), in_words(3 * 2**20)
+        ('5.00 GiB', '3.00 MiB')
+    """
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.2f} MiB"

@@ -8,6 +8,8 @@ from numbers import Integral
 import numpy as np
 from qiskit.circuit import Barrier, Measure, QuantumCircuit
 
+from lightning_qsgd.backends.compiled.cannot_compile import CannotCompile
+
 Interpret = Callable[[int], int | Sequence[int]]
 
 
@@ -49,12 +51,12 @@ def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
         if isinstance(operation, Measure):
             measured[circuit.find_bit(instruction.clbits[0]).index] = qubits[0]
         elif not isinstance(operation, Barrier) and set(qubits) & set(measured.values()):
-            raise ValueError(
+            raise CannotCompile(
                 f"Cannot compile a circuit with `{operation.name}` after a measurement of the same "
                 "qubit. Move measurements to the end, or evaluate it with SamplerBackend."
             )
     if measured and (len(circuit.cregs) != 1 or sorted(measured) != list(range(len(measured)))):
-        raise ValueError(
+        raise CannotCompile(
             "Cannot compile a circuit that does not measure into all bits of one register: the "
             "order of its outcomes is not defined. Measure into one register."
         )

@@ -1,11 +1,12 @@
-"""Keeps evaluations out of the half precision of autocast."""
+"""Keeps evaluations out of autocast and of an outer torch.compile."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
 _NOTHING = nullcontext()
+Function = TypeVar("Function")
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:
@@ -13,3 +14,11 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
     if torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return _NOTHING
+
+
+def eagerly(function: Function) -> Function:
+    """Keep a function as it is where a whole model is compiled: it keeps plans between calls.
+
+    The option `torch_compile` of a circuit compiles what is worth it.
+    """
+    return cast(Function, torch.compiler.disable(function))

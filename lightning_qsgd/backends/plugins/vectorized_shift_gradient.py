@@ -68,6 +68,8 @@ class VectorizedShiftGradient(BaseSamplerGradient):  # type: ignore[misc]
         parameters: Sequence[Sequence[Parameter]],
         **options: Any,
     ) -> SamplerGradientResult:
+        for circuit in circuits:
+            _refuse_ancillas(circuit)
         groups = _groups(circuits, parameters)
         plans = [self._plan(circuits[first], parameters[first]) for first, *_ in groups]
         rows = [np.array([parameter_values[i] for i in group], dtype=float) for group in groups]
@@ -100,6 +102,25 @@ class VectorizedShiftGradient(BaseSamplerGradient):  # type: ignore[misc]
             else [[{} for _ in plan.wanted] for _ in values]
             for plan, values in zip(plans, rows, strict=True)
         ]
+
+
+def _refuse_ancillas(circuit: QuantumCircuit) -> None:
+    """Refuse a circuit that was laid out on more qubits than it has: SamplerQNN 0.9 ignores it.
+
+    Raises:
+        ValueError: If the circuit has ancillas.
+    """
+    layout = circuit.layout
+    if layout is None:
+        return
+    own = len(layout.final_index_layout(filter_ancillas=True))
+    if own < circuit.num_qubits:
+        raise ValueError(
+            f"Cannot differentiate a circuit of {own} qubits laid out on {circuit.num_qubits}: "
+            "SamplerQNN takes the outcomes of all of them for its own. Build the network without "
+            "`pass_manager`, and transpile inside the sampler: SamplerBackend with GivenSampling "
+            "does."
+        )
 
 
 def _groups(

@@ -74,3 +74,12 @@ class AerSampling(Sampling):
             seed_transpiler=0,
         )
         return TranspilingSampler(KeyedAerSampler(simulator, self.shots), passes)
+
+    def check_size(self, num_qubits: int) -> None:
+        """Refuse circuits larger than the noisy device; see `Sampling.check_size`."""
+        device = None if self.noise is None else self.noise.device()
+        if device is not None and device.num_qubits < num_qubits:
+            raise ValueError(
+                f"Cannot run a circuit of {num_qubits} qubits on a device of {device.num_qubits}: "
+                "it has no place for all of them. Take the noise of a larger device."
+            )

@@ -39,6 +39,9 @@ class Sampling(ABC):
             ValueError: If the machine or the account has no such simulator or device.
         """
 
+    def check_size(self, num_qubits: int) -> None:  # noqa: B027 - most samplers take any circuit
+        """Raise a ValueError if circuits of this many qubits do not fit the device."""
+
 
 def check_shots(shots: int) -> None:
     """Refuse less than one shot.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends import CompiledBackend, SamplerBackend, SineBackend
-from lightning_qsgd.backends.agreement import TOLERANCES, Question, answer
+from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
 from lightning_qsgd.circuits import SuperpositionCircuit
 
 CIRCUIT = SuperpositionCircuit(2)
@@ -50,9 +50,19 @@ def test_a_wrong_backend_is_seen_in_readout_and_gradient() -> None:
     assert gradient > TOLERANCES[torch.float64]
 
 
-def test_a_backend_without_weights_or_with_shots_is_not_asked_for_a_gradient() -> None:
+def test_a_closed_form_is_asked_for_its_inputs_and_shots_for_no_gradient() -> None:
     question = Question.random(CompiledBackend(CIRCUIT), 5, 0)
-    assert answer(SineBackend(2), question).gradient is None
+    assert answer(CompiledBackend(CIRCUIT), question).gradients.keys() == {"inputs", "weights"}
+    assert answer(SineBackend(2), question).gradients.keys() == {"inputs"}
     drawn = answer(SamplerBackend(CIRCUIT, sampling=16), question)
-    assert drawn.gradient is None
+    assert drawn.gradients == {}
     assert drawn.difference(drawn) == (0.0, None)
+
+
+def test_a_gradient_by_inputs_alone_can_tell_two_backends_apart() -> None:
+    question = Question.random(CompiledBackend(CIRCUIT), 5, 0)
+    right = answer(CompiledBackend(CIRCUIT), question)
+    wrong = Answer(right.readout, {**right.gradients, "inputs": right.gradients["inputs"] + 1e-3})
+    readout, gradient = wrong.difference(right)
+    assert readout == 0.0
+    assert gradient == pytest.approx(1e-3)

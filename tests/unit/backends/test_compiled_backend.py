@@ -85,7 +85,7 @@ def test_qubits_beyond_the_inputs_take_part_and_are_not_read() -> None:
 def test_steps_that_exceed_the_memory_limit_are_refused() -> None:
     backend = CompiledBackend(SuperpositionCircuit(4), memory_limit_gib=0.001)
     backend.check_capacity(100)
-    with pytest.raises(ValueError, match=r"100000 circuit\(s\) of 4 qubits .* limit of 0\.001 GiB"):
+    with pytest.raises(ValueError, match=r"100000 circuit\(s\) of 4 qubits .* limit of 1\.02 MiB"):
         backend.check_capacity(100_000)
     with pytest.raises(ValueError, match=r"1 circuit\(s\) of 40 qubits"):
         CompiledBackend(SuperpositionCircuit(40))

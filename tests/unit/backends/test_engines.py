@@ -59,8 +59,9 @@ def test_both_engines_give_the_same_numbers() -> None:
         assert (sampler.num_inputs, sampler.num_weights) == (2, 4)
 
 
-def test_network_that_cannot_be_compiled_falls_back_only_in_auto() -> None:
-    assert isinstance(engine_of(network(nonlinear()), "auto"), SamplerEngine)
+def test_network_that_cannot_be_compiled_falls_back_only_in_auto_and_says_so() -> None:
+    with pytest.warns(UserWarning, match=r"not affine in .* It runs on its own sampler, .*slow"):
+        assert isinstance(engine_of(network(nonlinear()), "auto"), SamplerEngine)
     for source in (network(nonlinear()), nonlinear()):
         with pytest.raises(ValueError, match=r"Cannot compile gate `ry`"):
             engine_of(source, "compiled")
@@ -71,7 +72,9 @@ def test_network_that_cannot_be_compiled_falls_back_only_in_auto() -> None:
 def test_opaque_gate_is_left_to_the_sampler() -> None:
     circuit = QuantumCircuit(1)
     circuit.append(Gate("box", 1, []), [0])
-    assert isinstance(engine_of(network(ParametrizedCircuit(circuit, [])), "auto"), SamplerEngine)
+    with pytest.warns(UserWarning, match="Cannot compile"):
+        engine = engine_of(network(ParametrizedCircuit(circuit, [])), "auto")
+    assert isinstance(engine, SamplerEngine)
 
 
 def test_settings_reach_the_compiled_circuit() -> None:
@@ -91,3 +94,12 @@ def test_unknown_engine_and_circuit_without_roles_are_refused() -> None:
         engine_of(network(), "fast")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"CircuitSource, got QuantumCircuit: .*Wrap a Quantum"):
         engine_of(QuantumCircuit(1), "auto")  # type: ignore[arg-type]
+
+
+def test_auto_does_not_hide_what_is_wrong_behind_the_sampler() -> None:
+    large = superposition_circuit(num_qubits=24, reps=1)
+    with pytest.raises(ValueError, match=r"Cannot evaluate 1 circuit.* of 24 qubits"):
+        engine_of(network(large), "auto")
+    outside = network(superposition_circuit(3), interpret=lambda i: i, output_shape=4)
+    with pytest.raises(ValueError, match=r"`interpret` maps outcome 4 to 4, outside the output"):
+        engine_of(outside, "auto")

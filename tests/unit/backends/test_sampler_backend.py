@@ -20,6 +20,7 @@ from scipy.stats import chisquare
 from lightning_qsgd.backends import (
     AerSampling,
     ExactSampling,
+    GenericDeviceNoise,
     GivenSampling,
     HardwareSampling,
     SamplerBackend,
@@ -339,3 +340,19 @@ def test_sine_backend_evaluates_no_circuit_and_needs_no_blocks() -> None:
     assert not backend.stochastic
     assert backend.circuits_for(10) == 0
     assert backend.readout(torch.zeros(5)).shape == (5,)
+
+
+def test_a_circuit_that_does_not_fit_its_device_is_refused_before_training() -> None:
+    sampling = AerSampling(shots=8, noise=GenericDeviceNoise(num_qubits=3))
+    backend = SamplerBackend(SuperpositionCircuit(4), sampling=sampling)
+    base = torch.optim.SGD(dense_problem().parameters, lr=1e-2)
+    with pytest.raises(ValueError, match=r"circuit of 4 qubits on a device of 3: .*larger device"):
+        PerturbedOptimizer(base, Perturbation(backend))
+
+
+def test_a_missing_library_is_reported_before_training() -> None:
+    sampling = HardwareSampling("ibm_nowhere", shots=8)
+    backend = SamplerBackend(SuperpositionCircuit(2), sampling=sampling, max_circuits=10)
+    base = torch.optim.SGD(dense_problem().parameters, lr=1e-2)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install lightning-qsgd\[hardware\]"):
+        PerturbedOptimizer(base, Perturbation(backend))

@@ -179,6 +179,17 @@ def test_compiled_module_around_a_layer_gives_the_same_numbers() -> None:
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.filterwarnings("ignore")  # those of torch's compiler
+def test_compiled_module_takes_other_batches_and_modes_after_the_first() -> None:
+    layer = CircuitLayer(network(), weights())
+    layer(torch.rand(2, 2))  # plans exist before the compiler looks
+    compiled = torch.compile(nn.Sequential(nn.Linear(2, 2), layer), backend="eager")
+    for rows in (5, 5, 3):
+        compiled(torch.rand(rows, 2)).sum().backward()
+    with torch.no_grad():
+        assert compiled(torch.rand(4, 2)).shape == (4, 4)
+
+
 def test_layer_draws_its_circuit_and_describes_itself() -> None:
     layer = CircuitLayer(network())
     assert "Ry" in layer.draw()

@@ -70,11 +70,17 @@ def test_huge_batch_is_refused_before_anything_is_allocated() -> None:
     inputs, weights = torch.zeros(1, 10).expand(10**7, 10), torch.zeros(20)
     with pytest.raises(ValueError, match=r"10000000 circuit\(s\) of 10 qubits .* about 3\d\d.*GiB"):
         compiled.outputs(inputs, weights)
-    with pytest.raises(ValueError, match=r"over the limit of 4 GiB\. Use smaller batches"):
+    with pytest.raises(ValueError, match=r"over the limit of 4\.00 GiB\. Use smaller batches"):
         compiled.check_memory(10**7)
 
 
 def test_program_of_many_gates_is_refused_while_it_is_built() -> None:
-    with pytest.raises(ValueError, match=r"16 qubits at once: .*over the limit of 0\.1 GiB"):
+    with pytest.raises(ValueError, match=r"16 qubits at once: .*over the limit of 102\.40 MiB"):
         CompiledCircuit(SuperpositionCircuit(16, reps=8), memory_limit_gib=0.1)
     CompiledCircuit(SuperpositionCircuit(16, reps=1), memory_limit_gib=0.1)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+def test_a_limit_under_which_nothing_fits_is_refused(limit: float) -> None:
+    with pytest.raises(ValueError, match=r"Expected `memory_limit_gib` to be positive, got"):
+        CompiledCircuit(SuperpositionCircuit(2), memory_limit_gib=limit)
