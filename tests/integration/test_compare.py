@@ -107,6 +107,28 @@ def test_a_comparison_tells_worse_from_equal_and_resumes_without_running(compare
     assert compare.table() == before
 
 
+def test_planted_truths_are_found(compare: Compare) -> None:
+    def at(rate: float, **more: Any) -> dict[str, Any]:
+        changes = {"trainer": {"limit_val_batches": 4}, "optimizer": {"init_args": {"lr": rate}}}
+        return {"overlay": {**changes, **more}}
+
+    arms = {
+        "undertrained": {"kind": "baseline", **at(1e-3)},
+        "really_better": at(1e-2),
+        "really_worse": at(1e-5),
+        "equal": {**at(1e-3, perturbation={"strength": 0.0}), "must_equal_baseline": True},
+        "hardly_different": at(1e-3, perturbation={"strength": 1e-6}),
+    }
+    compare(arms=arms, seeds=6, budget={"max_steps": 25})
+    found = verdicts(analyse(load_results(compare.folder / "out")))
+    assert {arm: verdict.outcome for arm, verdict in found.items()} == {
+        "really_better": Outcome.BETTER,
+        "really_worse": Outcome.WORSE,
+        "equal": Outcome.IDENTICAL,
+        "hardly_different": Outcome.UNDETECTED,
+    }
+
+
 def test_a_killed_comparison_continues_to_the_same_table(compare: Compare) -> None:
     compare(folder="whole")
     file = compare.write()

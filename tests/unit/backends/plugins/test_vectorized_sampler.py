@@ -234,7 +234,7 @@ def test_shots_must_be_positive(shots: int) -> None:
 
 def test_batches_beyond_the_memory_limit_are_refused() -> None:
     network = plain(small(), sampler=VectorizedSampler(memory_limit_gib=1e-5))
-    with pytest.raises(QiskitMachineLearningError, match="over the limit of 0.01 MiB"):
+    with pytest.raises(QiskitMachineLearningError, match=r"over the limit of 0\.01 MiB"):
         network.forward(np.zeros((1000, 2)), np.zeros(4))
 
 
