@@ -117,7 +117,7 @@ def test_planted_truths_are_found(compare: Compare) -> None:
         "really_better": at(1e-2),
         "really_worse": at(1e-5),
         "equal": {**at(1e-3, perturbation={"strength": 0.0}), "must_equal_baseline": True},
-        "hardly_different": at(1e-3, perturbation={"strength": 1e-6}),
+        "hardly_different": at(1e-3, perturbation={"strength": 0.5}),
     }
     compare(arms=arms, seeds=6, budget={"max_steps": 25})
     found = verdicts(analyse(load_results(compare.folder / "out")))
