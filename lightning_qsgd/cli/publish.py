@@ -11,7 +11,10 @@ from lightning_qsgd.compare.report import summary_table, write_report
 from lightning_qsgd.compare.results import Results
 from lightning_qsgd.compare.running.job import RUNS
 from lightning_qsgd.compare.running.stored_run import RunStore
-from lightning_qsgd.compare.tensorboard_runs import write_tensorboard
+from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
+
+MOST_SHOWN = 40
+"""TensorBoard selects no run of its own accord where there are more."""
 
 
 def publish(results: Results, folder: Path, console: Console) -> None:
@@ -34,5 +37,9 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     if results.failures:
         console.print(f"[bold red]{len(results.failures)} runs failed[/]; see the report.")
     console.print(f"Report: {page}", soft_wrap=True)
-    command = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
-    console.print(f"See the curves: {os.path.relpath(command)} --logdir {logs}", soft_wrap=True)
+    found = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
+    command = f"{os.path.relpath(found)} --logdir {logs}"
+    console.print(f"See the mean curves: {command}/{MEAN}", soft_wrap=True)
+    console.print(f"And all runs: {command}", soft_wrap=True)
+    if len(results.runs) > MOST_SHOWN:
+        console.print(f"TensorBoard hides more than {MOST_SHOWN} runs until they are ticked.")

@@ -60,7 +60,7 @@ def runs_of(coordinates: Coordinates, sizes: list[int], step: int) -> list[list[
 
 def compare_with_finite_differences(
     coordinates: Coordinates, injection: Injection, rates: tuple[float, float], maximize: bool
-) -> None:
+) -> ReferenceLearner:
     """Train three tensors in two groups of other learning rates, and by the oracle."""
     start = [[0.4, -0.3, 0.8], [0.2], [-0.7, 0.6]]
     sizes = [len(tensor) for tensor in start]
@@ -93,8 +93,7 @@ def compare_with_finite_differences(
         assert problem.flat().tolist() == pytest.approx(oracle.theta, abs=1e-7)
         assert learned(optimizer).factor == pytest.approx(oracle.factor, abs=1e-6)
         assert learned(optimizer).weights.tolist() == pytest.approx(oracle.weights, abs=1e-6)
-    assert abs(oracle.factor - 1) > 1e-3
-    assert abs(oracle.weights[0] - 0.3) > 1e-3
+    return oracle
 
 
 @pytest.mark.parametrize("maximize", [False, True])
@@ -103,7 +102,11 @@ def compare_with_finite_differences(
 def test_learning_follows_finite_differences_of_the_next_loss(
     coordinates: Coordinates, injection: str, maximize: bool
 ) -> None:
-    compare_with_finite_differences(coordinates, INJECTIONS[injection], (0.1, 0.03), maximize)
+    oracle = compare_with_finite_differences(
+        coordinates, INJECTIONS[injection], (0.1, 0.03), maximize
+    )
+    assert abs(oracle.factor - 1) > 1e-3
+    assert abs(oracle.weights[0] - 0.3) > 1e-3
 
 
 def test_the_papers_circuit_learns_as_the_loop_does() -> None:
@@ -135,6 +138,7 @@ def test_the_papers_circuit_learns_as_the_loop_does() -> None:
 def test_any_learning_rates_of_the_groups_agree_with_finite_differences(
     first: float, second: float, injection: str
 ) -> None:
+    # How much is learned depends on the rates, and may be next to nothing.
     compare_with_finite_differences(
         AllEntries(), INJECTIONS[injection], (first, second), maximize=False
     )
