@@ -18,6 +18,7 @@ ALLOWED = {
     "nn": {"argument_checks", "circuits", "backends"},
     "data": {"argument_checks"},
     "metrics": set(),
+    "llm": {"argument_checks", "data"},
     "tracking": {"optimizers"},  # a report's type, for the type checker only
     "training": {
         *("circuits", "backends", "perturbations", "optimizers"),
@@ -35,12 +36,16 @@ WALLS = {
     "qiskit": {"circuits", "backends"},
     "qiskit_machine_learning": {"circuits", "backends"},
     "qiskit_aer": {"circuits", "backends"},
-    "lightning": {"data", "training", "cli"},
+    "lightning": {"data", "llm", "training", "cli"},
     "tensorboard": {"tracking"},
     "torch.utils.tensorboard": {"tracking"},
     "jsonargparse": {"cli"},
     "sklearn": {"data"},
     "scipy": {"compare"},
+    "transformers": {"llm"},
+    "tokenizers": {"llm"},
+    "datasets": {"llm"},
+    "peft": {"llm"},
     "rich": {"compare", "cli"},
 }
 """Who may know the libraries that are confined to rooms."""

@@ -1,0 +1,1 @@
+"""Language models: fine-tuning over Hugging Face transformers (extra ``llm``)."""
