@@ -6,7 +6,11 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.entries import LOW_PRECISION
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
+from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded
 from lightning_qsgd.perturbations import Perturbation, UpdateInjection
+
+MOST_GATHERED = 2**25
+"""Entries of sharded tensors that are touched at one step, at most: each process reads them all."""
 
 
 def check_base(base: Any) -> None:
@@ -36,12 +40,13 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
     """Refuse parameter groups whose entries or step size cannot be found.
 
     Raises:
-        TypeError: If parameters are flattened or sharded.
-        ValueError: If the update needs a learning rate that a group lacks, or the circuits of one
-            step do not fit into memory.
+        TypeError: If parameters are flattened, or sharded in a way that hides their entries.
+        ValueError: If the update needs a learning rate that a group lacks, or the circuits or the
+            gathered entries of one step do not fit into memory.
     """
     for parameter in parameters_of(groups):
         _check_parameter(parameter)
+    _check_gathered(groups, perturbation)
     injection = perturbation.injection
     if isinstance(injection, UpdateInjection) and injection.step_size is None:
         for index, group in enumerate(groups):
@@ -71,17 +76,52 @@ def _check_parameter(parameter: Any) -> None:
     if getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False):
         raise TypeError(
             "Cannot perturb FSDP1 flat parameters: their entries belong to several tensors and "
-            "lie on several processes. Use DDP."
+            "lie on several processes. Use DDP, or FSDP2 (fully_shard)."
         )
     if hasattr(parameter, "ds_id"):
         raise TypeError(
             "Cannot perturb DeepSpeed ZeRO-3 parameters: their entries lie on several processes. "
-            "Use DDP."
+            "Use DDP, or FSDP2 (fully_shard)."
         )
-    if hasattr(parameter, "device_mesh"):
+    if is_sharded(parameter):
+        _check_sharded(parameter)
+
+
+def _check_sharded(parameter: Any) -> None:
+    if parameter.device_mesh.get_coordinate() is None:
         raise TypeError(
-            "Cannot perturb DTensor parameters (FSDP2, tensor parallel): mapping coordinates to "
-            "shards is not supported yet. Use DDP."
+            "Cannot perturb a DTensor on a device mesh that this process does not belong to: its "
+            "entries cannot be read here. Give each process an optimizer of its own parameters."
+        )
+    odd = [p for _, p in cuts(parameter) if not (p.is_shard() or hasattr(p, "split_factor"))]
+    if odd:
+        raise TypeError(
+            f"Cannot perturb a DTensor parameter placed as {odd[0]}: its entries do not lie on one "
+            "process each. Use Shard or Replicate, as fully_shard and parallelize_module do."
+        )
+    held = held_indices(parameter)
+    expected = [len(held[dim]) if dim in held else n for dim, n in enumerate(parameter.shape)]
+    actual = list(parameter.to_local().shape)
+    if expected != actual:
+        raise TypeError(
+            f"Cannot perturb a DTensor parameter placed as {parameter.placements}: this process "
+            f"holds {actual} of it instead of {expected}, so its entries cannot be found. Shard it "
+            "with fully_shard or distribute_tensor."
+        )
+
+
+def _check_gathered(groups: ParamGroups, perturbation: Perturbation) -> None:
+    coordinates, num_qubits = perturbation.coordinates, perturbation.backend.num_qubits
+    gathered = sum(
+        coordinates.num_chosen(spec, num_qubits)
+        for parameter, _, spec in specs_of(groups)
+        if is_sharded(parameter)
+    )
+    if gathered > MOST_GATHERED:
+        raise ValueError(
+            f"Cannot perturb {gathered:,} entries of sharded tensors: every process gathers them "
+            f"all, and the limit is {MOST_GATHERED:,}, about 1 GiB in all. Choose fewer "
+            "coordinates, such as FirstOfEachTensor, RandomEntries or CyclicEntries with a `count`."
         )
 
 

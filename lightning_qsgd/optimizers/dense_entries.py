@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_qsgd.optimizers.entries import LOW_PRECISION, Entries
 from lightning_qsgd.optimizers.general_entries import GeneralEntries
 from lightning_qsgd.optimizers.rows import Row
+from lightning_qsgd.optimizers.sharding import is_sharded
 
 SMALL = 2**16
 """Up to this many entries a scratch buffer is kept, whose views need not be made at every step."""
@@ -52,6 +53,7 @@ class DenseEntries(Entries):
             and row.parameter.grad is not None
             and row.parameter.is_contiguous()
             and not row.parameter.is_complex()
+            and not is_sharded(row.parameter)
             and row.parameter.dtype == first.dtype
             and row.parameter.device == first.device
             for row in rows

@@ -5,6 +5,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.rows import parameters_of
+from lightning_qsgd.optimizers.sharding import is_sharded
 
 
 def is_dry_run(base: Optimizer, closure: Any) -> bool:
@@ -17,4 +18,12 @@ def is_dry_run(base: Optimizer, closure: Any) -> bool:
     if any(bool(group.get("lr", 1.0) != 0) for group in base.param_groups):
         return False
     gradients = [parameter.grad for parameter in parameters_of(base.param_groups)]
-    return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+    return not any(gradient is not None and _is_nonzero(gradient) for gradient in gradients)
+
+
+def _is_nonzero(gradient: Any) -> bool:
+    """Whether any entry is not 0, on whatever process it lies."""
+    if is_sharded(gradient):
+        total: Any = gradient.abs().sum()
+        return bool(total.full_tensor() != 0)
+    return bool(gradient.any())

@@ -1,14 +1,17 @@
 """The touched entries of all tensors as one flat vector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate, groupby
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers.rows import Row
+
+T = TypeVar("T")
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
@@ -43,6 +46,10 @@ class Entries(ABC):
     @abstractmethod
     def write_gradients(self, values: Tensor) -> None:
         """Overwrite the gradients at the touched entries with `values`, shape (total,)."""
+
+    def together(self, job: Callable[[], T]) -> T:
+        """Run a job that may fail, on all processes that share the entries."""
+        return job()
 
     @cached_property
     def group_bounds(self) -> list[tuple[int, int, int]]:

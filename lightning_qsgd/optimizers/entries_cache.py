@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lightning_qsgd.optimizers.dense_entries import DenseEntries
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.general_entries import GeneralEntries
+from lightning_qsgd.optimizers.indexed_entries import indexed_entries
 from lightning_qsgd.optimizers.layout import Layout
 from lightning_qsgd.optimizers.rows import ParamGroups, Row, touched_rows
 from lightning_qsgd.perturbations import Perturbation
@@ -45,7 +45,7 @@ class EntriesCache:
         if not rows:
             return None
         if self._coordinates.changes or not DenseEntries.fits(rows):
-            return GeneralEntries(rows), self.blocks_of(rows)
+            return indexed_entries(rows), self.blocks_of(rows)
         self._kept, self._layout = (DenseEntries(rows), self.blocks_of(rows)), Layout(groups)
         return self._kept
 

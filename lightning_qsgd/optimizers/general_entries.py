@@ -36,7 +36,7 @@ class GeneralEntries(Entries):
     def read_gradients(self) -> Tensor:
         """Gather row by row; see `Entries.read_gradients`."""
         pairs = zip(self.rows, self._indices, strict=True)
-        return self._join(_gradient_at(row.parameter, index) for row, index in pairs)
+        return self._join(gradient_at(row.parameter.grad, index) for row, index in pairs)
 
     def subtract_from_parameters(self, values: Tensor) -> None:
         """Subtract row by row; see `Entries.subtract_from_parameters`."""
@@ -53,7 +53,7 @@ class GeneralEntries(Entries):
             ValueError: If a gradient is sparse: most of its entries are not stored.
         """
         for row in self.rows:
-            _refuse_sparse(row.parameter.grad)
+            refuse_sparse(row.parameter.grad)
         pairs = zip(self.rows, self._indices, torch.split(values, self.sizes), strict=True)
         for row, index, piece in pairs:
             gradient = row.parameter.grad
@@ -73,8 +73,8 @@ def _logical_indices(row: Row) -> tuple[Tensor, ...]:
     return torch.unravel_index(flat.to(row.parameter.device), shape)
 
 
-def _gradient_at(parameter: Tensor, index: tuple[Tensor, ...]) -> Tensor:
-    gradient = parameter.grad
+def gradient_at(gradient: Tensor | None, index: tuple[Tensor, ...]) -> Tensor:
+    """Return some entries of a gradient, dense or sparse; 0 for none."""
     if gradient is None:
         return torch.zeros_like(index[0], dtype=torch.float32)
     if gradient.layout == torch.sparse_coo:
@@ -85,7 +85,12 @@ def _gradient_at(parameter: Tensor, index: tuple[Tensor, ...]) -> Tensor:
     return as_real(dense)[index]
 
 
-def _refuse_sparse(gradient: Tensor | None) -> None:
+def refuse_sparse(gradient: Tensor | None) -> None:
+    """Refuse to write into a sparse gradient.
+
+    Raises:
+        ValueError: If it is sparse.
+    """
     if gradient is not None and gradient.layout != torch.strided:
         raise ValueError(
             "Cannot inject into a sparse gradient: most of its entries are not stored. "

@@ -99,7 +99,10 @@ class LearningStep(PerturbedStep):
             modulate = partial(self._modulate, pending.inputs.to(gradient), blocks, pending.step)
             coefficients = pending.coefficients.to(gradient)
             before = _circuits_so_far()
-            derivative = weights_hypergradient(gradient, coefficients, modulate, weights)
+            derivative = self._together(
+                entries,
+                partial(weights_hypergradient, gradient, coefficients, modulate, weights),
+            )
             weights = weights - learning.weights_rate * derivative
             evaluated = self._perturbation.backend.circuits_for(blocks.total)
             # A backend that keeps count knows better: parameter shifts are circuits, too.
@@ -112,7 +115,8 @@ class LearningStep(PerturbedStep):
         return modulation(perturbation.backend, theta, blocks, moment, weights)
 
     def _injector_for(self, entries: Entries, theta: Tensor, blocks: Blocks) -> Injector:
-        u = self._modulate(theta, blocks, self._moment.step, self.learned.weights)
+        step, weights = self._moment.step, self.learned.weights
+        u = self._together(entries, lambda: self._modulate(theta, blocks, step, weights))
         make = learned_injector_class(self._perturbation.injection)
         return make(entries, theta, u, self._scale(), self.learned.factor)
 

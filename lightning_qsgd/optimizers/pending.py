@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.general_entries import GeneralEntries
+from lightning_qsgd.optimizers.indexed_entries import indexed_entries
 from lightning_qsgd.optimizers.rows import ParamGroups, Row, real_numel, specs_of
 
 Place = tuple[int, int, slice | Tensor]
@@ -45,7 +45,7 @@ class Pending:
             same = all(specs[int(row.name)][0] is row.parameter for row in rows)
             return self.entries if same else None
         found = [(specs[position], chosen) for position, _, chosen in self.places]
-        return GeneralEntries(
+        return indexed_entries(
             [Row(parameter, group, spec.name, chosen) for (parameter, group, spec), chosen in found]
         )
 

@@ -1,5 +1,6 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -115,8 +116,14 @@ class PerturbedStep:
 
     def _injector_for(self, entries: Entries, theta: Tensor, blocks: Blocks) -> Injector:
         perturbation, moment = self._perturbation, self._moment
-        u = modulation(perturbation.backend, theta, blocks, (perturbation.seed, moment.step))
+        key = (perturbation.seed, moment.step)
+        u = self._together(entries, lambda: modulation(perturbation.backend, theta, blocks, key))
         return injector_class(perturbation.injection)(entries, theta, u, self._scale())
+
+    def _together(self, entries: Entries, evaluate: Callable[[], Tensor]) -> Tensor:
+        """Evaluate circuits, which fail on all processes or on none; a closed form cannot fail."""
+        separable = self._perturbation.backend.separable
+        return evaluate() if separable else entries.together(evaluate)
 
     def _scale(self) -> Scale:
         injection = self._perturbation.injection

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_qsgd.optimizers.sharding import is_sharded
 from lightning_qsgd.perturbations import Coordinates
 from lightning_qsgd.perturbations.coordinates import Moment, TensorSpec
 
@@ -76,19 +77,28 @@ def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) 
     """
     rows = []
     for parameter, group, spec in specs_of(groups):
-        if spec.numel == 0 or (parameter.grad is None and not coordinates.spans_tensors):
+        if spec.numel == 0 or not (takes_part(parameter) or coordinates.spans_tensors):
             continue
         chosen = coordinates.choose(spec, moment, lambda p=parameter: flat_gradient(p))  # type: ignore[misc]
         row = Row(parameter, group, spec.name, chosen)
         if row.size:
             rows.append(row)
-    return rows if any(row.parameter.grad is not None for row in rows) else []
+    return rows if any(takes_part(row.parameter) for row in rows) else []
+
+
+def takes_part(parameter: Tensor) -> bool:
+    """Whether a parameter is part of this step: it has a gradient.
+
+    A sharded one takes part whenever it could have one: processes that had to ask each other
+    would wait for it, and one that decided alone would leave the others waiting.
+    """
+    return parameter.grad is not None or (parameter.requires_grad and is_sharded(parameter))
 
 
 def flat_gradient(parameter: Tensor) -> Tensor:
     """Return the gradient as a flat dense vector of real entries, shape (numel,); 0 for none."""
-    gradient = parameter.grad
-    if gradient is None:
-        return as_real(torch.zeros_like(parameter)).reshape(-1)
+    gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    if is_sharded(gradient):
+        gradient = gradient.full_tensor()
     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
     return as_real(dense).reshape(-1)

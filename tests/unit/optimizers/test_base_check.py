@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -92,9 +93,9 @@ REFUSED_BASES: dict[str, tuple[Any, str]] = {
         lambda: sgd(parameter(ds_id=7)),
         r"Cannot perturb DeepSpeed ZeRO-3 parameters: .*Use DDP",
     ),
-    "DTensor": (
-        lambda: sgd(parameter(device_mesh="cpu")),
-        r"Cannot perturb DTensor parameters \(FSDP2, tensor parallel\): .*Use DDP",
+    "DTensor of other processes": (
+        lambda: sgd(parameter(placements=(), device_mesh=Mock(get_coordinate=lambda: None))),
+        r"Cannot perturb a DTensor on a device mesh that this process does not belong to: .*Give",
     ),
 }
 
