@@ -21,6 +21,7 @@ from lightning_qsgd.backends.samplers import (
     HardwareSampling,
     Noise,
     Sampling,
+    SamplingFromFunction,
     ShotSampling,
     ThermalNoise,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "RetryOnFailure",
     "SamplerBackend",
     "Sampling",
+    "SamplingFromFunction",
     "ShotSampling",
     "SineBackend",
     "SkipOnFailure",

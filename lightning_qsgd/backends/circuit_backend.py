@@ -1,5 +1,6 @@
 """What backends that evaluate a circuit have in common: the circuit and its weights."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import pi
@@ -58,9 +59,38 @@ class CircuitBackend(Backend):
         """Number of entries in a block: the inputs of the circuit, each read from its qubit."""
         return len(self.describe().inputs)
 
+    @property
+    def num_outcomes(self) -> int:
+        """Number of outcomes that `probabilities` returns for one circuit."""
+        return 1 << self.describe().num_qubits
+
     def describe(self) -> ParametrizedCircuit:
         """Return the circuit that is evaluated."""
         return _built(self.circuit)
+
+    def check_arguments(self, inputs: Tensor, weights: Tensor) -> None:
+        """Refuse what does not fit the circuit; see `Backend.readout`.
+
+        Raises:
+            TypeError: If the inputs are no real floating-point numbers.
+            ValueError: If a shape does not fit.
+        """
+        if not inputs.is_floating_point():
+            raise TypeError(
+                f"Expected `inputs` of real floating-point numbers, got {inputs.dtype}: the "
+                "readout comes back in their dtype. Convert them, e.g. with `.float()`."
+            )
+        if inputs.dim() != 2 or inputs.shape[1] != self.num_qubits:
+            raise ValueError(
+                f"Expected `inputs` of shape (B, {self.num_qubits}), got {tuple(inputs.shape)}: "
+                "each row holds the inputs of one circuit. Reshape the data."
+            )
+        count = len(self.describe().weights)
+        if weights.shape != (count,):
+            raise ValueError(
+                f"Expected `weights` of shape ({count},), got {tuple(weights.shape)}: all circuits "
+                "of a batch share them. Pass one value per weight of the circuit."
+            )
 
     def initial_weights(self) -> Tensor:
         """Return the circuit's own weights; see `Backend.initial_weights`."""
@@ -69,6 +99,22 @@ class CircuitBackend(Backend):
             return torch.zeros(count, dtype=torch.float64)
         drawn = np.random.default_rng(self.weight_seed).uniform(-pi, pi, count)
         return torch.from_numpy(drawn)
+
+    @abstractmethod
+    def probabilities(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Evaluate the probability of each outcome.
+
+        Args:
+            inputs: Shape (num_circuits, num_inputs).
+            keys: As for `readout`.
+            weights: As for `readout`.
+
+        Returns:
+            Shape (num_circuits, num_outcomes), in [0, 1], in qiskit's order of outcomes, with the
+            dtype and device of `inputs`.
+        """
 
 
 @lru_cache(maxsize=32)

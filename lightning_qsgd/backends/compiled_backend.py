@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,11 @@ class CompiledBackend(CircuitBackend):
         """Refuse steps that do not fit into memory; see `Backend.check_capacity`."""
         self._compiled().check_memory(num_blocks)
 
+    @property
+    def num_outcomes(self) -> int:
+        """Number of outcomes, fewer than 2^n where the circuit measures some qubits only."""
+        return prod(self._compiled().output_shape)
+
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
@@ -58,9 +64,31 @@ class CompiledBackend(CircuitBackend):
         asks_gradient = torch.is_grad_enabled() and inputs.requires_grad
         if weights is None and inputs.dtype in _EVALUATED and not asks_gradient:
             return self._frozen(inputs.dtype, inputs.device)(inputs)
-        own = self.initial_weights() if weights is None else weights
-        own = own.to(inputs.device, torch.promote_types(inputs.dtype, torch.float32))
+        own = self._own(weights, inputs)
         return self._compiled().marginals(inputs, own, read=self.num_qubits).to(inputs.dtype)
+
+    def probabilities(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Evaluate all circuits at once; see `CircuitBackend.probabilities`."""
+        return self._compiled().outputs(inputs, self._own(weights, inputs)).to(inputs.dtype)
+
+    def amplitudes(self, inputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Evaluate the complex amplitudes, global phase included.
+
+        Args:
+            inputs: Shape (num_circuits, num_inputs).
+            weights: As for `readout`.
+
+        Returns:
+            Shape (num_circuits, 2^n), in qiskit's order of basis states, differentiable by both.
+        """
+        return self._compiled().amplitudes(inputs, self._own(weights, inputs))
+
+    def _own(self, weights: Tensor | None, inputs: Tensor) -> Tensor:
+        own = self.initial_weights() if weights is None else weights
+        self.check_arguments(inputs, own)
+        return own.to(inputs.device, torch.promote_types(inputs.dtype, torch.float32))
 
     def _frozen(self, dtype: torch.dtype, device: torch.device) -> FrozenCircuit:
         key = dtype, device

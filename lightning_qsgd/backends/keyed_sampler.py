@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from qiskit.primitives import (
     BaseSamplerV2,
-    BitArray,
     DataBin,
     PrimitiveJob,
     PrimitiveResult,
@@ -15,6 +14,7 @@ from qiskit.primitives import (
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import Statevector
 
+from lightning_qsgd.backends.drawn_counts import DrawnCounts
 from lightning_qsgd.backends.evaluation import keys_for
 
 
@@ -50,14 +50,12 @@ class KeyedSampler(BaseSamplerV2):  # type: ignore[misc]
     def _run_pub(self, pub: SamplerPub, keys: Sequence[int]) -> SamplerPubResult:
         rows = pub.parameter_values.bind_all(pub.circuit).ravel()
         drawn = [self._draw(row, pub.shots, key) for row, key in zip(rows, keys, strict=True)]
-        bits = np.stack([each.array for each in drawn])
-        array = BitArray(bits.reshape(*pub.shape, *bits.shape[1:]), drawn[0].num_bits)
-        return SamplerPubResult(DataBin(**{pub.circuit.cregs[0].name: array}, shape=pub.shape))
+        counts = DrawnCounts(drawn, pub.shape, pub.circuit.num_clbits)
+        return SamplerPubResult(DataBin(**{pub.circuit.cregs[0].name: counts}, shape=pub.shape))
 
-    def _draw(self, circuit: object, shots: int, key: int) -> BitArray:
-        """Draw the shots of one bound circuit."""
+    def _draw(self, circuit: object, shots: int, key: int) -> dict[int, int]:
+        """Draw the shots of one bound circuit: outcomes, and how often they occurred."""
         state = Statevector(circuit.remove_final_measurements(inplace=False))  # type: ignore[attr-defined]
         weights = state.probabilities()
         drawn = np.random.default_rng(key).multinomial(shots, weights / weights.sum())
-        counts = {int(outcome): int(drawn[outcome]) for outcome in np.flatnonzero(drawn)}
-        return BitArray.from_counts(counts, num_bits=state.num_qubits)
+        return {int(outcome): int(drawn[outcome]) for outcome in np.flatnonzero(drawn)}

@@ -64,7 +64,7 @@ class SamplerBackend(CircuitBackend):
                 f"Cannot use {type(self.recipe).__name__} without a limit: its circuits cost "
                 "money. Give `max_circuits`, the number that a training may evaluate."
             )
-        _measured_last(self.describe())
+        self.recipe.check_circuit(_measured_last(self.describe()))
         self.check_capacity(1)
 
     @property
@@ -92,6 +92,14 @@ class SamplerBackend(CircuitBackend):
                 f"2^{num_qubits} outcomes each would take about {needed:,} GiB, over the "
                 f"limit of {MEMORY_LIMIT_GIB} GiB. Use fewer qubits or perturb fewer coordinates."
             )
+        shots = self.recipe.shots or 0
+        needed = shots * self.recipe.bytes_per_shot // 2**30
+        if needed > MEMORY_LIMIT_GIB:
+            raise ValueError(
+                f"Cannot draw {shots:,} shots with {type(self.recipe).__name__}: it keeps each of "
+                f"them, which would take about {needed:,} GiB, over the limit of "
+                f"{MEMORY_LIMIT_GIB} GiB. Use fewer shots, or ShotSampling, which only counts."
+            )
 
     def check_ready(self) -> None:
         """Build the sampler and compare sizes; see `Backend.check_ready`.
@@ -108,6 +116,23 @@ class SamplerBackend(CircuitBackend):
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
         """Run all circuits in one call of the SamplerQNN; see `Backend.readout`."""
+        signs = torch.from_numpy(_readout_signs(self.describe().num_qubits))
+        u = (self._probabilities(inputs, keys, weights) @ signs)[:, : self.num_qubits]
+        return u.clamp(-1.0, 1.0).to(inputs.dtype).to(inputs.device)
+
+    def probabilities(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the probability of each basis state; see `CircuitBackend.probabilities`."""
+        probabilities = self._probabilities(inputs, keys, weights)
+        return probabilities.to(inputs.dtype).to(inputs.device)
+
+    def _probabilities(
+        self, inputs: Tensor, keys: np.ndarray | None, weights: Tensor | None
+    ) -> Tensor:
+        """Return them in float64, on the CPU."""
+        own = self.initial_weights() if weights is None else weights
+        self.check_arguments(inputs, own)
         self.check_capacity(len(inputs))
         if self.stochastic and keys is None:
             raise ValueError(
@@ -116,17 +141,13 @@ class SamplerBackend(CircuitBackend):
             )
         by_input = torch.is_grad_enabled() and inputs.requires_grad
         network = _network(self.describe(), self.recipe, by_input)
-        own = self.initial_weights() if weights is None else weights
         evaluation = Evaluation(keys, self.max_circuits)
-        probabilities = sampler_forward(
+        return sampler_forward(
             bind(network, evaluation),
             inputs.cpu().double(),  # in this order: MPS has no float64
             own.cpu().double(),
             NetworkCalls(evaluation, self.on_failure, self.timeout_seconds, self._drifts),
         )
-        signs = torch.from_numpy(_readout_signs(self.describe().num_qubits))
-        u = (probabilities @ signs)[:, : self.num_qubits]
-        return u.clamp(-1.0, 1.0).to(inputs.dtype).to(inputs.device)
 
 
 def identity(outcome: int) -> int:

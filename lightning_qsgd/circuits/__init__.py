@@ -4,6 +4,7 @@ from lightning_qsgd.circuits.entanglement import ENTANGLEMENTS, entangled_pairs
 from lightning_qsgd.circuits.from_file import CircuitFromFile
 from lightning_qsgd.circuits.from_function import CircuitFromFunction
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
+from lightning_qsgd.circuits.score import ScoreCircuit
 from lightning_qsgd.circuits.superposition import SuperpositionCircuit, superposition_circuit
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "CircuitFromFunction",
     "CircuitSource",
     "ParametrizedCircuit",
+    "ScoreCircuit",
     "SuperpositionCircuit",
     "entangled_pairs",
     "superposition_circuit",

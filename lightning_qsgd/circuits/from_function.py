@@ -1,12 +1,10 @@
 """A circuit that a function builds, named in a config."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from importlib import import_module
-from inspect import signature
 from typing import Any
 
+from lightning_qsgd.circuits.calling import call_by_name
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
 REMEDY = "Return a ParametrizedCircuit, or a tuple (circuit, inputs, weights)."
@@ -42,15 +40,7 @@ class CircuitFromFunction(CircuitSource):
 
     def build(self) -> ParametrizedCircuit:
         """Import and call the function; see `CircuitSource.build`."""
-        function = _imported(self.function)
-        try:
-            signature(function).bind(**self.arguments)
-        except TypeError as error:
-            raise ValueError(
-                f"Cannot call {self.function} with the arguments {sorted(self.arguments)}: "
-                f"{error}. Give those of {signature(function)}."
-            ) from error
-        returned = function(**self.arguments)
+        returned = call_by_name(self.function, self.arguments)
         if isinstance(returned, ParametrizedCircuit):
             return returned
         if isinstance(returned, tuple) and len(returned) == 3:
@@ -59,20 +49,3 @@ class CircuitFromFunction(CircuitSource):
             f"{self.function} returned {type(returned).__name__}, from which the roles of the "
             f"parameters cannot be told. {REMEDY}"
         )
-
-
-def _imported(path: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(import_module(module), name) if module else None
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"Cannot import {path!r}: {error}. Give the module and the name of a function, joined "
-            "by dots; the module must be installed or on the PYTHONPATH."
-        ) from error
-    if not callable(found):
-        raise ValueError(
-            f"Cannot build a circuit with {path!r}: it names no function. Give the module and the "
-            "name of a function, joined by dots."
-        )
-    return found  # type: ignore[no-any-return]

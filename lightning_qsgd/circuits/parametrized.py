@@ -35,6 +35,7 @@ class ParametrizedCircuit(CircuitSource):
         weights: Parameters of the circuit itself, in radians.
 
     Raises:
+        TypeError: If an argument is no circuit or no sequence of parameters.
         ValueError: If a parameter has two roles or none, or is not one of the circuit's.
 
     Example:
@@ -52,6 +53,7 @@ class ParametrizedCircuit(CircuitSource):
         inputs: Sequence[Parameter],
         weights: Sequence[Parameter] = (),
     ) -> None:
+        _check_kinds(circuit, inputs, weights)
         self.circuit = circuit
         self.inputs = tuple(inputs)
         self.weights = tuple(weights)
@@ -81,6 +83,21 @@ class ParametrizedCircuit(CircuitSource):
     def build(self) -> ParametrizedCircuit:
         """Return the circuit itself; see `CircuitSource.build`."""
         return self
+
+
+def _check_kinds(circuit: object, *roles: Any) -> None:
+    if not isinstance(circuit, QuantumCircuit):
+        raise TypeError(
+            f"Expected a QuantumCircuit, got {type(circuit).__name__}: gates and parameters are "
+            "read from it. Pass the circuit itself."
+        )
+    for given in roles:
+        alone = isinstance(given, str | Parameter)
+        if alone or not all(isinstance(parameter, Parameter) for parameter in given):
+            raise TypeError(
+                f"Expected a sequence of Parameters, got {given!r}: inputs and weights are told "
+                "apart by the circuit's own parameters. Pass e.g. [x], or a ParameterVector."
+            )
 
 
 def _check_roles(present: set[Parameter], given: list[Parameter]) -> None:

@@ -1,9 +1,10 @@
 """The paper's circuit, with model parameters as rotation angles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
 
-from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterExpression, ParameterVector, QuantumCircuit
 
 from lightning_qsgd.circuits.entanglement import Entanglement, entangled_pairs
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
@@ -43,21 +44,49 @@ def superposition_circuit(
     References:
         arXiv:2511.01918, Eq. 5 and Table II.
     """
-    _require_positive("num_qubits", num_qubits)
-    _require_positive("reps", reps)
-    pairs = entangled_pairs(num_qubits, entanglement)
+    require_positive("num_qubits", num_qubits)
     inputs = ParameterVector("x", num_qubits)
+    angles = [pi * entry for entry in inputs]
+    circuit, weights = layered_circuit(angles, reps, entanglement)
+    return ParametrizedCircuit(circuit, tuple(inputs), weights)
+
+
+def layered_circuit(
+    angles: Sequence[ParameterExpression], reps: int, entanglement: Entanglement
+) -> tuple[QuantumCircuit, tuple[Parameter, ...]]:
+    """Build the gates of Eq. 5 around what enters the Ry rotations.
+
+    Args:
+        angles: What enters the Ry of each qubit in every layer, in radians, one per qubit.
+        reps: Number of layers, at least 1.
+        entanglement: Layout of the CNOTs of each layer.
+
+    Returns:
+        The circuit and its weights, 2 * reps * n of them, as in `superposition_circuit`.
+
+    Raises:
+        ValueError: If there is no qubit or no layer, or the entanglement is unknown.
+
+    Example:
+        >>> circuit, weights = layered_circuit([Parameter("s")], reps=1, entanglement="none")
+        >>> circuit.depth(), len(weights)
+        (3, 2)
+    """
+    num_qubits = len(angles)
+    require_positive("num_qubits", num_qubits)
+    require_positive("reps", reps)
+    pairs = entangled_pairs(num_qubits, entanglement)
     weights = ParameterVector("w", 2 * reps * num_qubits)
     circuit = QuantumCircuit(num_qubits, name="superposition")
     circuit.h(range(num_qubits))
     for layer in range(reps):
         first = 2 * layer * num_qubits
-        for qubit in range(num_qubits):
-            circuit.ry(pi * inputs[qubit] + weights[first + qubit], qubit)
+        for qubit, angle in enumerate(angles):
+            circuit.ry(angle + weights[first + qubit], qubit)
             circuit.rz(weights[first + num_qubits + qubit], qubit)
         for control, target in pairs:
             circuit.cx(control, target)
-    return ParametrizedCircuit(circuit, tuple(inputs), tuple(weights))
+    return circuit, tuple(weights)
 
 
 @dataclass(frozen=True)
@@ -82,8 +111,8 @@ class SuperpositionCircuit(CircuitSource):
     entanglement: Entanglement = "linear"
 
     def __post_init__(self) -> None:
-        _require_positive("num_qubits", self.num_qubits)
-        _require_positive("reps", self.reps)
+        require_positive("num_qubits", self.num_qubits)
+        require_positive("reps", self.reps)
         entangled_pairs(1, self.entanglement)
 
     def build(self) -> ParametrizedCircuit:
@@ -91,7 +120,12 @@ class SuperpositionCircuit(CircuitSource):
         return superposition_circuit(self.num_qubits, self.reps, self.entanglement)
 
 
-def _require_positive(name: str, value: int) -> None:
+def require_positive(name: str, value: int) -> None:
+    """Refuse a circuit without qubits or layers.
+
+    Raises:
+        ValueError: If `value` is below 1.
+    """
     if value < 1:
         raise ValueError(
             f"Expected `{name}` to be at least 1, got {value}: the circuit would be empty. "

@@ -17,6 +17,7 @@ from qiskit.circuit import (
     ParameterExpression,
     PowerModifier,
     QuantumCircuit,
+    Reset,
 )
 from qiskit.circuit.library import (
     IGate,
@@ -93,7 +94,7 @@ class _Lowering:
 
     def gate(self, gate: Any, qubits: Sequence[int]) -> None:
         """Add one gate, by its name, its base gate, its definition or its matrix."""
-        if isinstance(gate, _IGNORED):
+        if isinstance(gate, _IGNORED) or (isinstance(gate, Reset) and self._is_fresh(qubits[0])):
             return
         if _is_standard(gate):
             angles = [self.angles.read(value, gate.name) for value in gate.params]
@@ -106,6 +107,9 @@ class _Lowering:
             self.circuit(definition, qubits)
         else:
             self.matrix(_unitary_of(gate, len(self.controls)), qubits)
+
+    def _is_fresh(self, qubit: int) -> bool:
+        return not self.controls and self.program.is_fresh(qubit)
 
     def phase(self, angle: Affine, vector: np.ndarray) -> None:
         """Multiply basis state b by ``exp(i * angle * vector[b])``."""

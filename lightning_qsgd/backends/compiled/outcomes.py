@@ -53,7 +53,8 @@ def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
         elif not isinstance(operation, Barrier) and set(qubits) & set(measured.values()):
             raise CannotCompile(
                 f"Cannot compile a circuit with `{operation.name}` after a measurement of the same "
-                "qubit. Move measurements to the end, or evaluate it with SamplerBackend."
+                "qubit. Move measurements to the end, or give a CircuitLayer the SamplerQNN of a "
+                "sampler that can measure on the way, such as Aer's."
             )
     if measured and (len(circuit.cregs) != 1 or sorted(measured) != list(range(len(measured)))):
         raise CannotCompile(

@@ -11,7 +11,7 @@ Function = TypeVar("Function")
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:
     """Return a context in which matrix products of angles and states keep their precision."""
-    if torch.is_autocast_enabled(device_type):
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return _NOTHING
 

@@ -120,6 +120,10 @@ class Program:
         sizes = (len(o.columns) + 1 if isinstance(o, Phases) else 1 for o in self._operations)
         return sum(sizes)
 
+    def is_fresh(self, qubit: int) -> bool:
+        """Whether a qubit is certainly |0> so far."""
+        return bool(self._fresh >> qubit & 1)
+
     def add_phase(self, angle: Affine, vector: np.ndarray) -> None:
         """Multiply basis state b by ``exp(i * angle * vector[b])``."""
         vector = vector[self._basis & ~self._fresh]  # amplitudes elsewhere are 0

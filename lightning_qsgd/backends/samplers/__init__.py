@@ -4,6 +4,7 @@ from lightning_qsgd.backends.samplers.aer import AerSampling
 from lightning_qsgd.backends.samplers.depolarizing_noise import DepolarizingNoise
 from lightning_qsgd.backends.samplers.device_noise import DeviceNoise, GenericDeviceNoise
 from lightning_qsgd.backends.samplers.exact import ExactSampling
+from lightning_qsgd.backends.samplers.from_function import SamplingFromFunction
 from lightning_qsgd.backends.samplers.given import GivenSampling
 from lightning_qsgd.backends.samplers.hardware import HardwareSampling
 from lightning_qsgd.backends.samplers.noise import Noise
@@ -21,6 +22,7 @@ __all__ = [
     "HardwareSampling",
     "Noise",
     "Sampling",
+    "SamplingFromFunction",
     "ShotSampling",
     "ThermalNoise",
 ]

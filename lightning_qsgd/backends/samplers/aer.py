@@ -40,6 +40,8 @@ class AerSampling(Sampling):
     noise: Noise | None = None
 
     stochastic = True
+    bytes_per_shot = 240
+    """Measured peak: 120 with a state vector, 225 with Aer's other methods."""
 
     def __post_init__(self) -> None:
         from qiskit_aer import AerSimulator
@@ -65,15 +67,16 @@ class AerSampling(Sampling):
 
         options: dict[str, Any] = {"method": self.method, "device": self.device}
         device = None if self.noise is None else self.noise.device()
-        if self.noise is not None:
-            options["noise_model"] = self.noise.build()
+        noise = None if self.noise is None else self.noise.build()
+        if noise is not None:
+            options["noise_model"] = noise
         simulator = AerSimulator(**options)
         passes = generate_preset_pass_manager(
             optimization_level=0 if device is None else 1,
             backend=simulator if device is None else device,
             seed_transpiler=0,
         )
-        return TranspilingSampler(KeyedAerSampler(simulator, self.shots), passes)
+        return TranspilingSampler(KeyedAerSampler(simulator, self.shots, noise), passes)
 
     def check_size(self, num_qubits: int) -> None:
         """Refuse circuits larger than the noisy device; see `Sampling.check_size`."""

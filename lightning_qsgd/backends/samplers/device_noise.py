@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from qiskit.providers import BackendV2
 
 from lightning_qsgd.backends.samplers.noise import Noise
 
@@ -34,7 +37,7 @@ class DeviceNoise(Noise):
 
     def build(self) -> NoiseModel:
         """Build Aer's noise model; see `Noise.build`."""
-        return _model_of(self.device())
+        return _model_of_snapshot(self.name)
 
     def device(self) -> Any:
         """Return the device; see `Noise.device`."""
@@ -86,6 +89,11 @@ def _model_of(device: Any) -> NoiseModel:
     return NoiseModel.from_backend(device)
 
 
+@lru_cache(maxsize=4)  # seconds, for a device of 127 qubits
+def _model_of_snapshot(name: str) -> NoiseModel:
+    return _model_of(_snapshot(name))
+
+
 @lru_cache(maxsize=4)
 def _snapshot(name: str) -> Any:
     try:
@@ -95,11 +103,16 @@ def _snapshot(name: str) -> Any:
             f"Cannot take the noise of {name}: qiskit-ibm-runtime is not installed. Run `pip "
             "install lightning-qsgd[hardware]`, or use GenericDeviceNoise."
         ) from error
-    found = getattr(fake_provider, name, None) if name.startswith("Fake") else None
-    if found is None:
-        known = sorted(each for each in dir(fake_provider) if each.startswith("Fake"))
+    known = sorted(each for each in dir(fake_provider) if _is_snapshot(fake_provider, each))
+    if name not in known:
+        meant = get_close_matches(name, known, n=3)
         raise ValueError(
             f"Unknown device {name!r}: qiskit_ibm_runtime.fake_provider has no such snapshot. "
-            f"Choose one of {', '.join(known)}."
+            + (f"Did you mean {' or '.join(meant)}?" if meant else f"It has {', '.join(known)}.")
         )
-    return found()
+    return getattr(fake_provider, name)()
+
+
+def _is_snapshot(module: Any, name: str) -> bool:
+    found = getattr(module, name)
+    return name.startswith("Fake") and isinstance(found, type) and issubclass(found, BackendV2)

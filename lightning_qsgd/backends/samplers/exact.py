@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BaseSamplerV2
 from qiskit_machine_learning.primitives import QMLSampler
 
+from lightning_qsgd.backends.samplers.one_state import check_one_state
 from lightning_qsgd.backends.samplers.sampling import Sampling
 
 
@@ -24,3 +26,7 @@ class ExactSampling(Sampling):
     def sampler(self) -> BaseSamplerV2:
         """Build the sampler; see `Sampling.sampler`."""
         return QMLSampler()
+
+    def check_circuit(self, circuit: QuantumCircuit) -> None:
+        """Refuse circuits that do not end in one state; see `Sampling.check_circuit`."""
+        check_one_state(circuit)

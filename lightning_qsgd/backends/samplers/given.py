@@ -11,7 +11,9 @@ from lightning_qsgd.backends.samplers.transpiling import TranspilingSampler
 
 @dataclass(frozen=True, eq=False)
 class GivenSampling(Sampling):
-    """Uses any `BaseSamplerV2`, with the pass manager that its circuits need; from Python only.
+    """Uses any `BaseSamplerV2`, with the pass manager that its circuits need.
+
+    From Python; a config names a function that builds both, with `SamplingFromFunction`.
 
     Its results are taken as irreproducible: in a distributed run one process evaluates for all.
     Two of them are equal only if they are the same object.

@@ -12,7 +12,7 @@ from lightning_qsgd.backends.samplers.transpiling import TranspilingSampler
 
 @dataclass(frozen=True)
 class HardwareSampling(Sampling):
-    """Draws shots on a device of IBM Quantum, through qiskit-ibm-runtime's `SamplerV2`.
+    """Draws shots on a device of IBM Quantum, through qiskit-ibm-runtime's client-side sampler.
 
     Devices draw shots that nobody can repeat: in a distributed run one process evaluates for all,
     and a resumed run draws other ones.
@@ -25,7 +25,8 @@ class HardwareSampling(Sampling):
         optimization_level: Effort of transpilation, 0 to 3.
 
     Raises:
-        ValueError: If `shots` or `optimization_level` is out of range.
+        ValueError: If `shots` or `optimization_level` is out of range; when it is built, if IBM
+            knows no such account or device.
 
     Example:
         >>> HardwareSampling("ibm_torino", shots=1024).paid
@@ -52,20 +53,34 @@ class HardwareSampling(Sampling):
     def sampler(self) -> BaseSamplerV2:
         """Build the sampler; see `Sampling.sampler`."""
         runtime = _runtime()
-        device = runtime.QiskitRuntimeService(name=self.account).backend(self.device)
+        device = self._opened(runtime)
         passes = generate_preset_pass_manager(
             optimization_level=self.optimization_level, backend=device, seed_transpiler=0
         )
-        sampler = runtime.SamplerV2(mode=device, options={"default_shots": self.shots})
+        sampler = runtime.executor_sampler.Sampler(
+            mode=device, options={"default_shots": self.shots}
+        )
         return TranspilingSampler(sampler, passes)
+
+    def _opened(self, runtime: Any) -> Any:
+        try:
+            return runtime.QiskitRuntimeService(name=self.account).backend(self.device)
+        except Exception as error:  # of the account, of the device, or of the network
+            account = "default account" if self.account is None else f"account {self.account!r}"
+            raise ValueError(
+                f"Cannot open {self.device!r} with the {account} of IBM Quantum: {error} Save the "
+                "account with `QiskitRuntimeService.save_account`, or simulate with AerSampling "
+                "and DeviceNoise."
+            ) from error
 
 
 def _runtime() -> Any:
     try:
         import qiskit_ibm_runtime
+        import qiskit_ibm_runtime.executor_sampler  # the one beside it is deprecated
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "Cannot reach IBM's devices: qiskit-ibm-runtime is not installed. Run `pip install "
+            "Cannot reach IBM's devices: qiskit-ibm-runtime 0.50 is not installed. Run `pip install "
             "lightning-qsgd[hardware]`, or use AerSampling."
         ) from error
     return qiskit_ibm_runtime

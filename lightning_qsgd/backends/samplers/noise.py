@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,24 @@ def gates_of(num_qubits: int) -> list[str]:
         for name, operation in operations.items()
         if isinstance(operation, Gate) and operation.num_qubits == num_qubits and name != "delay"
     )
+
+
+def noise_on(qubits: frozenset[int], model: Any) -> NoiseModel:
+    """Return the part of a noise model that circuits on these qubits can meet.
+
+    Args:
+        qubits: The qubits that a circuit acts on.
+        model: Aer's noise model of a whole device; it is left as it is.
+    """
+    part = copy(model)
+    part._local_quantum_errors = {
+        gate: {on: error for on, error in errors.items() if qubits.issuperset(on)}
+        for gate, errors in model._local_quantum_errors.items()
+    }
+    part._local_readout_errors = {
+        on: error for on, error in model._local_readout_errors.items() if qubits.issuperset(on)
+    }
+    return part
 
 
 def check_probability(name: str, value: float) -> None:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BaseSamplerV2
 
 
@@ -30,6 +31,9 @@ class Sampling(ABC):
     bytes_per_outcome: int = 16
     """Memory for each outcome of each circuit: SamplerQNN's table of float64, and a copy of it."""
 
+    bytes_per_shot: int = 0
+    """Memory for each shot of the one circuit that is simulated at a time."""
+
     @abstractmethod
     def sampler(self) -> BaseSamplerV2:
         """Build the sampler; it takes measured circuits as they are written, not transpiled.
@@ -39,16 +43,25 @@ class Sampling(ABC):
             ValueError: If the machine or the account has no such simulator or device.
         """
 
+    def check_circuit(self, circuit: QuantumCircuit) -> None:  # noqa: B027 - most take any circuit
+        """Raise a ValueError if a circuit without measurements cannot be sampled this way."""
+
     def check_size(self, num_qubits: int) -> None:  # noqa: B027 - most samplers take any circuit
         """Raise a ValueError if circuits of this many qubits do not fit the device."""
 
 
 def check_shots(shots: int) -> None:
-    """Refuse less than one shot.
+    """Refuse less than one shot, and what is no number of them.
 
     Raises:
+        TypeError: If `shots` is no integer.
         ValueError: If `shots` is below 1.
     """
+    if isinstance(shots, bool) or not isinstance(shots, int):
+        raise TypeError(
+            f"Expected `shots` to be an integer, got {shots!r}: it counts how often each circuit "
+            "is measured. Use e.g. 1024."
+        )
     if shots < 1:
         raise ValueError(
             f"Expected `shots` to be at least 1, got {shots}: no shot would be drawn. "

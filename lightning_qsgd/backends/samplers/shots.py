@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BaseSamplerV2
 
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
+from lightning_qsgd.backends.samplers.one_state import check_one_state
 from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
 
 
@@ -34,3 +36,7 @@ class ShotSampling(Sampling):
     def sampler(self) -> BaseSamplerV2:
         """Build the sampler; see `Sampling.sampler`."""
         return KeyedSampler(self.shots)
+
+    def check_circuit(self, circuit: QuantumCircuit) -> None:
+        """Refuse circuits that do not end in one state; see `Sampling.check_circuit`."""
+        check_one_state(circuit)

@@ -1,0 +1,189 @@
+"""Attention whose scores gain a learned function of themselves (Eq. 3)."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from lightning_qsgd.nn.attention.circuit_bias import CircuitBias
+from lightning_qsgd.nn.attention.masks import additive_mask, fully_masked
+from lightning_qsgd.nn.attention.score_bias import ScoreBias
+
+
+class Projections(TypedDict, total=False):
+    """What else `torch.nn.MultiheadAttention` takes, and in what `QuantumAttention` follows it.
+
+    Attributes:
+        bias: Whether the projections have a bias.
+        kdim: Width of the keys; None for that of the queries.
+        vdim: Width of the values; None for that of the queries.
+        device: Where the parameters are.
+        dtype: Their precision.
+    """
+
+    bias: bool
+    kdim: int | None
+    vdim: int | None
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+
+class QuantumAttention(nn.MultiheadAttention):
+    r"""Computes :math:`softmax(Q K^T / \sqrt{d_k} + g\,\Phi(Q K^T)) V` for several heads.
+
+    A drop-in for `torch.nn.MultiheadAttention` with ``batch_first=True``: same parameters by the
+    same names, drawn by the same calls of torch's generator, same `forward`. Phi is the circuit of
+    Eq. 4 or a classical control, evaluated on each score; the gate g, `scale`, is a learned number.
+    Eq. 3 has no gate: at 1, where it starts, the layer is Eq. 3 to the letter (freeze it to stay
+    there); at 0 it is plain attention, bit for bit. That Phi is added before masking, and sees the
+    score before its division by :math:`\sqrt{d_k}`, is how Eq. 3 and Eq. 4 are written.
+
+    As `self_attn` of a `torch.nn.TransformerEncoderLayer` it is always called: the layer's fused
+    path for evaluation, which reads weights and calls no module, is not taken.
+
+    Args:
+        embed_dim: Width of queries and output, a multiple of `num_heads`.
+        num_heads: Number of heads.
+        score_bias: Phi; None takes the paper's circuit, `CircuitBias()`.
+        dropout: Share of attention weights set to zero in training.
+        initial_scale: First value of the gate.
+        projections: `bias`, `kdim`, `vdim`, `device` and `dtype`, as for `MultiheadAttention`.
+
+    Attributes:
+        score_bias: Phi, with weights of its own.
+        scale: The gate g, a trainable number.
+
+    Raises:
+        TypeError: If `score_bias` is none, or an argument is unknown.
+        ValueError: If a width is not positive.
+
+    Example:
+        >>> attention = QuantumAttention(embed_dim=64, num_heads=4)
+        >>> x = torch.zeros(2, 5, 64)
+        >>> output, weights = attention(x, x, x)
+        >>> output.shape, weights.shape
+        (torch.Size([2, 5, 64]), torch.Size([2, 5, 5]))
+
+    References:
+        arXiv:2511.01918, Eq. 3. Vaswani et al., Attention Is All You Need, 2017.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        score_bias: ScoreBias | None = None,
+        dropout: float = 0.0,
+        initial_scale: float = 1.0,
+        **projections: Unpack[Projections],
+    ) -> None:
+        unknown = projections.keys() - Projections.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"Got unknown arguments {sorted(unknown)}: QuantumAttention has batch_first=True, "
+                f"no added keys, and takes {sorted(Projections.__annotations__)}. Leave them out."
+            )
+        if score_bias is not None and not isinstance(score_bias, ScoreBias):
+            raise TypeError(
+                f"Expected `score_bias` to be a ScoreBias, got {type(score_bias).__name__}: it is "
+                "the function Phi of Eq. 3. Use e.g. CircuitBias()."
+            )
+        super().__init__(embed_dim, num_heads, dropout, batch_first=True, **projections)
+        like = self.out_proj.weight
+        self.score_bias = (CircuitBias() if score_bias is None else score_bias).to(like)
+        self.scale = nn.Parameter(like.new_tensor(initial_scale))
+        self._separate = not self._qkv_same_embed_dim
+        # What torch's encoder asks before it takes its fused path, which would leave out Phi.
+        self._qkv_same_embed_dim = False
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend; see `torch.nn.MultiheadAttention.forward`, whose arguments these are.
+
+        Args:
+            query: Shape (B, L, embed_dim), or (L, embed_dim) without a batch.
+            key: Shape (B, S, kdim) or (S, kdim).
+            value: Shape (B, S, vdim) or (S, vdim).
+            key_padding_mask: Shape (B, S) or (S,): True hides a key, or numbers are added.
+            need_weights: Whether the attention weights are returned.
+            attn_mask: Shape (L, S) or (B * heads, L, S): True hides, or numbers are added.
+            average_attn_weights: Whether returned weights are averaged over heads.
+            is_causal: A hint that `attn_mask` is causal, which must be given as well.
+
+        Returns:
+            Output of the shape of the query, and the attention weights, shape (B, L, S) or
+            (B, heads, L, S), without B for unbatched input; None if not needed. A query that may
+            attend to no key gets NaN where weights are needed, and the output for zero attention
+            where they are not: both as torch.
+
+        Raises:
+            ValueError: If a shape does not fit.
+            RuntimeError: If `is_causal` comes without a mask.
+        """
+        if is_causal and attn_mask is None:
+            raise RuntimeError(
+                "Got is_causal=True without `attn_mask`: it is a hint about the mask and none "
+                "itself, as in torch. Pass e.g. Transformer.generate_square_subsequent_mask."
+            )
+        if query.dim() == 2:
+            padding = None if key_padding_mask is None else key_padding_mask[None]
+            batched = (query[None], key[None], value[None], padding)
+            output, weights = self.forward(
+                *batched, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+            return output[0], None if weights is None else weights[0]
+        q, k, v = self._heads(query, key, value)
+        shape = torch.Size((*q.shape[:3], k.shape[2]))
+        mask = additive_mask(key_padding_mask, attn_mask, shape, q.dtype)
+        scores = torch.matmul(q * sqrt(1.0 / self.head_dim), k.transpose(-2, -1))
+        biased = scores + self.scale * self.score_bias(self._raw(scores)).to(scores.dtype)
+        hidden = None if mask is None or need_weights else fully_masked(mask)
+        if mask is not None:
+            biased = biased + (mask if hidden is None else mask.masked_fill(hidden, 0.0))
+        weights = F.dropout(biased.softmax(dim=-1), self.dropout, self.training)
+        attended = torch.matmul(weights, v)
+        if hidden is not None:
+            attended = attended.masked_fill(hidden, 0.0)
+        output = self.out_proj(attended.transpose(1, 2).flatten(2))
+        if not need_weights:
+            return output, None
+        return output, weights.mean(dim=1) if average_attn_weights else weights
+
+    def _raw(self, scores: Tensor) -> Tensor:
+        """Return Q K^T; half precision might overflow where the divided score does not."""
+        return scores.to(torch.promote_types(scores.dtype, torch.float32)) * sqrt(self.head_dim)
+
+    def _heads(self, *inputs: Tensor) -> list[Tensor]:
+        """Project queries, keys and values, each to shape (B, heads, tokens, head_dim)."""
+        projected = self._projected(*inputs)
+        shape = (self.num_heads, self.head_dim)
+        return [part.unflatten(-1, shape).transpose(1, 2) for part in projected]
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        """Project with as few products as torch, so that not a bit differs from it."""
+        bias: Tensor | None = self.in_proj_bias
+        if self._separate:
+            own = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+            biases = (None, None, None) if bias is None else bias.chunk(3)
+            return tuple(map(F.linear, (query, key, value), own, biases))
+        weight: Tensor = self.in_proj_weight
+        if query is key and key is value:
+            return F.linear(query, weight, bias).chunk(3, dim=-1)
+        sizes = [self.embed_dim, 2 * self.embed_dim] if key is value else 3 * [self.embed_dim]
+        shared = (None,) * len(sizes) if bias is None else bias.split(sizes)
+        inputs = (query, key) if key is value else (query, key, value)
+        first, *others = map(F.linear, inputs, weight.split(sizes), shared)
+        return (first, *(others[0].chunk(2, dim=-1) if key is value else others))
