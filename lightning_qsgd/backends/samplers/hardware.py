@@ -80,7 +80,7 @@ def _runtime() -> Any:
         import qiskit_ibm_runtime.executor_sampler  # the one beside it is deprecated
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "Cannot reach IBM's devices: qiskit-ibm-runtime 0.50 is not installed. Run `pip install "
-            "lightning-qsgd[hardware]`, or use AerSampling."
+            "Cannot reach IBM's devices: qiskit-ibm-runtime 0.50 is not installed. Run "
+            "`pip install lightning-qsgd[hardware]`, or use AerSampling."
         ) from error
     return qiskit_ibm_runtime

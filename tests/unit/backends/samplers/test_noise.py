@@ -2,14 +2,12 @@
 
 import sys
 from math import exp
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit.providers.fake_provider import GenericBackendV2
 
 from lightning_qsgd.backends import (
     AerSampling,
@@ -103,30 +101,75 @@ def test_device_that_is_made_up_reads_out_the_circuits_own_qubits() -> None:
     torch.testing.assert_close(noisy, exact[0], rtol=0, atol=SIGMAS + 0.1)
 
 
-@pytest.fixture
-def snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for the snapshots of qiskit-ibm-runtime."""
-    module, provider = ModuleType("qiskit_ibm_runtime"), ModuleType("fake_provider")
-    provider.FakeLine = lambda: GenericBackendV2(4, seed=3)  # type: ignore[attr-defined]
-    provider.FakeOther = object  # type: ignore[attr-defined]
-    module.fake_provider = provider  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime", module)
-    monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime.fake_provider", provider)
+def of_device(name: str, circuit: Any = None, shots: int = SHOTS) -> SamplerBackend:
+    """A backend with the noise of a real snapshot; skips where its library is not installed."""
+    pytest.importorskip("qiskit_ibm_runtime")
+    circuit = SuperpositionCircuit(3, reps=1) if circuit is None else circuit
+    return SamplerBackend(circuit, 3, AerSampling(shots, noise=DeviceNoise(name)))
 
 
-@pytest.mark.usefixtures("snapshots")
-def test_snapshot_of_a_device_is_found_by_its_name() -> None:
-    noisy = readout(SuperpositionCircuit(2, reps=1), DeviceNoise("FakeLine"), [0.5, -0.5])
-    exact = SamplerBackend(SuperpositionCircuit(2, reps=1)).readout(
-        torch.tensor([[0.5, -0.5]], dtype=torch.float64)
-    )
-    torch.testing.assert_close(noisy, exact[0], rtol=0, atol=SIGMAS + 0.1)
+def drawn(backend: SamplerBackend, rows: int = 2) -> torch.Tensor:
+    values = np.random.default_rng(0).uniform(-1.0, 1.0, (rows, 3))
+    return backend.readout(torch.from_numpy(values), np.arange(rows, dtype=np.uint64) + 7)
 
 
-@pytest.mark.usefixtures("snapshots")
-@pytest.mark.parametrize("name", ["FakeNowhere", "os"])
-def test_unknown_snapshot_lists_the_known_ones(name: str) -> None:
-    message = rf"Unknown device '{name}'.*Choose one of FakeLine, FakeOther"
+@pytest.mark.parametrize("name", ["FakeManilaV2", "FakeLimaV2"])
+def test_snapshot_of_a_real_device_is_noisy_and_reads_out_the_circuits_own_qubits(
+    name: str,
+) -> None:
+    noisy = drawn(of_device(name))
+    exact = drawn(SamplerBackend(SuperpositionCircuit(3, reps=1), 3))
+    assert (noisy - exact).abs().max() > SIGMAS  # readout errors of these devices: 2 to 4 %
+    torch.testing.assert_close(noisy, exact, rtol=0, atol=SIGMAS + 0.15)
+
+
+def test_large_device_reads_out_the_circuits_own_qubits_and_can_be_differentiated() -> None:
+    backend = of_device("FakeSherbrooke", SuperpositionCircuit(2, reps=1), shots=2000)
+    weights = backend.initial_weights().requires_grad_()
+    values = torch.tensor([[0.3, -0.4]], dtype=torch.float64)
+    readout = backend.readout(values, np.array([3], dtype=np.uint64), weights)
+    (readout * torch.tensor([1.0, -2.0])).sum().backward()
+    exact = SamplerBackend(SuperpositionCircuit(2, reps=1), 3)
+    own = exact.initial_weights().requires_grad_()
+    expected = exact.readout(values, None, own)
+    (expected * torch.tensor([1.0, -2.0])).sum().backward()
+    five_sigma = 5 / 2000**0.5
+    torch.testing.assert_close(readout, expected, rtol=0, atol=five_sigma + 0.1)
+    torch.testing.assert_close(weights.grad, own.grad, rtol=0, atol=3 * five_sigma + 0.2)
+
+
+def test_noise_of_a_circuits_own_qubits_is_all_that_it_meets() -> None:
+    """The noise of the whole device gives the same shots, and costs seconds for each circuit."""
+    backend = of_device("FakeManilaV2", shots=500)
+    sampler = backend.recipe.sampler()
+    circuit = backend.describe().circuit.measure_all(inplace=False)
+    values = np.linspace(-1, 1, circuit.num_parameters)
+    physical = sampler.pass_manager.run(circuit).assign_parameters(values)
+    own = sampler.sampler
+    part = own._draw(physical, 500, key=11)
+    noise = own._noise_of(physical)
+    count = sum(len(errors) for errors in noise._local_quantum_errors.values())
+    assert count < sum(len(errors) for errors in own.noise._local_quantum_errors.values())
+    assert len(noise._local_readout_errors) == 3 < len(own.noise._local_readout_errors)
+    whole = own.simulator.run(physical, shots=500, seed_simulator=11 >> 1).result()
+    assert part == {int(key, 16): n for key, n in whole.data(0)["counts"].items()}
+
+
+def test_circuit_that_the_snapshot_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"circuit of 6 qubits on a device of 5: .*larger device"):
+        of_device("FakeManilaV2", SuperpositionCircuit(6)).check_ready()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FakeManila", r"Unknown device 'FakeManila'.*Did you mean FakeManilaV2 or"),
+        ("os", r"Unknown device 'os'.*It has FakeAachen, .*FakeManilaV2"),
+        ("FakeProviderForBackendV2", r"Unknown device 'FakeProviderForBackendV2'"),
+    ],
+)
+def test_unknown_snapshot_names_those_that_exist(name: str, message: str) -> None:
+    pytest.importorskip("qiskit_ibm_runtime")
     with pytest.raises(ValueError, match=message):
         DeviceNoise(name).build()
 

@@ -1,7 +1,10 @@
 """What every way of drawing shots must hold, and what each one adds."""
 
+import pickle
 import sys
-from types import ModuleType, SimpleNamespace
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ from lightning_qsgd.backends import (
     HardwareSampling,
     SamplerBackend,
     Sampling,
+    SamplingFromFunction,
     ShotSampling,
 )
 from lightning_qsgd.backends.evaluation import Evaluation, serving
@@ -306,46 +310,82 @@ def test_given_sampler_of_another_kind_is_refused(arguments: Any, message: str) 
         GivenSampling(*arguments)
 
 
-class Service:
-    """Stands in for IBM's service, with one device that is simulated."""
-
-    opened: list[str | None]
-
-    def __init__(self, name: str | None = None) -> None:
-        self.opened.append(name)
-
-    def backend(self, name: str) -> GenericBackendV2:
-        if name != "ibm_line":
-            raise ValueError(f"no device {name}")
-        return device_and_passes()[0]
-
-
-class RuntimeSampler(BackendSamplerV2):  # type: ignore[misc]
-    """Has the signature of qiskit-ibm-runtime's sampler."""
-
-    def __init__(self, mode: Any, options: dict[str, Any]) -> None:
-        super().__init__(backend=mode, options={**options, "seed_simulator": 3})
-
-
 @pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> type[Service]:
-    module = ModuleType("qiskit_ibm_runtime")
-    Service.opened = []
-    module.QiskitRuntimeService = Service  # type: ignore[attr-defined]
-    module.SamplerV2 = RuntimeSampler  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime", module)
-    return Service
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, str]]:
+    """Devices that were opened: snapshots of real ones. Only the service, which asks, is ours."""
+    runtime = pytest.importorskip("qiskit_ibm_runtime")
+    fakes = import_module("qiskit_ibm_runtime.fake_provider")
+    asked: list[tuple[str | None, str]] = []
+
+    def service(name: str | None) -> Any:
+        def backend(device: str) -> Any:
+            asked.append((name, device))
+            return fakes.FakeManilaV2()
+
+        return SimpleNamespace(backend=backend)
+
+    monkeypatch.setattr(runtime, "QiskitRuntimeService", service)
+    return asked
 
 
-def test_hardware_is_reached_through_the_account_and_reads_out(runtime: type[Service]) -> None:
-    sampling = HardwareSampling("ibm_line", shots=3000, account="lab")
+def test_hardware_is_reached_through_the_account_and_reads_out(opened: list[Any]) -> None:
+    """On IBM's own sampler in its local mode, with the noise of the snapshot."""
+    sampling = HardwareSampling("ibm_manila", shots=3000, account="lab")
     assert (sampling.paid, sampling.reproducible, sampling.stochastic) == (True, False, False)
     backend = SamplerBackend(CIRCUIT, 3, sampling, max_circuits=100)
-    assert runtime.opened == []  # building a config costs nothing
+    assert opened == []  # building a config costs nothing
     given = backend.readout(inputs(2))
-    assert runtime.opened == ["lab"]
+    assert opened == [("lab", "ibm_manila")]
     exact = SamplerBackend(CIRCUIT, 3).readout(inputs(2))
-    torch.testing.assert_close(given, exact, rtol=0, atol=5 / 3000**0.5 + 0.05)
+    assert not torch.equal(given, exact)
+    torch.testing.assert_close(given, exact, rtol=0, atol=5 / 3000**0.5 + 0.2)
+
+
+@pytest.mark.parametrize(
+    ("account", "named"), [(None, "default account"), ("nobody", "account 'nobody'")]
+)
+def test_account_that_the_real_library_does_not_know_is_reported_before_training(
+    account: str | None, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("qiskit_ibm_runtime")
+    management = import_module("qiskit_ibm_runtime.accounts.management")
+    monkeypatch.setattr(management, "_DEFAULT_ACCOUNT_CONFIG_JSON_FILE", str(tmp_path / "none"))
+    monkeypatch.delenv("QISKIT_IBM_TOKEN", raising=False)
+    sampling = HardwareSampling("ibm_x", 10, account)
+    backend = SamplerBackend(CIRCUIT, 3, sampling, max_circuits=100)
+    message = rf"Cannot open 'ibm_x' with the {named} of IBM.*save_account.*DeviceNoise"
+    with pytest.raises(ValueError, match=message):
+        backend.check_ready()
+
+
+def exact_sampler_on_a_line(twisted: bool = True) -> Any:
+    """What a config may name: a sampler, with its pass manager or without."""
+    return (Exact(), device_and_passes()[1]) if twisted else Exact()
+
+
+def number() -> int:
+    return 3
+
+
+@pytest.mark.parametrize("twisted", [True, False])
+def test_function_named_in_a_config_builds_sampler_and_pass_manager(twisted: bool) -> None:
+    sampling = SamplingFromFunction(f"{__name__}.exact_sampler_on_a_line", {"twisted": twisted})
+    assert (sampling.stochastic, sampling.reproducible, sampling.local) == (False, False, False)
+    backend = SamplerBackend(CIRCUIT, 3, sampling)
+    expected = SamplerBackend(CIRCUIT, 3).readout(inputs(3))
+    torch.testing.assert_close(backend.readout(inputs(3)), expected, rtol=0, atol=1e-10)
+    copied = pickle.loads(pickle.dumps(backend))
+    assert copied == backend
+    assert hash(copied) == hash(backend)
+
+
+def test_function_that_builds_no_sampler_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Expected a BaseSamplerV2, got int"):
+        SamplingFromFunction(f"{__name__}.number").sampler()
+    with pytest.raises(ValueError, match=r"arguments \['shots'\]: .*Give those of \(\)"):
+        SamplingFromFunction(f"{__name__}.number", {"shots": 3}).sampler()
+    with pytest.raises(ValueError, match=r"Cannot use SamplingFromFunction without a limit"):
+        SamplerBackend(sampling=SamplingFromFunction("a.b", paid=True))
 
 
 def test_hardware_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
