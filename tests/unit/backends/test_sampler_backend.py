@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import sys
 from itertools import product
 from typing import Any
 
@@ -19,6 +20,7 @@ from scipy.stats import chisquare
 
 from lightning_qsgd.backends import (
     AerSampling,
+    CompiledBackend,
     ExactSampling,
     GenericDeviceNoise,
     GivenSampling,
@@ -222,6 +224,68 @@ def test_sampler_that_serves_nobody_asks_for_keys() -> None:
         KeyedSampler(shots=5).run([(circuit, np.zeros(10))])
 
 
+@pytest.mark.parametrize("kind", [SamplerBackend, CompiledBackend])
+def test_arguments_that_do_not_fit_are_refused(kind: Any) -> None:
+    backend = kind(SuperpositionCircuit(2))
+    for wrong in (torch.zeros(2), torch.zeros(3, 5), torch.zeros(1, 3, 2)):
+        with pytest.raises(ValueError, match=r"`inputs` of shape \(B, 2\), got .*Reshape"):
+            backend.readout(wrong)
+    with pytest.raises(ValueError, match=r"`weights` of shape \(8,\), got \(3,\).*one value per"):
+        backend.readout(torch.zeros(3, 2), weights=torch.zeros(3))
+    for dtype in (torch.int64, torch.complex64):
+        with pytest.raises(TypeError, match=r"floating-point numbers, got torch\..*\.float\(\)"):
+            backend.readout(torch.zeros(3, 2, dtype=dtype))
+
+
+def entangled_reset() -> ParametrizedCircuit:
+    x = Parameter("x")
+    circuit = QuantumCircuit(2)
+    circuit.ry(x, 0)
+    circuit.cx(0, 1)
+    circuit.reset(0)
+    return ParametrizedCircuit(circuit, [x])
+
+
+def loop() -> ParametrizedCircuit:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1)
+    with circuit.for_loop(range(2)):
+        circuit.ry(x, 0)
+    return ParametrizedCircuit(circuit, [x])
+
+
+@pytest.mark.parametrize("sampling", [ExactSampling(), 10], ids=["exact", "shots"])
+@pytest.mark.parametrize("circuit", [entangled_reset(), loop()], ids=["reset", "for_loop"])
+def test_circuit_that_ends_in_no_single_state_is_left_to_aer(circuit: Any, sampling: Any) -> None:
+    with pytest.raises(ValueError, match=r"with `(reset|for_loop)` from one state.*AerSampling"):
+        SamplerBackend(circuit, sampling=sampling)
+    aer = SamplerBackend(circuit, sampling=AerSampling(50))
+    assert aer.readout(torch.full((2, 1), 0.5), keys(2)).shape == (2, 1)
+
+
+def test_resets_of_untouched_qubits_change_nothing() -> None:
+    x = Parameter("x")
+    circuit = QuantumCircuit(2)
+    circuit.initialize([0.6, 0.8], 1)
+    circuit.reset(0)
+    circuit.ry(x, 0)
+    circuit.cx(0, 1)
+    values = inputs(3, 1)
+    readouts = [
+        kind(ParametrizedCircuit(circuit, [x])).readout(values)
+        for kind in (SamplerBackend, CompiledBackend)
+    ]
+    torch.testing.assert_close(*readouts, rtol=0, atol=1e-10)
+
+
+def test_memory_does_not_grow_with_the_number_of_shots() -> None:
+    many = SamplerBackend(SuperpositionCircuit(2), 1, sampling=10**15)  # petabytes, one by one
+    exact = SamplerBackend(SuperpositionCircuit(2), 1).readout(inputs(3, 2))
+    torch.testing.assert_close(many.readout(inputs(3, 2), keys(3)), exact, rtol=0, atol=5e-7)
+    with pytest.raises(ValueError, match=r"1,000,000,000 shots with AerSampling.* 223 GiB.*fewer"):
+        SamplerBackend(sampling=AerSampling(10**9))
+
+
 def test_gradients_of_weights_and_inputs_agree_with_finite_differences() -> None:
     backend = SamplerBackend(SuperpositionCircuit(2, reps=1), weight_seed=1)
     values = inputs(2, 2).requires_grad_()
@@ -289,6 +353,7 @@ def test_transpiled_circuit_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"sampling": True}, r"`shots` to be an integer, got True.*Use e.g. 1024"),
         ({"sampling": "exact"}, r"`sampling` to be a Sampling, got str.*ExactSampling\(\)"),
         ({"on_failure": "skip"}, r"`on_failure` to be a FailurePolicy, got str.*RaiseOnFailure"),
     ],
@@ -350,7 +415,8 @@ def test_a_circuit_that_does_not_fit_its_device_is_refused_before_training() -> 
         PerturbedOptimizer(base, Perturbation(backend))
 
 
-def test_a_missing_library_is_reported_before_training() -> None:
+def test_a_missing_library_is_reported_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime", None)
     sampling = HardwareSampling("ibm_nowhere", shots=8)
     backend = SamplerBackend(SuperpositionCircuit(2), sampling=sampling, max_circuits=10)
     base = torch.optim.SGD(dense_problem().parameters, lr=1e-2)

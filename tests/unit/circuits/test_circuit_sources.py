@@ -148,10 +148,10 @@ def test_openqasm_2_has_no_inputs(tmp_path: Path) -> None:
 
 OPENQASM_3 = """OPENQASM 3.0;
 include "stdgates.inc";
-input float[64] x;
+input float[64] a;
 input float[64] w;
 qubit[1] q;
-ry(x) q[0];
+ry(a) q[0];
 rz(w) q[0];
 """
 
@@ -166,8 +166,8 @@ def test_openqasm_3_names_what_it_needs(tmp_path: Path, monkeypatch: pytest.Monk
 def test_openqasm_3_is_read_where_its_importer_is(tmp_path: Path) -> None:
     pytest.importorskip("qiskit_qasm3_import")
     (tmp_path / "c.qasm").write_text(OPENQASM_3)
-    built = CircuitFromFile(str(tmp_path / "c.qasm"), "x").build()
-    assert ([p.name for p in built.inputs], [p.name for p in built.weights]) == (["x"], ["w"])
+    built = CircuitFromFile(str(tmp_path / "c.qasm"), "a").build()
+    assert ([p.name for p in built.inputs], [p.name for p in built.weights]) == (["a"], ["w"])
 
 
 SOURCES: list[CircuitSource] = [

@@ -3,8 +3,14 @@
 from typing import Any
 
 import pytest
+from qiskit.circuit import Parameter, QuantumCircuit
 
-from lightning_qsgd.circuits import ENTANGLEMENTS, entangled_pairs, superposition_circuit
+from lightning_qsgd.circuits import (
+    ENTANGLEMENTS,
+    ParametrizedCircuit,
+    entangled_pairs,
+    superposition_circuit,
+)
 from tests.reference import cnot_pairs
 
 BY_HAND = {
@@ -58,3 +64,18 @@ def test_circuit_has_one_hadamard_layer_and_the_gates_of_each_layer() -> None:
     assert len(built.weights) == 16
     assert set(built.circuit.parameters) == {*built.inputs, *built.weights}
     assert built.circuit.num_clbits == 0
+
+
+@pytest.mark.parametrize("given", [Parameter("x"), "x", ["x"], [0.5]], ids=repr)
+def test_what_is_no_sequence_of_parameters_is_refused(given: Any) -> None:
+    circuit = QuantumCircuit(1)
+    with pytest.raises(TypeError, match=r"Expected a sequence of Parameters, got .*Pass e\.g\."):
+        ParametrizedCircuit(circuit, given)
+    with pytest.raises(TypeError, match=r"Expected a sequence of Parameters"):
+        ParametrizedCircuit(circuit, [], given)
+
+
+def test_what_is_no_circuit_is_refused() -> None:
+    circuit: Any = "circuit.qpy"
+    with pytest.raises(TypeError, match=r"Expected a QuantumCircuit, got str.*Pass the circuit"):
+        ParametrizedCircuit(circuit, [])
