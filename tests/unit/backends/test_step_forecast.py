@@ -15,21 +15,22 @@ class ClockedBackend(Backend):
 
     num_qubits = 2
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, first: float = 0.0) -> None:
         self.seconds = seconds
+        self.first = first
         self.now = 0.0
         self.batches: list[int] = []
 
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        self.now += self.seconds * len(inputs)
+        self.now += self.seconds * len(inputs) + (0.0 if self.batches else self.first)
         self.batches.append(len(inputs))
         return torch.zeros_like(inputs)
 
 
-def clocked(monkeypatch: pytest.MonkeyPatch, seconds: float) -> ClockedBackend:
-    backend = ClockedBackend(seconds)
+def clocked(monkeypatch: pytest.MonkeyPatch, seconds: float, first: float = 0.0) -> ClockedBackend:
+    backend = ClockedBackend(seconds, first)
     monkeypatch.setattr(step_forecast, "perf_counter", lambda: backend.now)
     return backend
 
@@ -49,10 +50,15 @@ def test_a_slow_backend_is_extrapolated_in_proportion(monkeypatch: pytest.Monkey
     assert max(backend.batches) == 4
 
 
-def test_a_very_slow_backend_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_built_once_is_not_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = clocked(monkeypatch, 0.01, first=1.3)  # a noise model, and its transpiler
+    assert forecast_step(backend, circuits=27).seconds == pytest.approx(0.27)
+
+
+def test_a_very_slow_backend_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = clocked(monkeypatch, 60.0)
     assert forecast_step(backend, circuits=10).seconds == pytest.approx(600.0)
-    assert backend.batches == [1]
+    assert backend.batches == [1, 1]  # the first one builds the circuit
 
 
 def test_backends_with_shots_get_keys() -> None:
