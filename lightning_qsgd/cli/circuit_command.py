@@ -108,10 +108,13 @@ def bench(backend: Backend, options: Namespace) -> None:
     table.add_column("backend")
     for circuits in options.circuits:
         table.add_column(f"{circuits:,} circuits", justify="right")
-    for name, timed in _timed(backend):
-        table.add_row(name, *(_cell(forecast_step(timed, count)) for count in options.circuits))
+    timed, reasons = _timed(backend)
+    for name, each in timed:
+        table.add_row(name, *(_cell(forecast_step(each, count)) for count in options.circuits))
     console = Console()
     console.print(table)
+    for reason in reasons:
+        console.print(f"Left out: {reason}", highlight=False, markup=False)
     console.print("~ extrapolated in proportion from a smaller batch. float32, on the CPU.")
 
 
@@ -203,15 +206,20 @@ def _asked(backend: Backend) -> list[tuple[str, Backend, torch.dtype]]:
     return asked
 
 
-def _timed(backend: Backend) -> list[tuple[str, Backend]]:
-    compiled = _compiled(backend)
-    timed: list[tuple[str, Backend]] = [
-        (_name(compiled), compiled),
-        ("SamplerBackend, exact", _reference_of(backend)),
-    ]
+def _timed(backend: Backend) -> tuple[list[tuple[str, Backend]], list[str]]:
+    """Return what can be timed, and why the rest cannot."""
+    timed: list[tuple[str, Backend]] = []
+    reasons = []
+    for build in (_compiled, _reference_of):
+        try:
+            other = build(backend)
+        except ValueError as reason:
+            reasons.append(str(reason))
+        else:
+            timed.append((_name(other), other))
     if _name(backend) not in [name for name, _ in timed]:
         timed.append((_name(backend), backend))
-    return timed
+    return timed, reasons
 
 
 def _name(backend: Backend) -> str:

@@ -101,6 +101,24 @@ def test_bench_forecasts_each_backend(capsys: pytest.CaptureFixture[str]) -> Non
     assert "~" in sampler
 
 
+def test_bench_leaves_out_what_cannot_evaluate_the_circuit_and_says_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "reset.qasm"
+    path.write_text(
+        'OPENQASM 3.0; include "stdgates.inc"; input float[64] a; qubit[2] q;\n'
+        "ry(a) q[0]; cx q[0], q[1]; reset q[0];\n"
+    )
+    sampler = ("--backend", "SamplerBackend", "--backend.sampling", "AerSampling")
+    circuit = ("--backend.circuit", "CircuitFromFile", "--backend.circuit.path", str(path))
+    settings = ("--backend.sampling.shots", "10", "--backend.circuit.inputs", "a")
+    pytest.importorskip("qiskit_qasm3_import")
+    printed = run(capsys, "bench", *sampler, *circuit, *settings, "--circuits", "[2]")
+    assert "AerSampling" in printed
+    assert "Left out: Cannot compile gate `reset`" in printed
+    assert "Left out: Cannot sample a circuit with `reset` from one state vector" in printed
+
+
 def test_wrong_arguments_name_the_remedy(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
