@@ -7,12 +7,17 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+from lightning_qsgd.compare.arm_checks import refuse_copies, refuse_what_is_fixed
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.run_comparison import Question, as_yaml
 from lightning_qsgd.training.goal import Goal
 
 IRRELEVANT = ("config", "run", "baseline", "ckpt_path", "weights_only")
 """Parts of a fit's configuration that a comparison decides itself."""
+
+MODULES_HINT = (
+    ". If it is a file of your own, say where it lies: PYTHONPATH=. lightning-qsgd compare ..."
+)
 
 SWITCHED_OFF = ("logger", "default_root_dir", "log_every_n_steps", "enable_progress_bar")
 
@@ -63,10 +68,11 @@ def read_question(plan: Plan, folder: Path) -> Question:
     base = _parse("experiment", experiment)
     goal = plan.goal.resolve(Goal(**base["goal"]))
     overlays = {name: _overlay(name, plan, folder) for name in plan.arms}
-    configs = {
-        name: _of_run(_parse(f"arm {name!r}", [*experiment, *texts]), plan, goal)
-        for name, texts in overlays.items()
-    }
+    parsed = {name: _parse(f"arm {name!r}", [*experiment, *t]) for name, t in overlays.items()}
+    for name, config in parsed.items():
+        refuse_what_is_fixed(name, config, base)
+    configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
+    refuse_copies(plan, configs)
     words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
     return Question(base["run"]["experiment"], plan, goal, configs, words)
 
@@ -76,7 +82,8 @@ def _parse(what: str, configs: list[str]) -> dict[str, Any]:
     try:
         return ParsingCLI(args=["fit", *arguments], **SETTINGS).plain()
     except Exception as error:  # whatever the parser and the classes in the config raise
-        raise ValueError(f"Cannot read the {what}: {error}") from error
+        hint = MODULES_HINT if "No module named" in str(error) else ""
+        raise ValueError(f"Cannot read the {what}: {error}{hint}") from error
 
 
 def _overlay(name: str, plan: Plan, folder: Path) -> list[str]:
