@@ -1,6 +1,7 @@
 """The command ``lightning-qsgd compare``: arms x seeds of any experiment, with a verdict."""
 
 import shlex
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
 
 ROOT = Path("runs") / "compare"
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 def compare_command(arguments: list[str]) -> None:
@@ -38,7 +41,7 @@ def compare_command(arguments: list[str]) -> None:
         arguments: What follows ``compare`` on the command line.
 
     Raises:
-        SystemExit: With status 2 if an argument is wrong.
+        SystemExit: With status 2 if an argument is wrong, 130 after Ctrl-C.
         RuntimeError: If the folder is in use, runs are no pairs, or an arm that must equal the
             baseline does not.
     """
@@ -63,6 +66,14 @@ def compare_command(arguments: list[str]) -> None:
             _run(question, workshop, command, console)
     except (ModuleNotFoundError, ValueError) as error:
         parser.error(str(error), error)
+    except KeyboardInterrupt:
+        console.print(
+            "Interrupted. Every run that had ended is stored: the same command goes on from there, "
+            f"and `lightning-qsgd report {folder}` shows what there is.",
+            markup=False,
+            soft_wrap=True,
+        )
+        sys.exit(INTERRUPTED)
 
 
 def _run(question: Question, workshop: Workshop, command: str, console: Console) -> None:

@@ -63,7 +63,7 @@ def with_suggestion(message: str, known: list[str]) -> str:
         return message
     name, option = unknown["name"], unknown["option"]
     candidates = _parameters_of(unknown["owner"]) if option else known
-    wrong = option or name
+    wrong = option or ".".join(filter(None, (unknown["group"], name)))
     nearest = [
         match
         for part in (wrong, wrong.split(".")[0])
@@ -73,7 +73,8 @@ def with_suggestion(message: str, known: list[str]) -> str:
 
 
 _UNKNOWN = re.compile(
-    r"(?:unrecognized arguments: -*|does not accept option '|^\s*Option ')(?P<name>[\w.]+)"
+    r"(?:unrecognized arguments: -*|(?:Group '(?P<group>[\w.]+)' )?does not accept option '"
+    r"|^\s*Option ')(?P<name>[\w.]+)"
     r"|class_path '(?P<owner>[\w.]+)':\s+Option '(?P<option>\w+)' is not accepted"
 )
 

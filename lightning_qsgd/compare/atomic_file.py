@@ -23,8 +23,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         'whole'
     """
     with NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as temporary:
-        temporary.write(content)
-        temporary.flush()
-        os.fsync(temporary.fileno())
-    os.chmod(temporary.name, 0o644)  # a temporary file is readable by its owner only
-    os.replace(temporary.name, path)
+        try:
+            temporary.write(content)
+            temporary.flush()
+            os.fsync(temporary.fileno())
+            os.chmod(temporary.name, 0o644)  # a temporary file is readable by its owner only
+            os.replace(temporary.name, path)
+        except BaseException:  # a full disk, a folder in the way, Ctrl-C
+            os.unlink(temporary.name)
+            raise

@@ -85,8 +85,7 @@ class Tuning:
                 own = [stored for job, stored in ended.items() if job.arm == arm]
                 last |= _tracebacks(arm, own)
                 self._tell(studies[arm], trial, own)
-        for arm in studies:
-            self._save(memory, arm)
+                self._save(memory, arm)
         return {arm: self._best(arm, study, last.get(arm, "")) for arm, study in studies.items()}
 
     def values(self, tuned: TunedArm) -> dict[str, float]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 LOCK = "compare.lock"
 
@@ -20,6 +21,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         RuntimeError: If another process holds it.
+        ValueError: If nothing can be written there.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -29,8 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     import fcntl  # not on Windows, where the rest of the package works
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as file:
+    with _opened(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,3 +46,14 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _opened(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / LOCK).open("a+")
+    except OSError as error:
+        raise ValueError(
+            f"Cannot store a comparison in {folder}: {error.strerror}. Choose a `--folder` that "
+            "can be written to."
+        ) from error

@@ -14,6 +14,7 @@ CIRCUIT = "Problem with given class_path 'lightning_qsgd.circuits.SuperpositionC
         ("unrecognized arguments: --trainer.max_epohcs=3", "trainer.max_epochs"),
         ("unrecognized arguments: --perturbatoin.strength=3", "perturbation"),
         ("Subcommand 'fit' does not accept option 'goal.targte'", "goal.target"),
+        ("Group 'goal' does not accept option 'targte'", "goal.target"),
         (f"{CIRCUIT}'num_qbits' is not accepted", "num_qubits"),
     ],
 )

@@ -8,6 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from lightning_qsgd.compare.atomic_file import write_atomically
 from lightning_qsgd.compare.executors import Attempt, LocalExecutor, attempt, choose_executor
 from lightning_qsgd.compare.executors.executor import Executor
 from lightning_qsgd.compare.results import FailedRun
@@ -151,6 +152,21 @@ def test_a_folder_is_held_once(tmp_path):
             pass
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("below", ["", "out"])
+def test_a_folder_that_cannot_be_is_refused(below, tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / below
+    with pytest.raises(ValueError, match=r"Cannot store a comparison in .*Choose a `--folder`"):
+        locked(folder).__enter__()
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "taken", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_lock_left_behind_stands_in_nobodys_way(tmp_path):

@@ -52,6 +52,13 @@ def settings(jobs, arm):
     return [(arguments["lr"], arguments["weight_decay"]) for arguments in used]
 
 
+def stored_study(folder, arm):
+    import optuna
+
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / arm / STUDY))
+    return optuna.load_study(study_name=arm, storage=optuna.storages.JournalStorage(backend))
+
+
 def test_tuning_finds_the_best_values_inside_the_space(tmp_path):
     tuned = made_tuning(tmp_path).run(CONFIGS, Bench())["adamw"]
     values = {value.name: value for value in tuned.values}
@@ -98,14 +105,23 @@ def test_an_interrupted_search_proposes_the_same_again(tmp_path):
 
 
 def test_the_study_is_saved_for_optuna(tmp_path):
-    import optuna
-
     tuned = made_tuning(tmp_path, trials=3).run(CONFIGS, Bench())["adamw"]
-    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "adamw" / STUDY))
-    storage = optuna.storages.JournalStorage(backend)
-    study = optuna.load_study(study_name="adamw", storage=storage)
+    study = stored_study(tmp_path, "adamw")
     assert len(study.trials) == 3
     assert study.best_value == tuned.score
+
+
+def test_an_interrupted_search_leaves_the_study_of_the_trials_that_ended(tmp_path):
+    bench = Bench()
+
+    def interrupted(jobs, title):
+        if "trial 3" in title:
+            raise KeyboardInterrupt
+        return bench(jobs, title)
+
+    with pytest.raises(KeyboardInterrupt):
+        made_tuning(tmp_path).run(CONFIGS, interrupted)
+    assert [len(stored_study(tmp_path, arm).trials) for arm in CONFIGS] == [2, 2]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, "raise"])
