@@ -72,9 +72,7 @@ def _outcome(challenge: Challenge, baseline: str, method: Method) -> tuple[Outco
     if challenge.identical:
         return Outcome.IDENTICAL, f"Every number equals that of {baseline}, to the last bit."
     if not gain.enough:
-        return Outcome.NO_CLAIM, (
-            f"Only {gain.pairs} seeds have a finished run of both; {FEWEST_PAIRS} are needed."
-        )
+        return Outcome.NO_CLAIM, _too_few(challenge)
     found = f"{describe_gain(gain, method)} over {baseline}, p = {challenge.p_holm:.2g}"
     if challenge.p_holm > method.alpha:
         return Outcome.UNDETECTED, f"{found}. {_sensitivity(challenge, method)}"
@@ -86,6 +84,13 @@ def _outcome(challenge: Challenge, baseline: str, method: Method) -> tuple[Outco
             "seeds, which no mean can hold."
         )
     return _against_controls(challenge, found, method)
+
+
+def _too_few(challenge: Challenge) -> str:
+    few = f"Only {challenge.gain.pairs} seeds have a final metric of both"
+    diverged = len(challenge.summary.diverged)
+    why = f", for it diverged at {diverged}" if diverged else ""
+    return f"{few}{why}; {FEWEST_PAIRS} are needed."
 
 
 def _against_controls(challenge: Challenge, found: str, method: Method) -> tuple[Outcome, str]:

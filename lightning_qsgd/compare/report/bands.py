@@ -36,8 +36,8 @@ def band_of(curves: Sequence[RecordedCurve], alpha: float) -> Band | None:
     """Average curves over seeds, at the steps that all of them cover.
 
     Args:
-        curves: One curve per seed. Between its points a curve is read on a straight line; a NaN in
-            one curve is a gap in the mean: leaving it out would reward divergence.
+        curves: One curve per seed. Between its points a curve is read on a straight line; a NaN or
+            infinity in one curve is a gap in the mean: leaving it out would reward divergence.
         alpha: One minus the confidence of the band.
 
     Returns:
@@ -58,6 +58,7 @@ def band_of(curves: Sequence[RecordedCurve], alpha: float) -> Band | None:
     if not len(steps):
         return None
     values = np.stack([np.interp(steps, curve.steps, curve.values) for curve in known])
+    values[~np.isfinite(values)] = np.nan
     steps, values = _thinned(steps, values)
     return Band(steps, values.mean(axis=0), _half_width(values, alpha))
 

@@ -107,7 +107,7 @@ def _caption(name: str, results: Results, analysis: Analysis) -> str:
         f"with a {level} band for that mean. Above the grey line is better. {lines}",
         "loss": f"{goal.loss} during training: mean over seeds with a {level} band for that mean. "
         f"{lines} The first, highest values may lie outside the chart.",
-        "target": f"Share of seeds that have reached {goal.metric} = {goal.target} after so many "
+        "target": f"Share of seeds that have reached {goal.metric} = {goal.target:g} after so many "
         f"steps; higher and further left is better. {lines}",
         "size": "Size of what was added, relative to the base optimizer's step on the same "
         f"entries: mean over seeds with a {level} band. {lines}",

@@ -11,6 +11,8 @@ from lightning_qsgd.compare.results import Results
 from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.compare.verdict import verdicts
 
+LONGEST_WORD = 10
+"""Of a verdict, "detectable"; a narrow terminal must not cut it."""
 STYLES = {"good": "bold blue", "bad": "bold red", "warn": "yellow", "quiet": "dim", "plain": ""}
 
 
@@ -27,10 +29,10 @@ def summary_table(results: Results, method: Method | None = None) -> Table:
     table = Table(
         title=f"{results.comparison.name}, {results.comparison.goal.metric}", caption=escape(answer)
     )
-    table.add_column("arm")
+    table.add_column("arm", overflow="fold")
     for name in ("mean", "gain", f"{100 * (1 - analysis.method.alpha):g} % by t", "p (Holm)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("verdict", min_width=LONGEST_WORD)
     baseline = analysis.baseline
     table.add_row(escape(baseline.arm.name), plain(baseline.mean), "", "", "", "baseline")
     for challenge in analysis.challenges:

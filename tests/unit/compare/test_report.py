@@ -112,6 +112,14 @@ def test_verdicts_of_all_arms_are_in_both_reports_and_in_the_terminal(report):
     assert "Yes, 1 of 4 arms did better than base." in terminal
 
 
+def test_a_narrow_terminal_folds_words_and_cuts_none():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(summary_table(case(), METHOD))
+    terminal = console.export_text()
+    assert "…" not in terminal
+    assert max(map(len, terminal.splitlines())) <= 80
+
+
 def test_script_of_the_report_recomputes_the_numbers_from_the_table(
     report, tmp_path, monkeypatch, capsys
 ):

@@ -62,8 +62,9 @@ def test_band_reads_curves_between_their_points_and_only_where_all_have_been():
     assert band.mean.tolist() == [2.5, 5, 7.5]
 
 
-def test_divergence_of_one_seed_is_a_gap_in_the_mean():
-    band = band_of([curve([1, 2], [1, 1]), curve([1, 2], [1, math.nan])], alpha=0.05)
+@pytest.mark.parametrize("diverged", [math.nan, math.inf, -math.inf])
+def test_divergence_of_one_seed_is_a_gap_in_the_mean(diverged):
+    band = band_of([curve([1, 2], [1, 1]), curve([1, 2], [1, diverged])], alpha=0.05)
     assert band.mean[0] == 1
     assert math.isnan(band.mean[1])
 

@@ -148,7 +148,16 @@ def test_two_seeds_allow_no_claim():
     values = {"base": [0.5, 0.6], "arm": [0.9, 0.9]}
     verdict = judged(made_results(values))["arm"]
     assert verdict.outcome is Outcome.NO_CLAIM
-    assert verdict.reason == "Only 2 seeds have a finished run of both; 3 are needed."
+    assert verdict.reason == "Only 2 seeds have a final metric of both; 3 are needed."
+
+
+def test_arm_that_always_diverges_is_said_to():
+    values = {"base": around(0.8, 0), "arm": [float("nan")] * SEEDS}
+    verdict = judged(made_results(values))["arm"]
+    assert verdict.outcome is Outcome.NO_CLAIM
+    assert verdict.reason == (
+        f"Only 0 seeds have a final metric of both, for it diverged at {SEEDS}; 3 are needed."
+    )
 
 
 def test_three_equal_gains_are_too_few_to_claim():
