@@ -3,15 +3,21 @@
 import sys
 from collections.abc import Callable, Generator, Sequence
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from lightning_qsgd.compare.executors.attempt import Attempt, Fit, attempt
+from lightning_qsgd.compare.executors.attempt import Attempt, Fit
 from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.executors.local import LocalExecutor
 from lightning_qsgd.compare.running.job import Job
 
 
 class RayExecutor(Executor):
     """Gives every run to a worker of a Ray cluster, with one core.
+
+    Workers are used again, so each run gets a process of its own there, just as on one machine:
+    what a run before has changed in a module reaches no other.
 
     Args:
         address: Address of the cluster, such as "auto"; None starts one on this machine.
@@ -43,7 +49,7 @@ class RayExecutor(Executor):
         self, fit: Fit, jobs: Sequence[Job], started: Callable[[Job], None]
     ) -> Generator[Attempt]:
         """Make runs; see `Executor.run`."""
-        task = self._ray.remote(num_cpus=1, max_retries=0)(attempt)
+        task = self._ray.remote(num_cpus=1, max_retries=0)(attempt_apart)
         waiting, working = list(reversed(jobs)), dict[Any, Job]()
         try:
             while waiting or working:
@@ -64,6 +70,22 @@ class RayExecutor(Executor):
         except self._ray.exceptions.RayError as error:  # the worker died
             return Attempt(job, None, f"The worker died: {error}")
         return result
+
+
+def attempt_apart(fit: Fit, job: Job) -> Attempt:
+    """Make one run as a machine of its own would.
+
+    Args:
+        fit: Trains the run.
+        job: What to run.
+    """
+    with TemporaryDirectory() as logs:
+        (ended,) = LocalExecutor(Path(logs), processes=1).run(fit, [job], _show_nothing)
+    return ended
+
+
+def _show_nothing(job: Job) -> None:
+    """Leave that to the machine that gave the job."""
 
 
 def _import_ray() -> Any:
