@@ -57,8 +57,7 @@ class PerturbationCallback(PerturbationMonitor):
             for optimizer in self._bases
         ]
         self.optimizers = [o for o in wrapped if isinstance(o, PerturbedOptimizer)]
-        for optimizer, saved in zip(self.optimizers, self._restored, strict=False):
-            optimizer.own_state.load(saved)
+        self._restore()
         _install(trainer, wrapped)
         self._attached = True
         super().on_fit_start(trainer, pl_module)
@@ -119,8 +118,17 @@ class PerturbationCallback(PerturbationMonitor):
         return {"optimizers": [optimizer.own_state.to_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the saved counters until the optimizers are wrapped."""
+        """Hand the saved counters to the optimizers, or keep them until those are wrapped.
+
+        Strategies that shard a model restore callbacks after `on_fit_start`, others before.
+        """
         self._restored = list(state_dict["optimizers"])
+        if self._attached:
+            self._restore()
+
+    def _restore(self) -> None:
+        for optimizer, saved in zip(self.optimizers, self._restored, strict=False):
+            optimizer.own_state.load(saved)
 
     def _detach(self, trainer: Trainer) -> None:
         if self._attached:
@@ -147,5 +155,6 @@ def _check_strategy(trainer: Trainer) -> None:
         if name in {"FSDPStrategy", "DeepSpeedStrategy"}:
             raise TypeError(
                 f"Cannot perturb under {name}: it flattens parameters into partitions, so that "
-                "the coordinates of a tensor cannot be found. Use DDPStrategy."
+                "the coordinates of a tensor cannot be found. Use DDPStrategy, or "
+                "ModelParallelStrategy with FSDP2."
             )
