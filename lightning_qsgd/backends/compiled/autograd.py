@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.plan import Plan
-from lightning_qsgd.backends.compiled.precision import without_autocast
+from lightning_qsgd.backends.compiled.precision import in_full_precision
 
 
 def evaluate(plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class Evaluation(torch.autograd.Function):
     @staticmethod
     def forward(plan: Plan, inputs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the plan; see `Plan.forward`."""
-        with without_autocast(inputs.device.type):
+        with in_full_precision(inputs.device.type):
             return plan.forward(inputs, weights)
 
     @staticmethod
@@ -69,7 +69,7 @@ class Adjoint(torch.autograd.Function):
         plan: Plan, inputs: Tensor, weights: Tensor, state: Tensor, cotangent: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Run the plan backwards; see `Plan.backward`."""
-        with without_autocast(inputs.device.type):
+        with in_full_precision(inputs.device.type):
             return plan.backward(inputs, weights, state, cotangent)
 
     @staticmethod

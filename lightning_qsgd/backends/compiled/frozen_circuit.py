@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.plan import Plan
-from lightning_qsgd.backends.compiled.precision import without_autocast
+from lightning_qsgd.backends.compiled.precision import in_full_precision
 
 Run = Callable[[Tensor], Tensor]
 
@@ -46,5 +46,5 @@ class FrozenCircuit:
         return outputs
 
     def _run(self, inputs: Tensor) -> Tensor:
-        with without_autocast(inputs.device.type):
+        with in_full_precision(inputs.device.type):
             return self._plan.forward(inputs, self._weights, self._fixed)[0]

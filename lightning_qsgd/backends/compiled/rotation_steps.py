@@ -31,26 +31,43 @@ class RotationStep(Step):
         self._factors: Tensor | None = None
         if num_qubits <= DENSE_QUBITS and len(rows) == num_qubits and _all_vary(rows):
             self._factors = _matrix_factors(num_qubits, rows).to(device)
+            self._partners, self._signs = (t.to(device) for t in _slopes(num_qubits, rows))
 
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
         """Turn qubit by qubit, or few states by one matrix each; see `Step.forward`."""
-        factors = self._factors
-        if factors is None or factors.shape[1] * tape.batch > DENSE_ENTRIES:
+        if self._factors is None or not self._is_small(tape):
             return self._turned(state, tape, 1)
-        size = state.shape[1]
-        matrix = tape.product(True, factors).view(size, size, -1)
-        return (matrix * state.unsqueeze(1)).sum(2)
+        return (self._matrices(self._factors, tape) * state.unsqueeze(1)).sum(2)
 
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
         """Read off all gradients at once, then turn back; see `Step.backward`."""
         self.note_gradients(pair, tape)
-        return self._turned(pair, tape, -1)
+        if self._factors is None or not self._is_small(tape):
+            return self._turned(pair, tape, -1)
+        return (self._matrices(self._factors, tape) * pair.unsqueeze(3)).sum(2)
 
     def note_gradients(self, pair: Tensor, tape: GradientTape) -> None:
         """Note the gradients; the rotations commute, so one state serves them all."""
+        if self._factors is not None and self._is_small(tape):
+            tape.note_all(self._rows.values(), self._slopes(*pair))
+            return
         for qubit, row in self._rows.items():
             state, cotangent = (self._pairs(half, qubit) for half in pair)
             tape.note(row, slope(state, cotangent))
+
+    def _is_small(self, tape: Tape) -> bool:
+        return 4**self._num_qubits * tape.batch <= DENSE_ENTRIES
+
+    def _matrices(self, factors: Tensor, tape: Tape) -> Tensor:
+        """Return the matrix of the layer for each circuit, shape (2^n, 2^n, B)."""
+        size = 2**self._num_qubits
+        return tape.product(True, factors).view(size, size, -1)
+
+    def _slopes(self, state: Tensor, cotangent: Tensor) -> Tensor:
+        """Return the gradients of all qubits' half angles, shape (n, B)."""
+        shape = len(state), -1, *state.shape[1:]
+        others = state.index_select(1, self._partners).view(shape).mul_(self._signs)
+        return others.mul_(cotangent.unsqueeze(1)).sum((0, 2))
 
     def _turned(self, state: Tensor, tape: Tape, direction: int) -> Tensor:
         shape = state.shape[:-1]
@@ -107,6 +124,17 @@ def _matrix_factors(num_qubits: int, rows: dict[int, Row]) -> Tensor:
             for qubit, row in rows.items()
         ]
     )
+
+
+def _slopes(num_qubits: int, rows: dict[int, Row]) -> tuple[Tensor, Tensor]:
+    """Return what a turned amplitude's derivative by its half angle is: another one, with a sign.
+
+    Returns:
+        That other basis state for each qubit, shape (n * 2^n,), and the sign, shape (n, 2^n, 1).
+    """
+    basis, bits = torch.arange(2**num_qubits), 2 ** torch.tensor(list(rows))[:, None]
+    signs = torch.where(basis & bits != 0, 1, -1)
+    return (basis ^ bits).flatten(), signs.unsqueeze(2)
 
 
 class ControlledRotationStep(Step):

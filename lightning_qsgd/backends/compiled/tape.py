@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -95,6 +97,16 @@ class GradientTape(Tape):
         """Note the gradient of a rotation, given that of each pair, shape (outer, inner, B)."""
         total = slopes.sum((0, 1)) if row.varies else slopes.sum()
         self.of_half_angles.of(row.varies)[row.place] = total
+
+    def note_all(self, rows: Iterable[Row], slopes: Tensor) -> None:
+        """Note the gradients of rotations that vary and were added one after the other.
+
+        Args:
+            rows: Their rows.
+            slopes: Their gradients, shape (rows, B).
+        """
+        first = min(row.place for row in rows)
+        self.of_half_angles.varying[first : first + len(slopes)] = slopes
 
 
 def table_row(row: Row) -> int:

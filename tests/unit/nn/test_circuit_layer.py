@@ -14,6 +14,7 @@ from torch import nn
 
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 from lightning_qsgd.nn.circuit_layer import CircuitLayer
+from tests.devices import each_device
 
 
 def corner(outcome: int) -> tuple[int, int]:
@@ -207,3 +208,44 @@ def test_wrong_shapes_are_refused() -> None:
         CircuitLayer(network(), [0.1, 0.2, 0.3])
     with pytest.raises(TypeError, match=r"Expected real inputs"):
         layer(torch.zeros(1, 2) + 0j)
+
+
+@each_device
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_layer_on_any_device_gives_the_numbers_of_the_cpu(
+    dtype: torch.dtype, engine: Any, device: str
+) -> None:
+    if device == "mps" and dtype == torch.float64:
+        pytest.skip("MPS has no float64")
+    results = []
+    for place in ("cpu", device):
+        layer = CircuitLayer(network(), weights(), engine).to(place, dtype)
+        x = torch.rand(5, 2, generator=torch.Generator().manual_seed(0)).to(place, dtype)
+        outputs = layer(x.requires_grad_())
+        (outputs**3).sum().backward()
+        found = (outputs.detach(), x.grad, layer.weight.grad)
+        assert all(each is not None and each.device.type == place for each in found)
+        results.append(tuple(each.cpu() for each in found if each is not None))
+    tolerance = 1e-12 if dtype == torch.float64 else 5e-6
+    torch.testing.assert_close(*results, rtol=0, atol=tolerance)
+
+
+@each_device
+def test_layer_keeps_working_when_it_moves_between_devices(device: str) -> None:
+    layer = CircuitLayer(network(), weights())
+    x = torch.rand(3, 2)
+    expected = layer(x)
+    moved = copy.deepcopy(layer).to(device)
+    torch.testing.assert_close(moved(x.to(device)).cpu(), expected, rtol=0, atol=5e-6)
+    torch.testing.assert_close(moved.to("cpu")(x), expected, rtol=0, atol=0)
+    copied = pickle.loads(pickle.dumps(moved.to(device)))
+    torch.testing.assert_close(copied(x.to(device)).cpu(), expected, rtol=0, atol=5e-6)
+
+
+def test_layer_on_the_meta_device_gives_shapes_without_numbers() -> None:
+    layer = CircuitLayer(network(), weights()).to("meta")
+    outputs = layer(torch.zeros(3, 2, device="meta"))
+    assert (outputs.shape, outputs.device.type) == ((3, 4), "meta")
+    outputs.sum().backward()
+    assert layer.weight.grad is not None

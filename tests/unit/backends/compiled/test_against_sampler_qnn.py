@@ -15,9 +15,7 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
-from tests.unit.backends.random_circuits import GATES, random_circuit
-
-ROTATIONS = {n: GATES[n] for n in ("rx", "ry", "rz", "rxx", "rzz", "cx", "ccx", "h", "swap", "p")}
+from tests.unit.backends.random_circuits import random_circuit
 
 
 def network(built: ParametrizedCircuit, **extra: Any) -> SamplerQNN:
@@ -68,17 +66,10 @@ def register(measured: Sequence[int], barrier: bool = False) -> ParametrizedCirc
     return ParametrizedCircuit(circuit, built.inputs, built.weights)
 
 
-@settings(max_examples=10)
-@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 8))
+@settings(max_examples=16)
+@given(st.integers(0, 10**6), st.integers(1, 8), st.integers(0, 8))
 def test_random_circuits(seed: int, qubits: int, gates: int) -> None:
-    built = random_circuit(seed, qubits, 0)
-    generator = np.random.default_rng(seed)
-    names = [name for name, gate in ROTATIONS.items() if gate.num_qubits <= qubits]
-    for name in generator.choice(names, gates):
-        gate = ROTATIONS[str(name)].to_mutable()
-        gate.params = [0.3 * built.weights[1] + built.inputs[2] for _ in gate.params]
-        built.circuit.append(gate, generator.permutation(qubits)[: gate.num_qubits].tolist())
-    check(network(built))
+    check(network(random_circuit(seed, qubits, gates)))
 
 
 @pytest.mark.parametrize(
