@@ -87,14 +87,20 @@ class CircuitBias(ScoreBias):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return Phi of each score; see `ScoreBias.forward`."""
-        keys = self._keys(scores.numel()) if self._runner.stochastic else None
-        return self._evaluation(scores, self.weight, keys)
+        return self._evaluation.phi(scores, self.weight, self._keys(scores.numel()))
 
-    def _keys(self, num_scores: int) -> np.ndarray:
+    def add_to(self, divided: Tensor, scale: Tensor, unit: float) -> Tensor:
+        """Add Phi in as few passes as the evaluation can; see `ScoreBias.add_to`."""
+        keys = self._keys(divided.numel())
+        return self._evaluation.add_to(divided, scale, unit, self.weight, keys)
+
+    def _keys(self, num_scores: int) -> np.ndarray | None:
         """Name the shots of this call by seed, stream and number of training calls so far.
 
         Outside training the number stays, so that validation does not shift what training draws.
         """
+        if not self._runner.stochastic:
+            return None
         self.evaluations += self.training
         name = (self.seed, self.stream, int(self.training), int(self.evaluations))
         circuits = self._evaluation.circuits_for(num_scores)

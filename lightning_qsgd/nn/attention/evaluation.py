@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from math import pi
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_qsgd.backends.compiled.precision import eagerly
+from lightning_qsgd.backends.spectrum import Spectrum
 from lightning_qsgd.nn.attention.phi import Phi
 from lightning_qsgd.nn.attention.polynomial import trigonometric_polynomial
 
@@ -18,7 +20,7 @@ class Evaluation(ABC):
     """Evaluates Phi on scores of any shape.
 
     Args:
-        phi: What is evaluated.
+        phi: Evaluates it on some scores, with one circuit for each.
     """
 
     def __init__(self, phi: Phi) -> None:
@@ -29,7 +31,7 @@ class Evaluation(ABC):
         """Count the circuits that one evaluation of so many scores runs."""
 
     @abstractmethod
-    def __call__(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
+    def phi(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Return Phi of each score.
 
         Args:
@@ -41,6 +43,12 @@ class Evaluation(ABC):
             A tensor of the shape, dtype and device of the scores.
         """
 
+    @abstractmethod
+    def add_to(
+        self, divided: Tensor, scale: Tensor, unit: float, weights: Tensor, keys: np.ndarray | None
+    ) -> Tensor:
+        """Return ``divided + scale * Phi(divided * unit)``; see `ScoreBias.add_to`."""
+
 
 class LiteralEvaluation(Evaluation):
     """Runs one circuit per score, as Eq. 4 is written: the oracle, and very slow."""
@@ -49,10 +57,17 @@ class LiteralEvaluation(Evaluation):
         """Return the number of scores."""
         return num_scores
 
-    def __call__(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
-        """Run the circuits; see `Evaluation`."""
+    def phi(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
+        """Run the circuits; see `Evaluation.phi`."""
         angles = scores.flatten().to(torch.promote_types(scores.dtype, torch.float32))
         return self._phi(angles, weights, keys).view(scores.shape).to(scores.dtype)
+
+    def add_to(
+        self, divided: Tensor, scale: Tensor, unit: float, weights: Tensor, keys: np.ndarray | None
+    ) -> Tensor:
+        """Run the circuits and add; see `Evaluation.add_to`."""
+        scores = divided.to(torch.promote_types(divided.dtype, torch.float32)) * unit
+        return divided + (scale * self.phi(scores, weights, keys)).to(divided.dtype)
 
 
 class FourierEvaluation(Evaluation):
@@ -65,7 +80,10 @@ class FourierEvaluation(Evaluation):
     :math:`a_k = \frac{2}{2d+1} \sum_j \Phi(s_j) \cos(k f s_j)`, and half of that for k = 0.
 
     Args:
-        phi: What is evaluated.
+        phi: Evaluates Phi on some scores, with one circuit for each.
+
+    Attributes:
+        spectrum: The frequency f and the degree d.
 
     Raises:
         ValueError: If the frequencies of the circuit cannot be found.
@@ -74,35 +92,43 @@ class FourierEvaluation(Evaluation):
     def __init__(self, phi: Phi) -> None:
         super().__init__(phi)
         self.spectrum = phi.spectrum()
-        self._tensors: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     def circuits_for(self, num_scores: int) -> int:
         """Return 2d + 1."""
         return 2 * self.spectrum.degree + 1
 
+    @eagerly  # backends keep state between calls, and run what torch cannot trace
     def coefficients(self, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Return rows a and b, shape (2, d + 1), differentiable by the weights."""
-        points, matrix = self._points_and_matrix(weights)
+        dtype = torch.promote_types(weights.dtype, torch.float32)
+        points, matrix = _points_and_matrix(self.spectrum, dtype, weights.device)
         return (self._phi(points, weights, keys) @ matrix).view(2, -1)
 
-    def __call__(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
-        """Evaluate the polynomial; see `Evaluation`."""
+    def phi(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
+        """Evaluate the polynomial; see `Evaluation.phi`."""
         coefficients = self.coefficients(weights, keys)
         return trigonometric_polynomial(scores, coefficients, self.spectrum.frequency)
 
-    def _points_and_matrix(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the points, shape (M,), and the matrix, shape (M, 2 (d + 1))."""
-        key = torch.promote_types(like.dtype, torch.float32), like.device
-        if key not in self._tensors:
-            degree, frequency = self.spectrum.degree, self.spectrum.frequency
-            count = 2 * degree + 1
-            turns = 2 * pi * np.arange(count) / count
-            phases = turns[:, None] * np.arange(degree + 1)
-            weight = np.where(np.arange(degree + 1), 2.0, 1.0) / count
-            matrix = np.concatenate([np.cos(phases) * weight, np.sin(phases) * weight], axis=1)
-            arrays = turns / frequency, matrix
-            self._tensors[key] = tuple(torch.tensor(a).to(key[1], key[0]) for a in arrays)  # type: ignore[assignment]
-        return self._tensors[key]
+    def add_to(
+        self, divided: Tensor, scale: Tensor, unit: float, weights: Tensor, keys: np.ndarray | None
+    ) -> Tensor:
+        """Evaluate scores and polynomial in one pass; see `Evaluation.add_to`."""
+        coefficients = scale * self.coefficients(weights, keys)
+        frequency = self.spectrum.frequency * unit
+        return trigonometric_polynomial(divided, coefficients, frequency, share=1.0)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tensors": {}}  # tensors of a device are made anew
+
+@lru_cache(maxsize=32)
+def _points_and_matrix(
+    spectrum: Spectrum, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the points, shape (2d + 1,), and the matrix, shape (2d + 1, 2 (d + 1))."""
+    count = 2 * spectrum.degree + 1
+    turns = 2 * pi * np.arange(count) / count
+    multiples = np.arange(spectrum.degree + 1)
+    phases = turns[:, None] * multiples
+    weight = np.where(multiples, 2.0, 1.0) / count
+    matrix = np.concatenate([np.cos(phases) * weight, np.sin(phases) * weight], axis=1)
+    with torch.inference_mode(False):  # tensors made there could carry no gradient later
+        points = torch.tensor(turns / spectrum.frequency)
+        return points.to(device, dtype), torch.tensor(matrix).to(device, dtype)

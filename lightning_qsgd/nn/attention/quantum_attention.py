@@ -149,7 +149,7 @@ class QuantumAttention(nn.MultiheadAttention):
         shape = torch.Size((*q.shape[:3], k.shape[2]))
         mask = additive_mask(key_padding_mask, attn_mask, shape, q.dtype)
         scores = torch.matmul(q * sqrt(1.0 / self.head_dim), k.transpose(-2, -1))
-        biased = scores + self.scale * self.score_bias(self._raw(scores)).to(scores.dtype)
+        biased = self.score_bias.add_to(scores, self.scale, sqrt(self.head_dim))
         hidden = None if mask is None or need_weights else fully_masked(mask)
         if mask is not None:
             biased = biased + (mask if hidden is None else mask.masked_fill(hidden, 0.0))
@@ -161,10 +161,6 @@ class QuantumAttention(nn.MultiheadAttention):
         if not need_weights:
             return output, None
         return output, weights.mean(dim=1) if average_attn_weights else weights
-
-    def _raw(self, scores: Tensor) -> Tensor:
-        """Return Q K^T; half precision might overflow where the divided score does not."""
-        return scores.to(torch.promote_types(scores.dtype, torch.float32)) * sqrt(self.head_dim)
 
     def _heads(self, *inputs: Tensor) -> list[Tensor]:
         """Project queries, keys and values, each to shape (B, heads, tokens, head_dim)."""

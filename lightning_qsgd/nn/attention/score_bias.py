@@ -43,6 +43,23 @@ class ScoreBias(nn.Module, ABC):
             Phi(scores), of the same shape, dtype and device.
         """
 
+    def add_to(self, divided: Tensor, scale: Tensor, unit: float) -> Tensor:
+        r"""Return ``divided + scale * Phi(divided * unit)``: what the softmax of Eq. 3 sees.
+
+        Biases that can do it in fewer passes over the scores override this.
+
+        Args:
+            divided: Scores as the softmax takes them, any shape, floating point.
+            scale: The gate, a number.
+            unit: What they were divided by, :math:`\sqrt{d_k}`.
+
+        Returns:
+            A tensor of the shape and dtype of `divided`.
+        """
+        scores = divided.to(torch.promote_types(divided.dtype, torch.float32)) * unit
+        added: Tensor = scale * self(scores)
+        return divided + added.to(divided.dtype)
+
     @abstractmethod
     def reset_parameters(self, stream: int = 0) -> None:
         """Draw the first weights anew.

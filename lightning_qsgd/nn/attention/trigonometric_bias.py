@@ -57,8 +57,14 @@ class TrigonometricBias(ScoreBias):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return Phi of each score; see `ScoreBias.forward`."""
-        coefficients = nn.functional.pad(self.weight, (1, 0))
-        return trigonometric_polynomial(scores, coefficients, 1.0)
+        return trigonometric_polynomial(scores, self._coefficients(), 1.0)
+
+    def add_to(self, divided: Tensor, scale: Tensor, unit: float) -> Tensor:
+        """Add Phi in one pass; see `ScoreBias.add_to`."""
+        return trigonometric_polynomial(divided, scale * self._coefficients(), unit, share=1.0)
+
+    def _coefficients(self) -> Tensor:
+        return nn.functional.pad(self.weight, (1, 0))
 
     def extra_repr(self) -> str:
         """Describe the bias in the printout of a network."""
