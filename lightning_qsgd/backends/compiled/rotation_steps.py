@@ -56,7 +56,7 @@ class RotationStep(Step):
             tape.note(row, slope(state, cotangent))
 
     def _is_small(self, tape: Tape) -> bool:
-        return 4**self._num_qubits * tape.batch <= DENSE_ENTRIES
+        return tape.batch << 2 * self._num_qubits <= DENSE_ENTRIES
 
     def _matrices(self, factors: Tensor, tape: Tape) -> Tensor:
         """Return the matrix of the layer for each circuit, shape (2^n, 2^n, B)."""
