@@ -87,7 +87,7 @@ def train(case: Case, rank: int | None = None, perturbed: bool = True) -> tuple[
     return weights(module), probe.applied
 
 
-def work(rank: int, port: int, folder: Path) -> None:
+def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank and save what came out."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -99,8 +99,8 @@ def work(rank: int, port: int, folder: Path) -> None:
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "GROUP_RANK": "0",
-        "WORLD_SIZE": str(PROCESSES),
-        "LOCAL_WORLD_SIZE": str(PROCESSES),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
     }
     results = {name: train(case, rank) for name, case in CASES.items()}
     torch.save(results, folder / f"{rank}.pt")

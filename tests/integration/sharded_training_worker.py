@@ -113,7 +113,7 @@ def _strategy(case: Case) -> ModelParallelStrategy:
     )
 
 
-def work(rank: int, port: int, folder: Path) -> None:
+def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank, uninterrupted and resumed, and save what came out."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -125,8 +125,8 @@ def work(rank: int, port: int, folder: Path) -> None:
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "GROUP_RANK": "0",
-        "WORLD_SIZE": str(PROCESSES),
-        "LOCAL_WORLD_SIZE": str(PROCESSES),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
     }
     results = {
         name: [train(case, folder / name, rank, resume) for resume in (None, "epoch=0.ckpt")]

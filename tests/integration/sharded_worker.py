@@ -233,7 +233,7 @@ def describe(optimizer: PerturbedOptimizer) -> dict[str, Any]:
     }
 
 
-def work(rank: int, processes: int, folder: Path) -> None:
+def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank and save what came out."""
     warnings.simplefilter("ignore")
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
@@ -241,7 +241,7 @@ def work(rank: int, processes: int, folder: Path) -> None:
     torch.manual_seed(100 + rank)  # global generators may differ between ranks
     dist.init_process_group(
         "gloo",
-        store=dist.FileStore(str(folder / "store"), processes),
+        init_method=f"tcp://127.0.0.1:{port}",
         rank=rank,
         world_size=processes,
         timeout=timedelta(seconds=30),

@@ -1,16 +1,13 @@
 """Sharded parameters are perturbed as one process perturbs whole ones: FSDP2, TP, HSDP, both."""
 
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.multiprocessing import spawn
 
+from tests.integration.processes import run_processes
 from tests.integration.sharded_worker import CASES, WithUnused, train, work
 
-SECONDS = 120
 EVERY_CASE = [(processes, name) for processes, cases in CASES.items() for name in cases]
 Results = dict[int, list[dict[str, Any]]]
 
@@ -18,20 +15,10 @@ Results = dict[int, list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Results of all cases on each rank; one launch for each number of processes."""
-    return {processes: _run(processes, tmp_path_factory.mktemp("sharded")) for processes in CASES}
-
-
-def _run(processes: int, folder: Path) -> list[dict[str, Any]]:
-    launched = spawn(work, args=(processes, folder), nprocs=processes, join=False)
-    deadline = time.monotonic() + SECONDS
-    try:
-        while not launched.join(timeout=5):
-            assert time.monotonic() < deadline, f"the processes took longer than {SECONDS} s"
-    finally:
-        for process in launched.processes:
-            if process.is_alive():
-                process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+    return {
+        processes: run_processes(work, processes, tmp_path_factory.mktemp("sharded"))
+        for processes in CASES
+    }
 
 
 @pytest.mark.parametrize(("processes", "name"), EVERY_CASE)

@@ -1,37 +1,20 @@
 """Lightning's ModelParallelStrategy on two processes: as one process, and as if uninterrupted."""
 
-import socket
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.multiprocessing import spawn
 
 from tests.integration.ddp_worker import BATCHES, PROCESSES
+from tests.integration.processes import run_processes
 from tests.integration.sharded_training_worker import CASES, EPOCHS, train, work
-
-SECONDS = 120
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Results of all cases on each rank; one pair of processes runs them all."""
-    folder = tmp_path_factory.mktemp("sharded_training")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = spawn(work, args=(port, Path(folder)), nprocs=PROCESSES, join=False)
-    deadline = time.monotonic() + SECONDS
-    try:
-        while not processes.join(timeout=5):
-            assert time.monotonic() < deadline, f"two processes took longer than {SECONDS} s"
-    finally:
-        for process in processes.processes:
-            if process.is_alive():
-                process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+    return run_processes(work, PROCESSES, tmp_path_factory.mktemp("sharded_training"))
 
 
 @pytest.mark.parametrize("name", CASES)
