@@ -17,6 +17,7 @@ from lightning_qsgd.compare.executors import choose_executor
 from lightning_qsgd.compare.forecast import describe
 from lightning_qsgd.compare.plan_table import plan_table
 from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.run_comparison import (
     Question,
     as_yaml,
@@ -50,7 +51,8 @@ def compare_command(arguments: list[str]) -> None:
     try:
         ready = parser.instantiate_classes(parsed)
         running = Running(**_part(Running, ready))
-        question = read_question(Plan(**_part(Plan, ready)), _folder_of_config(parsed))
+        plan, published = Plan(**_part(Plan, ready)), ready["published"] or Published()
+        question = read_question(plan, _folder_of_config(parsed), published)
     except (TypeError, ValueError, FileNotFoundError) as error:
         parser.error(str(error), error)
     folder = Path(running.folder) if running.folder is not None else _default_folder(parsed)
@@ -68,9 +70,7 @@ def compare_command(arguments: list[str]) -> None:
         parser.error(str(error), error)
     except KeyboardInterrupt:
         console.print(
-            "Interrupted. Every run that had ended is stored: the same command goes on from there, "
-            f"and `lightning-qsgd report {folder}` shows what there is.",
-            markup=False,
+            "Interrupted. Every run that had ended is stored: the same command goes on from there.",
             soft_wrap=True,
         )
         sys.exit(INTERRUPTED)
@@ -102,6 +102,12 @@ def _parser() -> SuggestingParser:
     parser.add_argument("--config", action=ActionConfigFile, help="File with all of the below.")
     parser.add_class_arguments(Plan, fail_untyped=True)
     parser.add_class_arguments(Running, fail_untyped=True)
+    parser.add_argument(
+        "--published",
+        type=Published | None,
+        default=None,
+        help="Figures of others, with their source, to show beside the measured ones.",
+    )
     parser.add_argument(
         *("--dry_run", "--dry-run"),
         action="store_true",

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 import yaml
 
+from lightning_qsgd.cli import compare_command
 from lightning_qsgd.cli.arm_configs import read_question
 from lightning_qsgd.cli.compare_command import _parser, _part
 from lightning_qsgd.compare import Outcome, analyse, load_results, verdicts
+from lightning_qsgd.compare.executors import RayExecutor
 from lightning_qsgd.compare.pairing import check_pairing
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.running.folder_lock import locked
+from tests.compare_jobs import made_job, quick_fit
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENT = str(CONFIGS / "experiments" / "digits.yaml")
@@ -69,6 +72,19 @@ class Compare:
 @pytest.fixture
 def compare(command_line: Any, tmp_path: Path) -> Compare:
     return Compare(command_line, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[bytes]:
+    """Table of the uninterrupted plan on this machine, made by the first test that asks for it."""
+    return []
+
+
+def table_of_the_whole(compare: Compare, whole: list[bytes]) -> bytes:
+    if not whole:
+        compare(folder="whole")
+        whole.append(compare.table("whole"))
+    return whole[0]
 
 
 def with_model(name: str) -> dict[str, Any]:
@@ -121,7 +137,7 @@ def test_planted_truths_are_found(compare: Compare) -> None:
         "equal": {**at(1e-3, perturbation={"strength": 0.0}), "must_equal_baseline": True},
         "hardly_different": at(1e-3, perturbation={"strength": 0.5}),
     }
-    compare(arms=arms, seeds=6, budget={"max_steps": 25})
+    compare(arms=arms, seeds=5, budget={"max_steps": 25})
     found = verdicts(analyse(load_results(compare.folder / "out")))
     assert {arm: verdict.outcome for arm, verdict in found.items()} == {
         "really_better": Outcome.BETTER,
@@ -131,8 +147,9 @@ def test_planted_truths_are_found(compare: Compare) -> None:
     }
 
 
-def test_a_killed_comparison_continues_to_the_same_table(compare: Compare) -> None:
-    compare(folder="whole")
+def test_a_killed_comparison_continues_to_the_same_table(
+    compare: Compare, whole: list[bytes]
+) -> None:
     file = compare.write()
     command = [sys.executable, "-m", "lightning_qsgd", "compare", "--config", str(file)]
     process = subprocess.Popen(
@@ -152,7 +169,7 @@ def test_a_killed_comparison_continues_to_the_same_table(compare: Compare) -> No
     printed = compare(folder="killed")
     assert printed.count("was done before") == len(stored)
     assert all(file.stat().st_mtime_ns == changed for file, changed in stored.items())
-    assert compare.table("killed") == compare.table("whole")
+    assert compare.table("killed") == table_of_the_whole(compare, whole)
 
 
 def processes_in(folder: Path) -> list[str]:
@@ -212,6 +229,17 @@ def test_runs_that_are_no_pairs_are_refused_unless_allowed(compare: Compare) -> 
     assert printed.count("NOT A PAIR") == 3
     results = load_results(compare.folder / "out")
     assert len(check_pairing(results)[0].different) == 3
+
+
+def test_ctrl_c_says_how_to_go_on(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_command, "run_comparison", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        compare()
+    assert caught.value.code == 130
+    assert "the same command goes on" in compare.command_line._capsys.readouterr().out
 
 
 def test_a_second_comparison_in_the_folder_is_refused(compare: Compare) -> None:
@@ -299,11 +327,34 @@ def test_report_of_no_comparison_is_refused(compare: Compare) -> None:
     assert "there is no results.json" in compare.command_line._capsys.readouterr().err
 
 
-def test_ray_gives_the_same_table(compare: Compare) -> None:
-    pytest.importorskip("ray")
-    compare(folder="local")
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Ray, whose processes end with the test."""
+    library = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    yield library
+    library.shutdown()
+
+
+def test_ray_gives_the_same_table_from_processes_as_fresh_as_here(
+    compare: Compare, whole: list[bytes], ray: Any
+) -> None:
     compare("--executor", "ray", "--processes", "2", folder="ray")
-    assert compare.table("ray") == compare.table("local")
+    assert compare.table("ray") == table_of_the_whole(compare, whole)
+
+    does = ["nothing", "raise", "die", "nothing"]
+    jobs = [made_job(seed=seed, does=what) for seed, what in enumerate(does)]
+    started: list[int] = []
+    executor = RayExecutor(processes=1)
+    ended = list(executor.run(quick_fit, jobs, lambda job: started.append(job.seed)))
+    assert started == [attempt.job.seed for attempt in ended] == [0, 1, 2, 3]
+    first, raised, died, last = ended
+    assert "ArithmeticError: no luck with 1" in raised.traceback
+    assert "last words" in died.traceback
+    assert "killed by SIGKILL" in died.traceback
+    assert first.run is not None
+    assert last.run is not None
+    assert first.run.checks["process"] != last.run.checks["process"]
 
 
 def test_a_budget_of_seconds_ends_a_run(compare: Compare) -> None:
@@ -343,6 +394,19 @@ def test_the_character_model_learns_from_a_text_given_as_a_file(
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt key": ({"experimnt": "x"}, "Did you mean experiment?"),
+    "misspelt budget": ({"budget": {"max_step": 1}}, "Did you mean budget.max_steps?"),
+    "an arm like the baseline": (
+        {"arms": {"a": {"kind": "baseline"}, "b": {}}},
+        "'b' to differ from the baseline 'a'",
+    ),
+    "an arm with a budget of its own": (
+        {"arms": {**PLAN["arms"], "odd": {"overlay": {"trainer": {"max_epochs": 3}}}}},
+        "'odd' to leave `trainer.max_epochs` alone",
+    ),
+    "a module that is not found": (
+        {"arms": {**PLAN["arms"], "odd": {"overlay": {"model": "nowhere.Model"}}}},
+        "say where it lies: PYTHONPATH=.",
+    ),
     "two budgets": ({"budget": {"max_steps": 1, "max_epochs": 1}}, "exactly one of"),
     "no experiment": ({"experiment": "missing.yaml"}, "there is no file missing.yaml"),
     "misspelt overlay": (

@@ -14,6 +14,7 @@ from typing import Any
 
 from lightning_qsgd.compare.executors.attempt import Attempt, Fit
 from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.executors.preload import modules_of
 from lightning_qsgd.compare.executors.worker import work
 from lightning_qsgd.compare.running.job import Job
 
@@ -28,7 +29,8 @@ class LocalExecutor(Executor):
     """Gives every run a fresh process, which nothing that ran before can have changed.
 
     Where the system can fork safely, processes are forked from one server that has imported the
-    libraries once, before any work; elsewhere each starts anew.
+    libraries, and what the jobs name of this package, once and before any work; elsewhere each
+    starts anew.
 
     Args:
         folder: Each run's output goes to `<folder>/<name of the job>.log`.
@@ -49,6 +51,9 @@ class LocalExecutor(Executor):
     ) -> Generator[Attempt]:
         """Make runs; see `Executor.run`."""
         waiting, working = deque(jobs), Working()
+        if sys.platform == "linux":
+            preload = [fit.__module__, *modules_of(job.config for job in jobs)]
+            get_context("forkserver").set_forkserver_preload(preload)
         with _one_thread_each():
             try:
                 while waiting or working:
@@ -64,8 +69,6 @@ class LocalExecutor(Executor):
 
     def _start(self, fit: Fit, job: Job) -> Working:
         context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
-        if sys.platform == "linux":
-            context.set_forkserver_preload([fit.__module__])
         ours, theirs = context.Pipe(duplex=False)
         log = self._log(job)
         log.parent.mkdir(parents=True, exist_ok=True)
