@@ -31,7 +31,11 @@ def final_answer(text: str) -> str | None:
     if found is None:
         return None
     number = Decimal(found.group())
-    return format(number.normalize(), "f") if number else "0"
+    if not number:
+        return "0"
+    # `normalize` would round to the 28 digits of decimal's context.
+    digits = format(number, "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def is_exact_match(generated: str, expected: str) -> bool:

@@ -19,5 +19,8 @@ class GradientCheckpointing(ModelChange):
 
     def apply(self, model: Any) -> Any:
         """Switch it on."""
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Recent versions of transformers warn about the older name.
+        old, new = "gradient_checkpointing_enable", "activation_checkpointing_enable"
+        enable = getattr(model, new if hasattr(model, new) else old)
+        enable({"use_reentrant": False})
         return model
