@@ -10,6 +10,7 @@ from lightning_qsgd.compare.results import ArmRun, Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
 from lightning_qsgd.tracking import flatten_config, tags
 from lightning_qsgd.tracking.comparison_runs import Points, mean_tag, write_run
+from lightning_qsgd.tracking.hyperparameters import Hyperparameter
 from lightning_qsgd.training.recorded_run import RecordedCurve
 
 FOLDER = "tensorboard"
@@ -27,7 +28,8 @@ def write_tensorboard(
     Args:
         results: The runs.
         folder: Folder of the comparison.
-        configs: Configuration of the runs by arm, for the HParams table; arms may be missing.
+        configs: Configuration of the runs by arm; what differs between them is in the HParams
+            table. Arms may be missing.
 
     Returns:
         The log directory to give to TensorBoard.
@@ -35,18 +37,33 @@ def write_tensorboard(
     root, goal = folder / FOLDER, results.comparison.goal
     rmtree(root, ignore_errors=True)
     compared = list(dict.fromkeys([goal.metric, goal.loss]))
+    columns = _telling_columns(configs)
     for arm in results.comparison.arms:
         runs = results.runs_of(arm.name)
         means = _means(results, arm.name, compared)
         if means:
             write_run(root / MEAN / arm.name, means, compared)
-        shown = {key: configs.get(arm.name, {}).get(key) for key in SHOWN}
-        given = {key: value for key, value in shown.items() if value is not None}
         for seed, run in runs.items():
-            row = flatten_config({"arm": arm.name, "seed": seed, **given})
+            row = {"arm": arm.name, "seed": seed, **columns.get(arm.name, {})}
             curves = {tag: _points(curve) for tag, curve in run.curves.items()}
             write_run(root / arm.name / f"seed{seed}", curves, compared, row, run.final)
     return root
+
+
+def _telling_columns(
+    configs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Hyperparameter]]:
+    """Keep, by arm, the values that differ between arms: the rest would hide them in the table."""
+    flat = {
+        arm: flatten_config({key: config[key] for key in SHOWN if config.get(key) is not None})
+        for arm, config in configs.items()
+    }
+    names = {name for row in flat.values() for name in row}
+    telling = {name for name in names if len({repr(row.get(name)) for row in flat.values()}) > 1}
+    return {
+        arm: {name: value for name, value in row.items() if name in telling}
+        for arm, row in flat.items()
+    }
 
 
 def _means(results: Results, arm: str, compared: Sequence[str]) -> dict[str, Points]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,30 @@ def means_layout(metrics: Sequence[str]) -> Layout:
     }
 
 
+def charts_of(layout: Layout, shown: Iterable[str]) -> Layout:
+    """Keep the charts that show something: TensorBoard draws an empty one for each of the others.
+
+    Args:
+        layout: Charts by title, by group.
+        shown: Tags that there are.
+
+    Example:
+        >>> layout = means_layout(["loss"])
+        >>> list(charts_of(layout, ["loss"])), list(charts_of(layout, ["mean/loss"]))
+        (['single runs'], ['mean over seeds'])
+    """
+    tags_of_run = list(shown)
+    kept = {
+        group: {
+            title: chart
+            for title, chart in charts.items()
+            if any(re.search(pattern, tag) for pattern in chart[1] for tag in tags_of_run)
+        }
+        for group, charts in layout.items()
+    }
+    return {group: charts for group, charts in kept.items() if charts}
+
+
 def write_run(
     folder: Path,
     curves: Mapping[str, Points],
@@ -81,7 +106,7 @@ def write_run(
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
-        writer.add_custom_scalars(means_layout(metrics))
+        writer.add_custom_scalars(charts_of(means_layout(metrics), curves))
         for tag, points in curves.items():
             for step, value in points:
                 writer.add_scalar(tag, value, round(step))

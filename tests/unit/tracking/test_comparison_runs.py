@@ -3,7 +3,7 @@
 import pytest
 
 from lightning_qsgd.tracking import read_scalars
-from lightning_qsgd.tracking.comparison_runs import mean_tag, means_layout, write_run
+from lightning_qsgd.tracking.comparison_runs import charts_of, mean_tag, means_layout, write_run
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -39,6 +39,17 @@ def test_means_have_charts_of_their_own():
     assert layout["single runs"] == {"val/loss": ["Multiline", ["^val/loss$"]]}
     assert len(layout["perturbation size"]) == 2
     assert mean_tag("a") == "mean/a"
+
+
+def test_a_run_brings_the_charts_that_it_fills():
+    layout = means_layout(["val/loss", "train/loss"])
+    means = charts_of(layout, ["mean/val/loss", "mean/baseline/gap_train/loss"])
+    assert {group: list(charts) for group, charts in means.items()} == {
+        "mean over seeds": ["val/loss"],
+        "mean gap to the baseline": ["train/loss minus the baseline"],
+    }
+    assert list(charts_of(layout, ["val/loss"])) == ["single runs"]
+    assert charts_of(layout, []) == {}
 
 
 def test_a_layout_needs_a_metric():
