@@ -32,5 +32,8 @@ def quick_fit(job):
         time.sleep(60)
     value = job.config.get("value", 0.5) + job.seed / 1024
     curve = RecordedCurve([1.0, 2.0], [0.5, 1.0], [0.1, 0.2], [0.1, value])
-    checks = {"initial_weights": f"w{job.seed}", "data_order": "d", "process": str(os.getpid())}
-    return ArmRun(job.arm, job.seed, {METRIC: value}, {METRIC: curve}, checks, Timing(0.2, 0.1))
+    checks = {"initial_weights": f"w{job.seed}", "data_order": "d", "random_state": "r"}
+    checks["process"] = str(os.getpid())
+    return ArmRun(
+        job.arm, job.seed, {METRIC: value}, {METRIC: curve}, checks, Timing(0.2, 0.1, 0.2)
+    )

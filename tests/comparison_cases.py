@@ -55,7 +55,7 @@ def made_curve(values, every=10):
 
 
 def timed(seconds_per_step):
-    return Timing(100 * seconds_per_step, seconds_per_step)
+    return Timing(100 * seconds_per_step, seconds_per_step, 12 * seconds_per_step)
 
 
 def noise(seed, *shape):

@@ -9,6 +9,7 @@ from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.compare.arm_checks import refuse_copies, refuse_what_is_fixed
 from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.run_comparison import Question, as_yaml
 from lightning_qsgd.training.goal import Goal
 
@@ -52,16 +53,17 @@ class ParsingCLI(PerturbationCLI):
         return self._plain_config(self.config["fit"])
 
 
-def read_question(plan: Plan, folder: Path) -> Question:
+def read_question(plan: Plan, folder: Path, published: Published | None = None) -> Question:
     """Read the experiment and the overlays of its arms.
 
     Args:
         plan: What the config says.
         folder: Folder of that config, from which its paths start.
+        published: Figures of others, if any are to be shown.
 
     Raises:
         FileNotFoundError: If a config is not there.
-        ValueError: If an arm does not fit the experiment.
+        ValueError: If an arm does not fit the experiment, or figures are of no arm.
     """
     listed = [plan.experiment] if isinstance(plan.experiment, str) else plan.experiment
     experiment = [str(_found(file, folder, "experiment")) for file in listed]
@@ -74,7 +76,8 @@ def read_question(plan: Plan, folder: Path) -> Question:
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
     words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
-    return Question(base["run"]["experiment"], plan, goal, configs, words)
+    shown = published or Published()
+    return Question(base["run"]["experiment"], plan, goal, configs, words, shown)
 
 
 def _parse(what: str, configs: list[str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def fit_job(job: Job) -> ArmRun:
         job: The run.
 
     Returns:
-        Its curves, final metrics, hashes and timing.
+        Its curves, final metrics, hashes, timing and first weights.
 
     Raises:
         ValueError: If the run recorded no value of the goal's metric.
@@ -41,9 +41,8 @@ def fit_job(job: Job) -> ArmRun:
         raise RuntimeError("The run recorded nothing: `fast_dev_run` is on. Switch it off.")
     goal, record = cli.convergence.goal, cli.convergence.run
     final = _final(cli, record, goal)
-    return ArmRun(
-        job.arm, job.seed, final, _curves(cli, record, goal), _checks(cli), _timing(record, goal)
-    )
+    curves, timing = _curves(cli, record, goal), _timing(record, goal)
+    return ArmRun(job.arm, job.seed, final, curves, _checks(cli), timing, cli.pairing.first_weights)
 
 
 def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
@@ -96,7 +95,9 @@ def _checks(cli: JobCLI) -> dict[str, str]:
 
 
 def _timing(record: RecordedRun, goal: Goal) -> Timing:
-    seconds = record.curve(goal.loss).seconds
-    if len(seconds) < 3:  # the first batch is not timed
+    loss = record.curve(goal.loss)
+    if len(loss.seconds) < 3:  # the first batch is not timed
         return Timing()
-    return Timing(seconds[-1], median(np.diff(seconds)[1:].tolist()))
+    seconds, epochs = (points[-1] - points[0] for points in (loss.seconds, loss.epochs))
+    per_step = median(np.diff(loss.seconds)[1:].tolist())
+    return Timing(loss.seconds[-1], per_step, seconds / epochs if epochs else nan)

@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
+
+from lightning_qsgd.compare.first_weights import FirstWeights
 
 FIRST_BATCHES = 8
+DIGITS = 16
+"""Of a tensor's hash: 64 bits tell tensors apart, and a run stores one per tensor."""
 
 
 class PairingCallback(Callback):
-    """Hashes the first batches, and the random generators at the moment training begins.
+    """Hashes the first weights and batches, and the random generators as training begins.
 
     Equal batches in equal order mean the same data order; equal generators mean the same dropout,
     for as long as the arms draw alike.
 
     Attributes:
+        first_weights: Hash of each tensor of the model before the first step.
         data_order: Hash of the first batches, content and order.
         random_state: Hash of the states of torch's, numpy's and Python's generators.
 
@@ -29,6 +34,7 @@ class PairingCallback(Callback):
     """
 
     def __init__(self) -> None:
+        self.first_weights = FirstWeights()
         self.random_state = ""
         self._batches = hashlib.sha256()
         self._seen = 0
@@ -37,6 +43,10 @@ class PairingCallback(Callback):
     def data_order(self) -> str:
         """Hash of the batches seen so far, of the first 8 at most."""
         return self._batches.hexdigest()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hash the weights, before anything has moved them."""
+        self.first_weights = hashed_weights(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hash the generators, after sanity checks and optimizers have drawn from them."""
@@ -55,6 +65,25 @@ class PairingCallback(Callback):
         if self._seen < FIRST_BATCHES:
             self._seen += 1
             _add(self._batches, batch)
+
+
+def hashed_weights(module: nn.Module) -> FirstWeights:
+    """Hash every parameter and stored buffer of a module on its own.
+
+    Example:
+        >>> first = hashed_weights(nn.Linear(2, 3))
+        >>> sorted(first.hashes), first.parameters
+        (['bias', 'weight'], 9)
+    """
+    trainable = (weight.numel() for weight in module.parameters() if weight.requires_grad)
+    hashes = {name: _hash(value) for name, value in module.state_dict().items()}
+    return FirstWeights(hashes, sum(trainable))
+
+
+def _hash(value: Any) -> str:
+    digest = hashlib.sha256()
+    _add(digest, value)
+    return digest.hexdigest()[:DIGITS]
 
 
 def _cuda_states() -> list[Tensor]:

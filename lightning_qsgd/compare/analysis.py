@@ -1,5 +1,6 @@
 """All statistics of a comparison, arm by arm."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, nan
 from statistics import fmean, median, stdev
@@ -14,7 +15,7 @@ from lightning_qsgd.compare.gains import (
     relative_size,
     step_cost_ratio,
 )
-from lightning_qsgd.compare.pairing import unpaired
+from lightning_qsgd.compare.pairing import parameters_of, unpaired
 from lightning_qsgd.compare.results import Results
 from lightning_qsgd.compare.statistics import (
     Method,
@@ -40,8 +41,10 @@ class ArmSummary:
         epochs_to_target: Likewise in epochs.
         seconds_to_target: Likewise in seconds.
         reached: Share of runs that reached the target; NaN without one.
+        epoch_seconds: Median seconds of an epoch of training; NaN if unknown.
         step_cost: Seconds per step over the baseline's; NaN if unknown.
         relative_size: Median size of the perturbation relative to the step; NaN if unknown.
+        parameters: Number of trainable numbers of its model; 0 if unknown.
     """
 
     arm: Arm
@@ -51,8 +54,10 @@ class ArmSummary:
     epochs_to_target: float
     seconds_to_target: float
     reached: float
+    epoch_seconds: float
     step_cost: float
     relative_size: float
+    parameters: int
 
     @property
     def mean(self) -> float:
@@ -194,8 +199,7 @@ def _sensitivity(gain: PairedGain, method: Method, questions: int) -> tuple[floa
 def _summary(results: Results, arm: Arm) -> ArmSummary:
     values = final_values(results, arm.name)
     steps = costs_of(results, arm.name, "steps")
-    sizes = [relative_size(run) for run in results.runs_of(arm.name).values()]
-    known = [size for size in sizes if not isnan(size)]
+    runs = results.runs_of(arm.name).values()
     return ArmSummary(
         arm,
         {seed: value for seed, value in values.items() if isfinite(value)},
@@ -204,6 +208,13 @@ def _summary(results: Results, arm: Arm) -> ArmSummary:
         median_cost(costs_of(results, arm.name, "epochs")),
         median_cost(costs_of(results, arm.name, "seconds")),
         share_reached(steps),
+        _median_of_known(run.timing.seconds_per_epoch for run in runs),
         step_cost_ratio(results, arm.name),
-        median(known) if known else nan,
+        _median_of_known(relative_size(run) for run in runs),
+        parameters_of(results, arm.name),
     )
+
+
+def _median_of_known(values: Iterable[float]) -> float:
+    known = [value for value in values if not isnan(value)]
+    return median(known) if known else nan

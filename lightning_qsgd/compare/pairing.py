@@ -1,8 +1,10 @@
 """Whether the runs of a seed are a pair: same start, same data."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lightning_qsgd.compare.results import PAIRED_CHECKS, Results
+from lightning_qsgd.compare.first_weights import start_alike
+from lightning_qsgd.compare.results import INITIAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,25 @@ class PairingCheck:
     unknown: int
 
 
+def agree(check: str, run: ArmRun, baseline: ArmRun) -> bool | None:
+    """Tell whether two runs agree in one of `PAIRED_CHECKS`.
+
+    First weights are compared tensor by tensor, so that an arm may have parameters besides the
+    baseline's; see `start_alike`. Runs stored without them are compared by the hash of the whole.
+
+    Returns:
+        The answer; None if either run did not record it.
+    """
+    if check == INITIAL_WEIGHTS:
+        alike = start_alike(run.first_weights, baseline.first_weights)
+        if alike is not None:
+            return alike
+    ours, theirs = run.checks.get(check), baseline.checks.get(check)
+    return None if ours is None or theirs is None else ours == theirs
+
+
 def check_pairing(results: Results) -> list[PairingCheck]:
-    """Compare the hashes of every run with those of the baseline's run of the same seed.
+    """Compare every run with the baseline's run of the same seed.
 
     Args:
         results: The runs.
@@ -42,17 +61,37 @@ def unpaired(results: Results) -> set[tuple[str, int]]:
     return {key for found in check_pairing(results) for key in found.different}
 
 
+def parameters_of(results: Results, arm: str) -> int:
+    """Return the number of trainable numbers in an arm's model; 0 if no run recorded it."""
+    return max((run.first_weights.parameters for run in results.runs_of(arm).values()), default=0)
+
+
+def extra_parameters(results: Results) -> dict[str, int]:
+    """Return by how many parameters arms exceed the baseline; negative if they have fewer.
+
+    Returns:
+        Differences by arm, of those arms alone whose number is known and another.
+    """
+    base = parameters_of(results, results.comparison.baseline.name)
+    known = {arm.name: parameters_of(results, arm.name) for arm in results.comparison.challengers}
+    return {arm: own - base for arm, own in known.items() if base and own and own != base}
+
+
 def _check(results: Results, name: str) -> PairingCheck:
-    expected = results.runs_of(results.comparison.baseline.name)
     equal, different, unknown = 0, [], 0
+    for key, run, baseline in _pairs(results):
+        answer = None if baseline is None else agree(name, run, baseline)
+        if answer is None:
+            unknown += 1
+        elif answer:
+            equal += 1
+        else:
+            different.append(key)
+    return PairingCheck(name, equal, tuple(different), unknown)
+
+
+def _pairs(results: Results) -> Iterator[tuple[tuple[str, int], ArmRun, ArmRun | None]]:
+    expected = results.runs_of(results.comparison.baseline.name)
     for arm in results.comparison.challengers:
         for seed, run in results.runs_of(arm.name).items():
-            theirs = expected[seed].checks.get(name) if seed in expected else None
-            ours = run.checks.get(name)
-            if ours is None or theirs is None:
-                unknown += 1
-            elif ours == theirs:
-                equal += 1
-            else:
-                different.append((arm.name, seed))
-    return PairingCheck(name, equal, tuple(different), unknown)
+            yield (arm.name, seed), run, expected.get(seed)

@@ -7,7 +7,9 @@ from functools import cached_property
 from math import nan
 
 from lightning_qsgd.compare.arm import Arm
+from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.provenance import Provenance
+from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.tuned_value import TunedArm
 from lightning_qsgd.training.goal import Goal
 from lightning_qsgd.training.recorded_run import RecordedCurve
@@ -17,9 +19,9 @@ DATA_ORDER = "data_order"
 RANDOM_STATE = "random_state"
 FINAL_WEIGHTS = "final_weights"
 PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER, RANDOM_STATE)
-"""Hashes that must agree between the arms of a seed: of the weights before the first step, of the
-first batches, and of the random generators as training begins, which give the dropout. The hash of
-the final weights need not agree."""
+"""What must agree between the arms of a seed: the weights before the first step, the first batches,
+and the random generators as training begins, which give the dropout. The hash of the final weights
+need not agree."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Timing:
     Attributes:
         seconds: Seconds from the first step to the last; NaN if unknown.
         seconds_per_step: Median seconds of an optimizer step; NaN if unknown.
+        seconds_per_epoch: Mean seconds of an epoch without its validation; NaN if unknown.
     """
 
     seconds: float = nan
     seconds_per_step: float = nan
+    seconds_per_epoch: float = nan
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ArmRun:
             `tags.RELATIVE_SIZE` are drawn, and the first gives the cost to the target.
         checks: Hashes by name, `PAIRED_CHECKS` and optionally `FINAL_WEIGHTS`.
         timing: Wall-clock cost.
+        first_weights: What the model started from, tensor by tensor; empty if not recorded.
     """
 
     arm: str
@@ -56,6 +61,7 @@ class ArmRun:
     curves: Mapping[str, RecordedCurve] = field(default_factory=dict)
     checks: Mapping[str, str] = field(default_factory=dict)
     timing: Timing = Timing()
+    first_weights: FirstWeights = field(default_factory=FirstWeights)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class Comparison:
         arms: All arms in the order in which they are shown, exactly one of kind "baseline".
         seeds: Seeds of the reported runs.
         budget: What each run may spend, in words: "300 steps".
+        published: Figures of others that the report shows beside the measured ones.
 
     Raises:
         ValueError: If the arms or seeds do not make a comparison.
@@ -98,6 +105,7 @@ class Comparison:
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     budget: str = ""
+    published: Published = field(default_factory=Published)
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -108,6 +116,7 @@ class Comparison:
                 "Expected at least one seed, got none: there is nothing to run. Name at least 3, "
                 "the fewest that allow a claim."
             )
+        self.published.require_known(names)
         baselines = [arm.name for arm in self.arms if arm.kind == "baseline"]
         if len(baselines) != 1:
             raise ValueError(

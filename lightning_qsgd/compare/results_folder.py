@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from lightning_qsgd.compare.arm import Arm
 from lightning_qsgd.compare.atomic_file import write_atomically
+from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.provenance import Provenance
+from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.results import ArmRun, Comparison, FailedRun, Results, Timing
 from lightning_qsgd.compare.run_table import results_csv, timing_csv
 from lightning_qsgd.compare.tuned_value import TunedArm, TunedValue
@@ -119,7 +121,8 @@ def _to_json(results: Results) -> dict[str, Any]:
 
 
 def _fields(run: ArmRun) -> dict[str, Any]:
-    return {**vars(run), "final": dict(run.final), "checks": dict(run.checks)}
+    plain = {"final": dict(run.final), "checks": dict(run.checks)}
+    return {**vars(run), **plain, "first_weights": asdict(run.first_weights)}
 
 
 def _without_infinity(value: Any) -> Any:
@@ -146,7 +149,9 @@ def _from_json(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) ->
 def _comparison(saved: dict[str, Any]) -> Comparison:
     arms = tuple(Arm(**{**arm, "controls": tuple(arm["controls"])}) for arm in saved["arms"])
     goal = Goal(**saved["goal"])
-    return Comparison(**{**saved, "goal": goal, "arms": arms, "seeds": tuple(saved["seeds"])})
+    published = Published(**saved.get("published", {}))  # not stored by earlier versions
+    parts = {"goal": goal, "arms": arms, "seeds": tuple(saved["seeds"]), "published": published}
+    return Comparison(**{**saved, **parts})
 
 
 def _run(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> ArmRun:
@@ -154,7 +159,8 @@ def _run(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> ArmRu
     timing = Timing(**{name: float(value) for name, value in saved["timing"].items()})
     arm, seed = saved["arm"], saved["seed"]
     own = {tag: _curve(curves[_key(arm, seed, tag)]) for tag in saved["curves"]}
-    return ArmRun(arm, seed, final, own, saved["checks"], timing)
+    first = FirstWeights(**saved.get("first_weights", {}))  # not stored by earlier versions
+    return ArmRun(arm, seed, final, own, saved["checks"], timing, first)
 
 
 def _curve(points: NDArray[np.float64]) -> RecordedCurve:

@@ -1,7 +1,7 @@
 """Tunes, runs and collects a comparison; continues one that was interrupted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -10,6 +10,7 @@ from rich.console import Console
 from lightning_qsgd.compare.gains import are_identical
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.provenance import Provenance
+from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.results import Comparison, FailedRun, Results
 from lightning_qsgd.compare.results_folder import save_results
 from lightning_qsgd.compare.running.board import Board
@@ -33,6 +34,10 @@ class Question:
         goal: What runs are judged by; its target may yet have to be measured.
         configs: Configuration of the run by arm: plain values, budget included.
         overlays: The lines that make each arm what it is.
+        published: Figures of others that the report shows beside the measured ones.
+
+    Raises:
+        ValueError: If figures are of an arm that is not compared.
     """
 
     name: str
@@ -40,6 +45,10 @@ class Question:
     goal: Goal
     configs: Mapping[str, Mapping[str, Any]]
     overlays: Mapping[str, str]
+    published: Published = field(default_factory=Published)
+
+    def __post_init__(self) -> None:
+        self.published.require_known(self.plan.arms)
 
     def jobs(
         self, configs: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], block: str = RUNS
@@ -78,13 +87,12 @@ def run_comparison(
     jobs = question.jobs(configs, question.plan.seed_block)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
     save_results(collect(empty, workshop.store, jobs), folder)
-    guard = PairingGuard()
+    guard = PairingGuard(question.plan.baseline)
 
     def watch(job: Job, stored: StoredRun) -> None:
-        violation = guard.look(job, stored)
-        if violation is not None and workshop.running.unpaired == "refuse":
-            refuse_unpaired(violation)
-        if violation is not None:
+        for violation in guard.look(job, stored):
+            if workshop.running.unpaired == "refuse":
+                refuse_unpaired(violation)
             console.print(
                 f"[bold red]NOT A PAIR[/] {violation} It is left out of every difference."
             )
@@ -174,8 +182,8 @@ def _with_target(
 
 def _comparison(question: Question, goal: Goal, tuned: Mapping[str, TunedArm]) -> Comparison:
     arms = tuple(question.plan.arm(name, question.overlays[name]) for name in question.plan.arms)
-    budget = str(question.plan.budget)
-    return Comparison(question.name, goal, arms, question.plan.seed_block, budget)
+    budget, seeds = str(question.plan.budget), question.plan.seed_block
+    return Comparison(question.name, goal, arms, seeds, budget, question.published)
 
 
 def as_yaml(value: Any) -> str:

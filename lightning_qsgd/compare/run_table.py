@@ -8,6 +8,7 @@ from math import nan
 from lightning_qsgd.compare.gains import cost_to_target, relative_size
 from lightning_qsgd.compare.results import FINAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
 
+DERIVED = ("steps_to_target", "epochs_to_target", "relative_size", "parameters")
 HASHES = (*PAIRED_CHECKS, FINAL_WEIGHTS)
 
 
@@ -24,11 +25,11 @@ def results_csv(results: Results) -> str:
     Returns:
         Columns: arm, kind, seed, status (done, failed or missing), every final metric, steps and
         epochs to the target (``inf`` if never, ``nan`` without a target), median relative size of
-        the perturbation, and the hashes.
+        the perturbation, number of trainable parameters, and the hashes.
     """
     metrics = sorted({metric for run in results.runs for metric in run.final})
     head = ["arm", "kind", "seed", "status", *metrics]
-    head += ["steps_to_target", "epochs_to_target", "relative_size", *HASHES]
+    head += [*DERIVED, *HASHES]
     return _csv(head, (_row(results, key, metrics) for key in results.planned))
 
 
@@ -39,9 +40,10 @@ def timing_csv(results: Results) -> str:
         results: The runs.
 
     Returns:
-        Columns: arm, seed, seconds, seconds per step, seconds to the target; ended runs only.
+        Columns: arm, seed, seconds, seconds per step and per epoch, seconds to the target; ended
+        runs only.
     """
-    head = ["arm", "seed", "seconds", "seconds_per_step", "seconds_to_target"]
+    head = ["arm", "seed", "seconds", "seconds_per_step", "seconds_per_epoch", "seconds_to_target"]
     goal = results.comparison.goal
     rows = (
         [
@@ -49,6 +51,7 @@ def timing_csv(results: Results) -> str:
             run.seed,
             _number(run.timing.seconds),
             _number(run.timing.seconds_per_step),
+            _number(run.timing.seconds_per_epoch),
             _number(cost_to_target(run, goal, "seconds")),
         ]
         for arm in results.comparison.arms
@@ -63,7 +66,7 @@ def _row(results: Results, key: tuple[str, int], metrics: list[str]) -> list[obj
     run = results.runs_of(arm).get(seed)
     if run is None:
         status = "missing" if key in results.missing else "failed"
-        return [*lead, status, *[""] * (len(metrics) + 3 + len(HASHES))]
+        return [*lead, status, *[""] * (len(metrics) + len(DERIVED) + len(HASHES))]
     return [*lead, "done", *_cells(run, results, metrics)]
 
 
@@ -72,7 +75,8 @@ def _cells(run: ArmRun, results: Results, metrics: list[str]) -> list[str]:
     numbers = [run.final.get(metric, nan) for metric in metrics]
     numbers += [cost_to_target(run, goal, axis) for axis in ("steps", "epochs")]
     numbers.append(relative_size(run))
-    return [*map(_number, numbers), *(run.checks.get(name, "") for name in HASHES)]
+    size = str(run.first_weights.parameters or "")
+    return [*map(_number, numbers), size, *(run.checks.get(name, "") for name in HASHES)]
 
 
 def _number(value: float) -> str:

@@ -31,10 +31,11 @@ def recompute_section(results: Results, analysis: Analysis) -> list[Block]:
         Paragraph(
             "`results.csv` has one row per run with every digit; mean, sd, median, gains, "
             "intervals, p-values, wins and d follow from the column of the metric, the rest from "
-            "`steps_to_target`, `epochs_to_target` and `relative_size` (medians over seeds; an "
-            "even number of costs takes the lower of the middle two). Wall-clock times, which "
-            "never repeat, are in `timing.csv`, and the curves in `curves.npz` (rows: steps, "
-            "epochs, seconds, values). Runs whose hashes differ from the baseline's are left out."
+            "`steps_to_target`, `epochs_to_target`, `relative_size` (medians over seeds; an even "
+            "number of costs takes the lower of the middle two) and `parameters`. Wall-clock "
+            "times, which never repeat, are in `timing.csv`, and the curves in `curves.npz` (rows: "
+            "steps, epochs, seconds, values). Runs that are no pair with the baseline's are left "
+            "out."
         ),
         Bullets(
             (

@@ -1,7 +1,7 @@
 """The sections of a report behind its first page."""
 
 from lightning_qsgd.compare.analysis import Analysis
-from lightning_qsgd.compare.pairing import PairingCheck, check_pairing
+from lightning_qsgd.compare.pairing import PairingCheck, check_pairing, extra_parameters
 from lightning_qsgd.compare.report import tables
 from lightning_qsgd.compare.report.document import (
     Block,
@@ -62,10 +62,12 @@ def arm_section(results: Results, analysis: Analysis) -> list[Block]:
         tables.arm_table(results, analysis),
         Paragraph(
             "Steps, epochs and seconds to the target are medians in which a run that never "
-            'reached it counts as infinite: "never" means that fewer than half did. Time per step '
-            "is the median ratio to the baseline at the same seed, in wall-clock time on a "
-            "machine that other runs may have shared. Relative size is that of the perturbation "
-            "beside the base optimizer's step, the median over steps and seeds."
+            'reached it counts as infinite: "never" means that fewer than half did. Seconds per '
+            "epoch are the median over seeds, and time per step is the median ratio to the "
+            "baseline at the same seed, both without validation, in wall-clock time on a machine "
+            "that other runs may have shared. Relative size is that of the perturbation beside "
+            "the base optimizer's step, the median over steps and seeds. Parameters are trainable "
+            "numbers of the model."
         ),
     ]
     others = tables.other_metric_table(results)
@@ -114,11 +116,12 @@ def failure_section(results: Results, analysis: Analysis) -> list[Block]:
 def pairing_section(results: Results) -> list[Block]:
     """Say whether the runs of a seed were a pair."""
     found = [_pairing(check) for check in check_pairing(results)]
-    return [
+    blocks: list[Block] = [
         Heading("Pairing"),
         Paragraph("Hashes of every arm's runs against the baseline's run of the same seed:"),
         Bullets(tuple(found)),
     ]
+    return [*blocks, *_other_sizes(results)]
 
 
 def tuning_section(results: Results) -> list[Block]:
@@ -147,6 +150,24 @@ def tuning_section(results: Results) -> list[Block]:
         if value.at_edge
     ]
     return [*blocks, *(Notice(text, "warn") for text in edges)]
+
+
+def _other_sizes(results: Results) -> list[Block]:
+    """Name the arms that have more parameters than the baseline, or fewer."""
+    baseline = results.comparison.baseline.name
+    arms = tuple(
+        f"`{arm}` trains {count(abs(extra), 'parameter')} {'more' if extra > 0 else 'fewer'} than "
+        f"`{baseline}`."
+        for arm, extra in extra_parameters(results).items()
+    )
+    if not arms:
+        return []
+    text = (
+        "Models that differ in size are paired by what they have in common: every tensor of the "
+        "smaller one is in the larger one, with the same first values. What an arm has beyond that "
+        "may help by itself, whatever it is: look for a control with as many parameters."
+    )
+    return [Paragraph(text), Bullets(arms)]
 
 
 def _pairing(check: PairingCheck) -> str:

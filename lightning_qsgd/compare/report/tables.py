@@ -71,7 +71,7 @@ def arm_table(results: Results, analysis: Analysis) -> Table:
     head = ["arm", "runs", "mean", "sd", "median"]
     if target is not None:
         head += ["reached target", "steps to it", "epochs to it", "seconds to it"]
-    head += ["time per step", "relative size"]
+    head += ["seconds per epoch", "time per step", "relative size", "parameters"]
     summaries = [analysis.baseline, *(challenge.summary for challenge in analysis.challenges)]
     rows = tuple(_arm_row(summary, target is not None) for summary in summaries)
     return Table(tuple(head), rows)
@@ -118,7 +118,8 @@ def _arm_row(summary: ArmSummary, with_target: bool) -> tuple[str, ...]:
             plain, (summary.steps_to_target, summary.epochs_to_target, summary.seconds_to_target)
         )
     cost = plain(summary.step_cost)
-    return (*row, f"x {cost}" if cost != UNKNOWN else cost, plain(summary.relative_size))
+    row += [plain(summary.epoch_seconds), f"x {cost}" if cost != UNKNOWN else cost]
+    return (*row, plain(summary.relative_size), f"{summary.parameters or UNKNOWN}")
 
 
 def _effect(d: float) -> str:

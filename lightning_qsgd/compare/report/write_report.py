@@ -10,6 +10,7 @@ from lightning_qsgd.compare.report.html import to_html
 from lightning_qsgd.compare.report.markdown import to_markdown
 from lightning_qsgd.compare.report.origin import origin_section, recompute_section
 from lightning_qsgd.compare.report.pictures import can_draw, pictures
+from lightning_qsgd.compare.report.published_section import published_section
 from lightning_qsgd.compare.report.sections import (
     NO_PICTURES,
     arm_section,
@@ -70,6 +71,7 @@ def report_blocks(
         *verdict_section(analysis, judged),
         *gain_section(analysis, drawn),
         *arm_section(results, analysis),
+        *published_section(results, analysis),
         *curve_section(drawn),
         *failure_section(results, analysis),
         *pairing_section(results),

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from lightning_qsgd.compare.first_weights import unlike
+from lightning_qsgd.compare.pairing import agree
 from lightning_qsgd.compare.results import (
     DATA_ORDER,
     INITIAL_WEIGHTS,
@@ -21,33 +23,38 @@ WORDS = {
 
 @dataclass
 class PairingGuard:
-    """Compares each run with the first of its seed that ended.
+    """Compares each run with the baseline's of its seed, as soon as both have ended.
 
     Attributes:
+        baseline: Name of the baseline.
         violations: What was found, by (check, seed).
     """
 
+    baseline: str
     violations: list[str] = field(default_factory=list)
-    _first: dict[int, ArmRun] = field(default_factory=dict)
+    _baselines: dict[int, ArmRun] = field(default_factory=dict)
+    _waiting: dict[int, list[ArmRun]] = field(default_factory=dict)
 
-    def look(self, job: Job, stored: StoredRun) -> str | None:
-        """Compare a run with the others of its seed.
+    def look(self, job: Job, stored: StoredRun) -> list[str]:
+        """Take note of a run, and compare whatever it makes comparable.
 
         Returns:
-            What is wrong, in a sentence; None if nothing is, or the run failed.
+            What is wrong, a sentence per run; none if nothing is, or the run failed.
         """
         run = stored.finished
         if run is None:
-            return None
-        other = self._first.setdefault(job.seed, run)
-        different = [
-            name for name in PAIRED_CHECKS if run.checks.get(name) != other.checks.get(name)
-        ]
-        if not different:
-            return None
-        what = " and ".join(WORDS.get(name, name) for name in different)
-        found = f"Seed {job.seed}: {run.arm} and {other.arm} differ in the {what}."
-        self.violations.append(found)
+            return []
+        waiting = self._waiting.setdefault(job.seed, [])
+        if run.arm == self.baseline:
+            self._baselines[job.seed] = run
+        else:
+            waiting.append(run)
+        baseline = self._baselines.get(job.seed)
+        if baseline is None:
+            return []
+        found = [words for other in waiting if (words := _violation(other, baseline))]
+        waiting.clear()
+        self.violations += found
         return found
 
 
@@ -60,5 +67,17 @@ def refuse_unpaired(violation: str) -> None:
     raise RuntimeError(
         f"{violation} They are no pair: their difference would hold more than the effect of the "
         "arm. Let model and data draw from the generators that `seed_everything` seeds, never "
-        "from the clock; or add `--unpaired allow` to go on and leave such pairs out."
+        "from the clock; an arm may add parameters to the baseline's, drawn from a generator of "
+        "their own, and must keep the others by name; or add `--unpaired allow` to go on and leave "
+        "such pairs out."
     )
+
+
+def _violation(run: ArmRun, baseline: ArmRun) -> str:
+    different = [name for name in PAIRED_CHECKS if agree(name, run, baseline) is False]
+    if not different:
+        return ""
+    what = " and ".join(WORDS.get(name, name) for name in different)
+    names = unlike(run.first_weights, baseline.first_weights)
+    which = f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+    return f"Seed {run.seed}: {run.arm} and {baseline.arm} differ in the {what}{which}."

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning_qsgd.compare.atomic_file import write_atomically
 from lightning_qsgd.compare.executors.attempt import Attempt
+from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.results import ArmRun, FailedRun, Timing
 from lightning_qsgd.compare.running.job import Job
 from lightning_qsgd.training.recorded_run import RecordedCurve
@@ -90,5 +91,8 @@ def _rebuild(saved: dict[str, Any]) -> StoredRun:
         ended = FailedRun(**run)
     else:
         curves = {tag: RecordedCurve(**points) for tag, points in run["curves"].items()}
-        ended = ArmRun(**{**run, "curves": curves, "timing": Timing(**run["timing"])})
+        # A run of an earlier version has no first weights.
+        first = FirstWeights(**run.get("first_weights", {}))
+        timing = Timing(**run["timing"])
+        ended = ArmRun(**{**run, "curves": curves, "timing": timing, "first_weights": first})
     return StoredRun(saved["fingerprint"], saved["config"], ended, saved["wall"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_qsgd.cli.memory_logger import MemoryLogger
-from lightning_qsgd.cli.pairing_callback import FIRST_BATCHES, PairingCallback
+from lightning_qsgd.cli.pairing_callback import FIRST_BATCHES, PairingCallback, hashed_weights
 
 X = torch.arange(6.0).reshape(2, 3)
 
@@ -74,6 +74,31 @@ def test_a_draw_from_any_generator_changes_the_random_state(draw):
     np.random.set_state(numpy_state)  # noqa: NPY002
     random.setstate(python_state)
     assert states[0] == states[1] != states[2]
+
+
+class Net(torch.nn.Module):
+    """A layer, a frozen one and a buffer; every value follows from the constant."""
+
+    def __init__(self, value, shape=(2, 3)):
+        super().__init__()
+        self.layer = torch.nn.Parameter(torch.full(shape, value))
+        self.frozen = torch.nn.Parameter(torch.ones(()), requires_grad=False)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+
+def test_every_tensor_is_hashed_on_its_own_and_trainable_numbers_are_counted():
+    callback = PairingCallback()
+    callback.on_fit_start(None, Net(1.0))
+    first = callback.first_weights
+    assert first == hashed_weights(Net(1.0))
+    assert (set(first.hashes), first.parameters) == ({"layer", "frozen", "count"}, 6)
+
+
+@pytest.mark.parametrize("other", [Net(2.0), Net(1.0, (3, 2)), Net(1.0).double()])
+def test_another_value_shape_or_precision_changes_the_hash_of_its_tensor_alone(other):
+    ours, theirs = hashed_weights(Net(1.0)).hashes, hashed_weights(other).hashes
+    assert ours["layer"] != theirs["layer"]
+    assert ours["count"] == theirs["count"]
 
 
 def test_logger_keeps_every_point():

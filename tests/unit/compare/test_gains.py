@@ -6,6 +6,7 @@ from math import inf, isnan, nan
 import pytest
 
 from lightning_qsgd.compare import FailedRun, Results, analyse
+from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.gains import (
     are_identical,
     cost_to_target,
@@ -13,7 +14,7 @@ from lightning_qsgd.compare.gains import (
     relative_size,
     step_cost_ratio,
 )
-from lightning_qsgd.compare.pairing import check_pairing
+from lightning_qsgd.compare.pairing import check_pairing, extra_parameters, unpaired
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.goal import Goal
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
@@ -125,3 +126,33 @@ def test_pairing_counts_equal_different_and_unknown_hashes():
     assert [other.check for other in others] == ["data_order", "random_state"]
     for other in others:
         assert (other.equal, other.different, other.unknown) == (0, (), 3)
+
+
+def of_sizes(**models):
+    runs = [
+        made_run(arm, 0, 0.1, checks={"initial_weights": arm}, first_weights=first)
+        for arm, first in models.items()
+    ]
+    return of_runs(*runs)
+
+
+def test_models_that_differ_in_size_are_paired_by_what_they_share_and_their_sizes_are_known():
+    circuit = FirstWeights({"head": "a", "circuit": "b"}, 20)
+    results = of_sizes(base=FirstWeights({"head": "a"}, 4), arm=circuit)
+    assert (check_pairing(results)[0].equal, unpaired(results)) == (1, set())
+    assert extra_parameters(results) == {"arm": 16}
+    turned = of_sizes(base=circuit, arm=FirstWeights({"head": "a"}, 4))
+    assert extra_parameters(turned) == {"arm": -16}
+    assert unpaired(turned) == set()
+
+
+@pytest.mark.parametrize("hashes", [{"head": "x", "circuit": "b"}, {"tail": "a", "circuit": "b"}])
+def test_models_with_other_common_values_or_other_names_are_no_pair(hashes):
+    results = of_sizes(base=FirstWeights({"head": "a"}, 4), arm=FirstWeights(hashes, 20))
+    assert unpaired(results) == {("arm", 0)}
+
+
+def test_runs_without_recorded_tensors_are_paired_by_the_hash_of_the_whole():
+    results = of_sizes(base=FirstWeights(), arm=FirstWeights({"head": "a"}, 4))
+    assert unpaired(results) == {("arm", 0)}
+    assert extra_parameters(results) == {}

@@ -149,7 +149,8 @@ def test_means_and_costs_of_the_arms_follow_from_the_tables(report, tmp_path):
         assert cells[2] == f"{mean:.4g}"
         assert cells[4] == f"{median:.4g}"
         assert cells[6] == f"{steps[3]:.4g}"
-        assert cells[9] == "x 1"
+        assert cells[9] == "1.2"
+        assert cells[10] == "x 1"
 
 
 def test_report_of_stored_results_is_the_same_to_the_last_byte(report, tmp_path):

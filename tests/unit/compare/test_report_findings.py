@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 from lightning_qsgd.compare import Arm, FailedRun, TunedArm, TunedValue, analyse, verdicts
+from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.report.answer import short_answer
 from tests.comparison_cases import METHOD, SEEDS, around, case, made_results, made_run, written
 
@@ -41,6 +42,17 @@ def test_pairing_that_was_not_recorded_is_called_assumed(without_matplotlib, tmp
     runs = tuple(replace(run, checks={}) for run in results.runs)
     _, markdown = written(replace(results, runs=runs), tmp_path)
     assert "`data_order`: not recorded, so pairing is assumed and not checked." in markdown
+
+
+def test_arms_with_other_sizes_are_named_beside_the_pairing(without_matplotlib, tmp_path):
+    results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    sizes = {"base": FirstWeights({"w": "a"}, 1), "arm": FirstWeights({"w": "a", "c": "b"}, 35)}
+    runs = tuple(replace(run, first_weights=sizes[run.arm]) for run in results.runs)
+    _, markdown = written(replace(results, runs=runs), tmp_path)
+    assert "- `initial_weights`: equal in 8 runs, different in none." in markdown
+    assert "- `arm` trains 34 parameters more than `base`." in markdown
+    _, markdown = written(results, tmp_path)
+    assert "parameters more" not in markdown
 
 
 def tuned(arm, best, trials=8, seeds=(90,)):

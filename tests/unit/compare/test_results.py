@@ -3,7 +3,7 @@
 import csv
 import json
 from dataclasses import replace
-from math import inf, nan
+from math import inf, isnan, nan
 
 import pytest
 
@@ -19,6 +19,8 @@ from lightning_qsgd.compare import (
     load_results,
     save_results,
 )
+from lightning_qsgd.compare.first_weights import FirstWeights
+from lightning_qsgd.compare.published import Published
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.goal import Goal
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
@@ -39,8 +41,10 @@ def full_results():
         provenance=Provenance("cmd", "a: 1", {"torch": "2"}, "abc", "2 cores", "2026-01-01"),
     )
     curves = {METRIC: made_curve([0.1, inf, 1 / 3]), tags.RELATIVE_SIZE: made_curve([0.1, nan])}
-    runs = tuple(replace(run, curves=curves, timing=timed(0.1)) for run in results.runs)
-    return replace(results, runs=runs)
+    changes = {"curves": curves, "timing": timed(0.1), "first_weights": FirstWeights({"w": "a"}, 9)}
+    runs = tuple(replace(run, **changes) for run in results.runs)
+    published = Published("a paper", {"arm": {"final": "93.8 ± 0.7 %"}})
+    return replace(results, runs=runs, comparison=replace(results.comparison, published=published))
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
@@ -71,7 +75,20 @@ def test_table_has_a_row_per_planned_run_with_its_status(tmp_path):
     assert (rows[3][METRIC], rows[4][METRIC]) == ("nan", "")
     assert (rows[0]["steps_to_target"], rows[0]["epochs_to_target"]) == ("20.0", "0.2")
     assert rows[0]["relative_size"] == "0.1"
-    assert rows[0]["initial_weights"] == "initial_weights 0"
+    assert (rows[0]["initial_weights"], rows[0]["parameters"]) == ("initial_weights 0", "9")
+
+
+def test_results_stored_before_first_weights_were_recorded_are_read(tmp_path):
+    save_results(full_results(), tmp_path)
+    saved = json.loads((tmp_path / "results.json").read_text())
+    del saved["comparison"]["published"]
+    for run in saved["runs"]:
+        del run["first_weights"], run["timing"]["seconds_per_epoch"]
+    (tmp_path / "results.json").write_text(json.dumps(saved))
+    loaded = load_results(tmp_path)
+    assert loaded.comparison.published == Published()
+    assert {run.first_weights.parameters for run in loaded.runs} == {0}
+    assert all(isnan(run.timing.seconds_per_epoch) for run in loaded.runs)
 
 
 def test_table_depends_neither_on_the_clock_nor_on_the_order_of_the_runs(tmp_path):
@@ -95,6 +112,7 @@ def test_times_are_in_a_table_of_their_own(tmp_path):
         "seed": "0",
         "seconds": "10.0",
         "seconds_per_step": "0.1",
+        "seconds_per_epoch": "1.2000000000000002",
         "seconds_to_target": "20.0",
     }
     assert len(rows) == 7

@@ -1,8 +1,10 @@
 """Runs are made once, kept whole, and told apart by their configuration."""
 
+import hashlib
 import json
 import os
 import sys
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -11,6 +13,7 @@ from rich.console import Console
 from lightning_qsgd.compare.atomic_file import write_atomically
 from lightning_qsgd.compare.executors import Attempt, LocalExecutor, attempt, choose_executor
 from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.results import FailedRun
 from lightning_qsgd.compare.running import Job, Running
 from lightning_qsgd.compare.running.board import DONE, FAILED, Board, duration
@@ -189,10 +192,11 @@ def stored_with(arm, seed, **checks):
     ],
 )
 def test_a_run_that_is_no_pair_is_found(check, words):
-    guard = PairingGuard()
-    assert guard.look(made_job("adamw", 0), stored_with("adamw", 0)) is None
-    assert guard.look(made_job("adamw", 1), stored_with("adamw", 1)) is None
-    found = guard.look(made_job("sine", 0), stored_with("sine", 0, **{check: "other"}))
+    guard = PairingGuard("adamw")
+    assert guard.look(made_job("adamw", 0), stored_with("adamw", 0)) == []
+    assert guard.look(made_job("adamw", 1), stored_with("adamw", 1)) == []
+    assert guard.look(made_job("sine", 1), stored_with("sine", 1)) == []
+    (found,) = guard.look(made_job("sine", 0), stored_with("sine", 0, **{check: "other"}))
     assert found == f"Seed 0: sine and adamw differ in the {words}{found.split(words)[1]}"
     assert guard.violations == [found]
     with pytest.raises(RuntimeError, match=r"Seed 0: sine and adamw.*--unpaired allow"):
@@ -201,7 +205,52 @@ def test_a_run_that_is_no_pair_is_found(check, words):
 
 def test_a_failed_run_is_no_violation():
     failed = StoredRun.of(attempt(quick_fit, made_job(does="raise")))
-    assert PairingGuard().look(made_job(), failed) is None
+    assert PairingGuard("adamw").look(made_job(), failed) == []
+
+
+def test_runs_are_compared_with_the_baseline_alone_whenever_it_ends():
+    guard = PairingGuard("adamw")
+    runs = {arm: stored_with(arm, 0, initial_weights=arm) for arm in ("circuit", "control")}
+    for arm, stored in runs.items():
+        assert guard.look(made_job(arm, 0), stored) == []  # no baseline yet
+    found = guard.look(made_job("adamw", 0), stored_with("adamw", 0, initial_weights="circuit"))
+    assert found == ["Seed 0: control and adamw differ in the initial weights."]
+
+
+def with_weights(arm, parameters, **hashes):
+    run = replace(stored_with(arm, 0).finished, first_weights=FirstWeights(hashes, parameters))
+    checks = {**run.checks, "initial_weights": f"whole model of {arm}"}
+    return StoredRun("", {}, replace(run, checks=checks))
+
+
+@pytest.mark.parametrize(
+    ("hashes", "named"),
+    [
+        ({"head": "a", "body": "b", "circuit": "c"}, None),
+        ({"head": "a"}, None),
+        ({"head": "a", "body": "x", "circuit": "c"}, "body"),
+        ({"head": "a", "renamed": "b"}, "body, renamed"),
+        ({"other": "a", "network": "b"}, "body, head, network, ..."),
+    ],
+)
+def test_extra_parameters_are_no_violation_and_other_networks_are_one(hashes, named):
+    guard = PairingGuard("adamw")
+    guard.look(made_job("adamw", 0), with_weights("adamw", 2, head="a", body="b"))
+    found = guard.look(made_job("arm", 0), with_weights("arm", 3, **hashes))
+    words = f"Seed 0: arm and adamw differ in the initial weights ({named})."
+    assert found == ([words] if named else [])
+
+
+def test_a_run_stored_before_first_weights_were_recorded_is_read(tmp_path):
+    store, job = RunStore(tmp_path), made_job("adamw", 0)
+    store.save(with_weights("adamw", 2, head="a"), job)
+    assert store.load(job.name).finished.first_weights == FirstWeights({"head": "a"}, 2)
+    body = json.loads(store.path(job.name).read_text().split("\n")[1])
+    del body["run"]["first_weights"]
+    text = json.dumps(body)
+    head = {"format": 1, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    store.path(job.name).write_text(f"{json.dumps(head)}\n{text}\n")
+    assert store.load(job.name).finished.first_weights == FirstWeights()
 
 
 def test_board_counts_and_forecasts():
