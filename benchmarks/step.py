@@ -30,7 +30,7 @@ from lightning_qsgd import (
     PerturbedOptimizer,
     SamplerBackend,
 )
-from lightning_qsgd.nn import SequenceTransformer
+from lightning_qsgd.nn import TransformerClassifier
 from lightning_qsgd.nn.transformer_sizes import TransformerSizes
 
 RESULTS = Path(__file__).parent / "results" / "step.json"
@@ -118,7 +118,7 @@ def measure(case: Case, rounds: int = 9) -> dict[str, float]:
 
 def _stepper(case: Case, perturbed: bool, tokens: Tensor, labels: Tensor) -> Callable[[], float]:
     torch.manual_seed(0)
-    network = SequenceTransformer(sizes=case.sizes)
+    network = TransformerClassifier(sizes=case.sizes)
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(
         network.parameters(), lr=1e-3, fused=True if case.fused else None
     )

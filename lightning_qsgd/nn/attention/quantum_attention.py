@@ -157,7 +157,8 @@ class QuantumAttention(nn.MultiheadAttention):
         attended = torch.matmul(weights, v)
         if hidden is not None:
             attended = attended.masked_fill(hidden, 0.0)
-        output = self.out_proj(attended.transpose(1, 2).flatten(2))
+        # Laid out in memory as torch does, or a dropout that follows would drop other entries.
+        output = self.out_proj(attended.permute(2, 0, 1, 3).flatten(2)).transpose(0, 1)
         if not need_weights:
             return output, None
         return output, weights.mean(dim=1) if average_attn_weights else weights

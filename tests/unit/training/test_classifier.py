@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_qsgd.data import DigitsDataModule, SequencesDataModule
-from lightning_qsgd.nn import MLP, SequenceTransformer, SmallCNN
+from lightning_qsgd.nn import MLP, SmallCNN, TransformerClassifier
 from lightning_qsgd.training.classifier import Classifier
 
 pytestmark = [
@@ -29,7 +29,7 @@ QUIET = {
 PAIRS = [
     (MLP, DigitsDataModule),
     (SmallCNN, DigitsDataModule),
-    (SequenceTransformer, SequencesDataModule),
+    (TransformerClassifier, SequencesDataModule),
 ]
 
 
@@ -183,7 +183,7 @@ def test_command_line_builds_the_transformer_from_grouped_sizes(tmp_path):
         SequencesDataModule,
         run=False,
         args=[
-            "--model.network=lightning_qsgd.nn.SequenceTransformer",
+            "--model.network=lightning_qsgd.nn.TransformerClassifier",
             "--model.network.sizes.layers=1",
             "--model.num_classes=4",
             "--data.sizes.train=64",

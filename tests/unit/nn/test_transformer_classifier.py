@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from lightning_qsgd.nn import SequenceTransformer, TransformerSizes
+from lightning_qsgd.nn import TransformerClassifier, TransformerSizes
 
 
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return SequenceTransformer()
+    return TransformerClassifier()
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def test_default_network_has_the_papers_131204_parameters(network):
 
 
 def test_logits_have_one_entry_per_class(tokens):
-    assert SequenceTransformer(num_classes=6)(tokens).shape == (3, 6)
+    assert TransformerClassifier(num_classes=6)(tokens).shape == (3, 6)
 
 
 def test_appending_pad_changes_no_logit_while_training_and_while_evaluating(tokens):
     torch.manual_seed(0)
-    network = SequenceTransformer(dropout=0.0)
+    network = TransformerClassifier(dropout=0.0)
     padded = torch.cat([tokens, torch.zeros(3, 12, dtype=torch.int64)], dim=1)
     for mode in (True, False):
         network.train(mode)
@@ -89,7 +89,7 @@ def test_dropout_acts_in_training_only(network, tokens):
 
 def test_other_sizes_build_another_network(tokens):
     sizes = TransformerSizes(embedding=8, heads=2, feed_forward=16, layers=3)
-    network = SequenceTransformer(sizes=sizes)
+    network = TransformerClassifier(sizes=sizes)
     assert len(network.layers) == 3
     assert network(tokens).shape == (3, 4)
 
@@ -115,4 +115,4 @@ def test_a_single_sequence_without_batch_dimension_is_refused(network):
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        SequenceTransformer(**arguments)
+        TransformerClassifier(**arguments)

@@ -3,13 +3,14 @@
 from torch import Tensor, nn
 
 from lightning_qsgd.argument_checks import require_at_least, require_dropout
+from lightning_qsgd.nn.attention import LayerAttention, PlainAttention
 from lightning_qsgd.nn.sinusoidal_positions import sinusoidal_positions
 from lightning_qsgd.nn.transformer_sizes import PAPER_SIZES, TransformerSizes
 
 PAD_TOKEN = 0
 
 
-class SequenceTransformer(nn.Module):
+class TransformerClassifier(nn.Module):
     """Map token ids to class logits: embed, encode (post-norm), average over tokens, classify.
 
     Token 0 is PAD: it is neither attended to nor averaged, so appending PAD changes no logit. A
@@ -23,17 +24,27 @@ class SequenceTransformer(nn.Module):
         max_length: Longest sequence that has a position code.
         sizes: Widths of the encoder; the default is the paper's (Table II).
         dropout: Share of activations set to zero during training, in [0, 1).
+        attention: Which attention the layers get: `BiasPerLayer` or `SharedBias` for quantum
+            attention (Eq. 3) or its classical control; None takes torch's own. Whatever it adds,
+            all other weights start alike.
 
     Raises:
         ValueError: If a size is below its minimum or `dropout` is outside [0, 1).
 
     Example:
         >>> import torch
-        >>> network = SequenceTransformer()
+        >>> network = TransformerClassifier()
         >>> network(torch.ones(5, 32, dtype=torch.int64)).shape
         torch.Size([5, 4])
         >>> sum(parameter.numel() for parameter in network.parameters())
         131204
+
+        With quantum attention, 16 circuit weights and a gate more per layer:
+
+        >>> from lightning_qsgd.nn import BiasPerLayer, CircuitBias
+        >>> network = TransformerClassifier(attention=BiasPerLayer(CircuitBias()))
+        >>> sum(parameter.numel() for parameter in network.parameters())
+        131238
 
     References:
         Pamuk et al., Superpositional Gradient Descent, 2025, Table II (sizes). Positions, post-norm
@@ -47,6 +58,7 @@ class SequenceTransformer(nn.Module):
         max_length: int = 32,
         sizes: TransformerSizes = PAPER_SIZES,
         dropout: float = 0.1,
+        attention: LayerAttention | None = None,
     ) -> None:
         super().__init__()
         require_at_least("vocab_size", vocab_size, 2)
@@ -58,7 +70,9 @@ class SequenceTransformer(nn.Module):
         positions = sinusoidal_positions(max_length, sizes.embedding)
         self.register_buffer("positions", positions, persistent=False)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(_encoder_layer(sizes, dropout) for _ in range(sizes.layers))
+        layers = [_encoder_layer(sizes, dropout) for _ in range(sizes.layers)]
+        (PlainAttention() if attention is None else attention).install(layers)
+        self.layers = nn.ModuleList(layers)
         self.head = nn.Linear(sizes.embedding, num_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -75,7 +89,7 @@ class SequenceTransformer(nn.Module):
 
         Example:
             >>> import torch
-            >>> SequenceTransformer()(torch.tensor([[7, 8, 0, 0]])).shape
+            >>> TransformerClassifier()(torch.tensor([[7, 8, 0, 0]])).shape
             torch.Size([1, 4])
         """
         self._require_token_batch(tokens)
