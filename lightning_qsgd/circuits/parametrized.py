@@ -53,10 +53,10 @@ class ParametrizedCircuit(CircuitSource):
         inputs: Sequence[Parameter],
         weights: Sequence[Parameter] = (),
     ) -> None:
-        _check_kinds(circuit, inputs, weights)
+        _check_circuit(circuit)
         self.circuit = circuit
-        self.inputs = tuple(inputs)
-        self.weights = tuple(weights)
+        self.inputs = _parameters(inputs)
+        self.weights = _parameters(weights)
         _check_roles(set(circuit.parameters), [*self.inputs, *self.weights])
 
     @classmethod
@@ -85,19 +85,22 @@ class ParametrizedCircuit(CircuitSource):
         return self
 
 
-def _check_kinds(circuit: object, *roles: Any) -> None:
+def _check_circuit(circuit: object) -> None:
     if not isinstance(circuit, QuantumCircuit):
         raise TypeError(
             f"Expected a QuantumCircuit, got {type(circuit).__name__}: gates and parameters are "
             "read from it. Pass the circuit itself."
         )
-    for given in roles:
-        alone = isinstance(given, str | Parameter)
-        if alone or not all(isinstance(parameter, Parameter) for parameter in given):
-            raise TypeError(
-                f"Expected a sequence of Parameters, got {given!r}: inputs and weights are told "
-                "apart by the circuit's own parameters. Pass e.g. [x], or a ParameterVector."
-            )
+
+
+def _parameters(given: Any) -> tuple[Parameter, ...]:
+    parameters = (None,) if isinstance(given, str | Parameter) else tuple(given)
+    if not all(isinstance(parameter, Parameter) for parameter in parameters):
+        raise TypeError(
+            f"Expected a sequence of Parameters, got {given!r}: inputs and weights are told apart "
+            "by the circuit's own parameters. Pass e.g. [x], or a ParameterVector."
+        )
+    return parameters
 
 
 def _check_roles(present: set[Parameter], given: list[Parameter]) -> None:

@@ -79,3 +79,10 @@ def test_what_is_no_circuit_is_refused() -> None:
     circuit: Any = "circuit.qpy"
     with pytest.raises(TypeError, match=r"Expected a QuantumCircuit, got str.*Pass the circuit"):
         ParametrizedCircuit(circuit, [])
+
+
+def test_parameters_may_come_from_any_iterable() -> None:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x, 0)
+    assert ParametrizedCircuit(circuit, (each for each in [x])).inputs == (x,)  # type: ignore[arg-type]

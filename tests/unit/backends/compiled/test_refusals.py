@@ -29,6 +29,13 @@ def late_binding() -> ParametrizedCircuit:
     return ParametrizedCircuit(circuit.assign_parameters({X: 2 * Y}), [Y])
 
 
+def reset_on_the_way() -> Any:
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.reset(0)
+    return circuit.to_instruction()
+
+
 def many_controls() -> Any:
     return lib.UnitaryGate(random_unitary(4, seed=0)).control(7, annotated=True)
 
@@ -38,7 +45,7 @@ REFUSED = {
     "product of parameters": (lambda: lib.RYGate(X * Y), r"gate `ry` .*x\*y.* not affine in"),
     "sine": (lambda: lib.RXGate(X.sin()), r"`rx` .*not affine in x\. .*SamplerBackend"),
     "sign": (lambda: lib.RXGate(X.sign()), r"`rx` .*not affine in x"),
-    "reset": (lambda: lib.Initialize([0, 1]), r"`reset`: it is not a unitary gate\."),
+    "reset": (reset_on_the_way, r"`reset`: it is not a unitary gate\."),
     "clifford": (lambda: random_clifford(2, seed=1), r"`clifford`: it is not a unitary gate\."),
     "opaque": (lambda: Gate("box", 1, []), r"`box`: it has neither a definition nor a matrix\."),
     "opaque with angle": (lambda: Gate("box", 1, [X]), r"`box`: it has parameters, but no exact"),

@@ -218,7 +218,8 @@ def test_circuit_that_measures_nothing_is_refused() -> None:
 
 def test_operations_that_cannot_be_compiled_are_named() -> None:
     circuit = QuantumCircuit(1)
-    circuit.initialize([0, 1])
+    circuit.h(0)
+    circuit.reset(0)
     circuit.measure_all()
     with pytest.raises(ValueError, match="Cannot compile gate `reset`"):
         VectorizedSampler().run([circuit])
