@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled.precision import eagerly
+from lightning_qsgd.backends.compiled.precision import eagerly, in_full_precision
 from lightning_qsgd.backends.spectrum import Spectrum
 from lightning_qsgd.nn.attention.phi import Phi
 from lightning_qsgd.nn.attention.polynomial import trigonometric_polynomial
@@ -102,7 +102,8 @@ class FourierEvaluation(Evaluation):
         """Return rows a and b, shape (2, d + 1), differentiable by the weights."""
         dtype = torch.promote_types(weights.dtype, torch.float32)
         points, matrix = _points_and_matrix(self.spectrum, dtype, weights.device)
-        return (self._phi(points, weights, keys) @ matrix).view(2, -1)
+        with in_full_precision(weights.device.type):
+            return (self._phi(points, weights, keys) @ matrix).view(2, -1)
 
     def phi(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Evaluate the polynomial; see `Evaluation.phi`."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lightning_qsgd.backends.compiled.precision import in_full_precision
 from lightning_qsgd.nn.attention.chebyshev import ChebyshevBasis, ChebyshevRows, chunks_of
 
 
@@ -78,12 +79,13 @@ class _Polynomial(torch.autograd.Function):
         ctx.save_for_backward(scores, coefficients)
         ctx.frequency, ctx.share = frequency, share
         basis = ChebyshevBasis.of(coefficients)
-        alpha, beta = basis.values(coefficients)
         flat = scores.reshape(-1)
         out = torch.empty_like(flat)
-        for chunk, into in chunks_of(flat, out):
-            rows = ChebyshevRows.of(basis.degree, chunk).fill(chunk, frequency)
-            rows.combine(alpha, beta, into, chunk, share)
+        with in_full_precision(scores.device.type):
+            alpha, beta = basis.values(coefficients)
+            for chunk, into in chunks_of(flat, out):
+                rows = ChebyshevRows.of(basis.degree, chunk).fill(chunk, frequency)
+                rows.combine(alpha, beta, into, chunk, share)
         return out.view(scores.shape)
 
     @staticmethod
@@ -91,13 +93,16 @@ class _Polynomial(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
         scores, coefficients = ctx.saved_tensors
         basis = ChebyshevBasis.of(coefficients)
-        alpha, beta = basis.slopes(coefficients, ctx.frequency)
         flat, flow = scores.reshape(-1), upstream[0].reshape(-1)
         out = torch.empty_like(flat)
         sums = flat.new_zeros(2 * basis.degree + 1)
-        for chunk, into, given in chunks_of(flat, out, flow):
-            rows = ChebyshevRows.of(basis.degree, chunk).fill(chunk, ctx.frequency)
-            rows.combine(alpha, beta, into, chunk, 0.0)
-            torch.addcmul(given * ctx.share if ctx.share != 1 else given, given, into, out=into)
-            rows.add_inner_products(given, sums)
-        return out.view(scores.shape), basis.pull(sums), None, None
+        with in_full_precision(scores.device.type):
+            alpha, beta = basis.slopes(coefficients, ctx.frequency)
+            for chunk, into, given in chunks_of(flat, out, flow):
+                rows = ChebyshevRows.of(basis.degree, chunk).fill(chunk, ctx.frequency)
+                rows.combine(alpha, beta, into, chunk, 0.0)
+                shared = given if ctx.share == 1 else given * ctx.share
+                torch.addcmul(shared, given, into, out=into)
+                rows.add_inner_products(given, sums)
+            of_coefficients = basis.pull(sums)
+        return out.view(scores.shape), of_coefficients, None, None

@@ -130,9 +130,14 @@ class QuantumAttention(nn.MultiheadAttention):
             where they are not: both as torch.
 
         Raises:
-            ValueError: If a shape does not fit.
+            ValueError: If a mask has the wrong shape, or the input is a nested tensor.
             RuntimeError: If `is_causal` comes without a mask.
         """
+        if query.is_nested or key.is_nested or value.is_nested:
+            raise ValueError(
+                "Cannot attend to a nested tensor: each score needs its place in a rectangle. Build "
+                "nn.TransformerEncoder with enable_nested_tensor=False, or pad the sequences."
+            )
         if is_causal and attn_mask is None:
             raise RuntimeError(
                 "Got is_causal=True without `attn_mask`: it is a hint about the mask and none "
@@ -163,11 +168,14 @@ class QuantumAttention(nn.MultiheadAttention):
             return output, None
         return output, weights.mean(dim=1) if average_attn_weights else weights
 
-    def _heads(self, *inputs: Tensor) -> list[Tensor]:
+    def _heads(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Project queries, keys and values, each to shape (B, heads, tokens, head_dim)."""
-        projected = self._projected(*inputs)
+        # Tokens first, as in torch: its products round differently for another layout.
+        q = query.transpose(0, 1)
+        k = q if key is query else key.transpose(0, 1)
+        v = k if value is key else value.transpose(0, 1)
         shape = (self.num_heads, self.head_dim)
-        return [part.unflatten(-1, shape).transpose(1, 2) for part in projected]
+        return [part.unflatten(-1, shape).permute(1, 2, 0, 3) for part in self._projected(q, k, v)]
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         """Project with as few products as torch, so that not a bit differs from it."""
