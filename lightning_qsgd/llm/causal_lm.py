@@ -77,9 +77,13 @@ class CausalLM(LightningModule):
         self._tokenizer: Any = None
 
     def configure_model(self) -> None:
-        """Shard the layers where the strategy has a mesh of devices."""
+        """Shard the layers where the strategy has a mesh of devices.
+
+        Raises:
+            ValueError: If they cannot be sharded, or the mesh divides tensors too.
+        """
         if self.device_mesh is not None:
-            shard_layers(self.network, self.device_mesh["data_parallel"])
+            shard_layers(self.network, self.device_mesh)
 
     def setup(self, stage: str) -> None:
         """Take the tokenizer from the data module, and check that the model knows its tokens.

@@ -1,6 +1,8 @@
 """Models: built from sizes, loaded, changed, and refused with a way out."""
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,7 +122,18 @@ def test_model_that_does_not_name_its_layers_is_not_sharded() -> None:
         _no_split_modules = None
 
     with pytest.raises(ValueError, match=r"Cannot shard Other: it does not say which"):
-        shard_layers(Other(2, 2), mesh=None)  # type: ignore[arg-type]
+        shard_layers(Other(2, 2), mesh(data=2, tensor=1))
+
+
+def test_mesh_that_divides_tensors_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`tensor_parallel_size` 1, got 2: .* 'auto' is the num"):
+        shard_layers(TINY.build(), mesh(data=1, tensor=2))
+
+
+def mesh(data: int, tensor: int) -> Any:
+    """The sizes of a mesh of devices; a true one needs as many processes."""
+    sizes = {"data_parallel": data, "tensor_parallel": tensor}
+    return {name: SimpleNamespace(size=partial(int, size)) for name, size in sizes.items()}
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
