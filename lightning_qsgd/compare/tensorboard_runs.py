@@ -53,13 +53,20 @@ def write_tensorboard(
 def _telling_columns(
     configs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Hyperparameter]]:
-    """Keep, by arm, the values that differ between arms: the rest would hide them in the table."""
+    """Keep, by arm, the values that tell it apart: the rest would hide them in the table.
+
+    Those are what differs between the arms that have it, and what one arm alone has. An optimizer
+    that lacks a setting which all others leave at its default tells nothing.
+    """
     flat = {
         arm: flatten_config({key: config[key] for key in SHOWN if config.get(key) is not None})
         for arm, config in configs.items()
     }
-    names = {name for row in flat.values() for name in row}
-    telling = {name for name in names if len({repr(row.get(name)) for row in flat.values()}) > 1}
+    found: dict[str, list[str]] = {}
+    for row in flat.values():
+        for name, value in row.items():
+            found.setdefault(name, []).append(repr(value))
+    telling = {name for name, seen in found.items() if len(set(seen)) > 1 or len(seen) == 1}
     return {
         arm: {name: value for name, value in row.items() if name in telling}
         for arm, row in flat.items()

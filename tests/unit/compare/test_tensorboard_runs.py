@@ -41,17 +41,21 @@ def test_the_table_of_hyperparameters_has_the_columns_that_tell_arms_apart(tmp_p
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    results = with_curves(made_results(FINAL), VALUES)
-    adamw = {"optimizer": {"init_args": {"lr": 0.1, "eps": 1e-8}}, "trainer": {"devices": 1}}
-    sine = {"optimizer": {"init_args": {"lr": 0.2, "eps": 1e-8}}, "perturbation": {"strength": 1}}
-    root = write_tensorboard(results, tmp_path, {"adamw": adamw, "sine": sine})
+    values = {**VALUES, "third": VALUES["sine"]}
+    results = with_curves(made_results({**FINAL, "third": FINAL["sine"]}), values)
+    configs = {
+        "adamw": {"optimizer": {"lr": 0.1, "eps": 1e-8, "amsgrad": False}},
+        "sine": {"optimizer": {"lr": 0.2, "eps": 1e-8, "amsgrad": False}},
+        "third": {"optimizer": {"lr": 0.2, "eps": 1e-8}, "perturbation": {"strength": 1}},
+    }
+    root = write_tensorboard(results, tmp_path, configs)
     columns = {}
-    for arm in ("adamw", "sine"):
+    for arm in configs:
         tags = EventAccumulator(str(root / arm / "seed1")).Reload().PluginTagToContent("hparams")
         data = plugin_data_pb2.HParamsPluginData.FromString(tags["_hparams_/session_start_info"])
         columns[arm] = set(data.session_start_info.hparams)
-    assert columns["adamw"] == {"arm", "seed", "optimizer/init_args/lr"}
-    assert columns["sine"] == columns["adamw"] | {"perturbation/strength"}
+    assert columns["adamw"] == columns["sine"] == {"arm", "seed", "optimizer/lr"}
+    assert columns["third"] == columns["sine"] | {"perturbation/strength"}
 
 
 def test_runs_of_an_earlier_comparison_disappear(tmp_path):
