@@ -1,4 +1,4 @@
-"""Keeps the views of the touched entries as long as they are valid."""
+"""Keeps where the touched entries lie as long as it is valid."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.indexed_entries import indexed_entries
 from lightning_qsgd.optimizers.layout import Layout
 from lightning_qsgd.optimizers.rows import ParamGroups, Row, touched_rows
+from lightning_qsgd.optimizers.sharded_entries import ShardedEntries
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
 from lightning_qsgd.perturbations.coordinates import Moment
@@ -44,10 +45,13 @@ class EntriesCache:
         rows = touched_rows(groups, self._coordinates, Moment(step, self._seed, self._num_qubits))
         if not rows:
             return None
-        if self._coordinates.changes or not DenseEntries.fits(rows):
-            return indexed_entries(rows), self.blocks_of(rows)
-        self._kept, self._layout = (DenseEntries(rows), self.blocks_of(rows)), Layout(groups)
-        return self._kept
+        blocks = self.blocks_of(rows)
+        if self._coordinates.changes:
+            return indexed_entries(rows), blocks
+        entries = DenseEntries(rows) if DenseEntries.fits(rows) else indexed_entries(rows)
+        if _can_be_kept(entries):
+            self._kept, self._layout = (entries, blocks), Layout(groups)
+        return entries, blocks
 
     def blocks_of(self, rows: Sequence[Row]) -> Blocks:
         """Return how the touched entries are cut into blocks."""
@@ -55,3 +59,11 @@ class EntriesCache:
             return Blocks(("model",), (sum(row.size for row in rows),), self._num_qubits)
         names = tuple(row.name for row in rows)
         return Blocks(names, tuple(row.size for row in rows), self._num_qubits)
+
+
+def _can_be_kept(entries: Entries) -> bool:
+    """Whether they stay valid as long as the layout does, which needs a gradient to watch."""
+    if isinstance(entries, DenseEntries):
+        return True
+    with_gradient = any(row.parameter.grad is not None for row in entries.rows)
+    return isinstance(entries, ShardedEntries) and with_gradient
