@@ -8,14 +8,14 @@ from statistics import fmean, median, stdev
 from lightning_qsgd.compare.arm import Arm
 from lightning_qsgd.compare.gains import (
     are_identical,
+    cost_ratio,
     costs_of,
     diverged_seeds,
     final_values,
     gains_over,
     relative_size,
-    step_cost_ratio,
 )
-from lightning_qsgd.compare.pairing import parameters_of, unpaired
+from lightning_qsgd.compare.pairing import unpaired
 from lightning_qsgd.compare.results import Results
 from lightning_qsgd.compare.statistics import (
     Method,
@@ -44,7 +44,6 @@ class ArmSummary:
         epoch_seconds: Median seconds of an epoch of training; NaN if unknown.
         step_cost: Seconds per step over the baseline's; NaN if unknown.
         relative_size: Median size of the perturbation relative to the step; NaN if unknown.
-        parameters: Number of trainable numbers of its model; 0 if unknown.
     """
 
     arm: Arm
@@ -57,7 +56,6 @@ class ArmSummary:
     epoch_seconds: float
     step_cost: float
     relative_size: float
-    parameters: int
 
     @property
     def mean(self) -> float:
@@ -209,9 +207,8 @@ def _summary(results: Results, arm: Arm) -> ArmSummary:
         median_cost(costs_of(results, arm.name, "seconds")),
         share_reached(steps),
         _median_of_known(run.timing.seconds_per_epoch for run in runs),
-        step_cost_ratio(results, arm.name),
+        cost_ratio(results, arm.name, "step"),
         _median_of_known(relative_size(run) for run in runs),
-        parameters_of(results, arm.name),
     )
 
 

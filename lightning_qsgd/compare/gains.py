@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from math import inf, isfinite, isnan, nan
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from lightning_qsgd.compare.results import FINAL_WEIGHTS, ArmRun, Results
 from lightning_qsgd.metrics.functional import steps_to_target
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.goal import Goal
+
+Unit = Literal["step", "epoch"]
 
 
 def final_values(results: Results, arm: str) -> dict[int, float]:
@@ -104,16 +107,17 @@ def relative_size(run: ArmRun) -> float:
     return median(known) if known else nan
 
 
-def step_cost_ratio(results: Results, arm: str) -> float:
-    """Return the median over seeds of an arm's seconds per step over the baseline's.
+def cost_ratio(results: Results, arm: str, unit: Unit) -> float:
+    """Return the median over seeds of an arm's seconds per step or epoch over the baseline's.
 
     Pairs whose timing is unknown are left out; NaN without any.
     """
+    field: str = f"seconds_per_{unit}"
     ours, theirs = results.runs_of(arm), results.runs_of(results.comparison.baseline.name)
     ratios = [
-        run.timing.seconds_per_step / theirs[seed].timing.seconds_per_step
+        getattr(run.timing, field) / getattr(theirs[seed].timing, field)
         for seed, run in ours.items()
-        if seed in theirs and theirs[seed].timing.seconds_per_step > 0
+        if seed in theirs and getattr(theirs[seed].timing, field) > 0
     ]
     known = [ratio for ratio in ratios if not isnan(ratio)]
     return median(known) if known else nan

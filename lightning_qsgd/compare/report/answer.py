@@ -1,7 +1,7 @@
 """The first page: what was asked, what came out, how sure that is."""
 
 from lightning_qsgd.compare.analysis import Analysis
-from lightning_qsgd.compare.pairing import check_pairing
+from lightning_qsgd.compare.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
 from lightning_qsgd.compare.report.numbers import count
 from lightning_qsgd.compare.results import Results
@@ -84,14 +84,19 @@ def _question(results: Results) -> str:
     direction = "higher" if goal.higher_is_better else "lower"
     budget = f" for {asked.budget}" if asked.budget else ""
     target = "" if goal.target is None else f" The target is {goal.metric} = {goal.target:g}."
+    sizes = (
+        "; models of another size are paired by what they share"
+        if extra_parameters(results)
+        else ""
+    )
     return (
         f"The same model was trained{budget} in {count(len(asked.arms), 'way')}: the baseline "
         f"`{asked.baseline.name}`, {count(kinds.count('arm'), 'arm')} on trial and "
         f"{count(kinds.count('control'), 'control')}, each at {count(len(asked.seeds), 'seed')}. "
         "A seed fixes the initial weights and the order of the data, so that at each seed an arm "
-        f"and the baseline form a pair. They are judged by `{goal.metric}` at the end of training "
-        f"({direction} is better).{target} A control is a change of the same size without the "
-        "ingredient on trial: an arm that does not beat its control owes its gain to something "
+        f"and the baseline form a pair{sizes}. They are judged by `{goal.metric}` at the end of "
+        f"training ({direction} is better).{target} A control is a change of the same size without "
+        "the ingredient on trial: an arm that does not beat its control owes its gain to something "
         "else. A **gain** below is always the difference in the metric with the sign turned so "
         "that positive is better."
     )

@@ -1,11 +1,11 @@
 """The section that shows published figures beside the measured ones."""
 
 from collections.abc import Callable
-from math import isfinite, isnan
+from math import isfinite, isnan, nan
 from statistics import fmean
 
 from lightning_qsgd.compare.analysis import Analysis, ArmSummary
-from lightning_qsgd.compare.gains import costs_of
+from lightning_qsgd.compare.gains import cost_ratio, costs_of
 from lightning_qsgd.compare.report.document import Block, Heading, Paragraph, Table
 from lightning_qsgd.compare.report.numbers import UNKNOWN, count, plain, signed, span
 from lightning_qsgd.compare.results import Results
@@ -30,9 +30,9 @@ def published_section(results: Results, analysis: Analysis) -> list[Block]:
         Heading("Beside published figures"),
         Paragraph(
             f"Published: {published.source}, quoted as printed. Measured: in this comparison, on "
-            "its own data and machine, so that the figures themselves need not agree. Seconds are "
-            "wall-clock time of training, without validation; changes are from the medians of "
-            "`timing.csv`."
+            "its own data and machine, so that the figures themselves need not agree. Times are "
+            "those of training without validation, from `timing.csv`: of an epoch, the median "
+            "ratio at equal seeds; to the target, the ratio of the medians."
         ),
         Table(("arm", "figure", "published", "measured here"), rows, words=("figure",)),
     ]
@@ -77,19 +77,18 @@ def _epochs(results: Results, analysis: Analysis, arm: str) -> str:
 
 
 def _time_per_epoch(results: Results, analysis: Analysis, arm: str) -> str:
-    return _change(_summary(analysis, arm).epoch_seconds, analysis.baseline.epoch_seconds)
+    return _change(cost_ratio(results, arm, "epoch"))
 
 
 def _time_to_target(results: Results, analysis: Analysis, arm: str) -> str:
-    return _change(_summary(analysis, arm).seconds_to_target, analysis.baseline.seconds_to_target)
+    ours, theirs = _summary(analysis, arm).seconds_to_target, analysis.baseline.seconds_to_target
+    if not (isfinite(ours) and isfinite(theirs)):
+        return f"{plain(ours)}, against {plain(theirs)}"
+    return _change(ours / theirs if theirs > 0 else nan)
 
 
-def _change(value: float, baseline: float) -> str:
-    if isnan(value) or isnan(baseline) or not baseline > 0:
-        return UNKNOWN
-    if not (isfinite(value) and isfinite(baseline)):
-        return f"{plain(value)}, against {plain(baseline)}"
-    return f"{100 * (value / baseline - 1):+.0f} %"
+def _change(ratio: float) -> str:
+    return UNKNOWN if isnan(ratio) else f"{100 * (ratio - 1):+.0f} %"
 
 
 def _summary(analysis: Analysis, arm: str) -> ArmSummary:

@@ -1,7 +1,12 @@
 """The sections of a report behind its first page."""
 
 from lightning_qsgd.compare.analysis import Analysis
-from lightning_qsgd.compare.pairing import PairingCheck, check_pairing, extra_parameters
+from lightning_qsgd.compare.pairing import (
+    PairingCheck,
+    check_pairing,
+    extra_parameters,
+    parameters_of,
+)
 from lightning_qsgd.compare.report import tables
 from lightning_qsgd.compare.report.document import (
     Block,
@@ -66,8 +71,7 @@ def arm_section(results: Results, analysis: Analysis) -> list[Block]:
             "epoch are the median over seeds, and time per step is the median ratio to the "
             "baseline at the same seed, both without validation, in wall-clock time on a machine "
             "that other runs may have shared. Relative size is that of the perturbation beside "
-            "the base optimizer's step, the median over steps and seeds. Parameters are trainable "
-            "numbers of the model."
+            "the base optimizer's step, the median over steps and seeds."
         ),
     ]
     others = tables.other_metric_table(results)
@@ -156,8 +160,8 @@ def _other_sizes(results: Results) -> list[Block]:
     """Name the arms that have more parameters than the baseline, or fewer."""
     baseline = results.comparison.baseline.name
     arms = tuple(
-        f"`{arm}` trains {count(abs(extra), 'parameter')} {'more' if extra > 0 else 'fewer'} than "
-        f"`{baseline}`."
+        f"`{arm}` trains {parameters_of(results, arm):,} parameters, {abs(extra):,} "
+        f"{'more' if extra > 0 else 'fewer'} than `{baseline}`."
         for arm, extra in extra_parameters(results).items()
     )
     if not arms:

@@ -71,7 +71,7 @@ def arm_table(results: Results, analysis: Analysis) -> Table:
     head = ["arm", "runs", "mean", "sd", "median"]
     if target is not None:
         head += ["reached target", "steps to it", "epochs to it", "seconds to it"]
-    head += ["seconds per epoch", "time per step", "relative size", "parameters"]
+    head += ["seconds per epoch", "time per step", "relative size"]
     summaries = [analysis.baseline, *(challenge.summary for challenge in analysis.challenges)]
     rows = tuple(_arm_row(summary, target is not None) for summary in summaries)
     return Table(tuple(head), rows)
@@ -119,7 +119,7 @@ def _arm_row(summary: ArmSummary, with_target: bool) -> tuple[str, ...]:
         )
     cost = plain(summary.step_cost)
     row += [plain(summary.epoch_seconds), f"x {cost}" if cost != UNKNOWN else cost]
-    return (*row, plain(summary.relative_size), f"{summary.parameters or UNKNOWN}")
+    return (*row, plain(summary.relative_size))
 
 
 def _effect(d: float) -> str:

@@ -9,10 +9,10 @@ from lightning_qsgd.compare import FailedRun, Results, analyse
 from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.gains import (
     are_identical,
+    cost_ratio,
     cost_to_target,
     costs_of,
     relative_size,
-    step_cost_ratio,
 )
 from lightning_qsgd.compare.pairing import check_pairing, extra_parameters, unpaired
 from lightning_qsgd.tracking import tags
@@ -89,11 +89,12 @@ def test_relative_size_is_the_median_over_the_run():
     assert isnan(relative_size(made_run("arm", 0, 0.1)))
 
 
-def test_step_cost_is_the_median_ratio_over_pairs_with_known_times():
+@pytest.mark.parametrize("unit", ["step", "epoch"])
+def test_cost_is_the_median_ratio_over_pairs_with_known_times(unit):
     runs = [made_run("base", seed, 0.1, timing=timed(0.1)) for seed in range(4)]
     runs += [made_run("arm", s, 0.1, timing=timed(t)) for s, t in enumerate([0.2, 0.3, 0.9, nan])]
-    assert step_cost_ratio(of_runs(*runs), "arm") == pytest.approx(3.0)
-    assert isnan(step_cost_ratio(of_runs(made_run("base", 0, 0.1)), "arm"))
+    assert cost_ratio(of_runs(*runs), "arm", unit) == pytest.approx(3.0)
+    assert isnan(cost_ratio(of_runs(made_run("base", 0, 0.1)), "arm", unit))
 
 
 def test_summary_holds_mean_sd_and_median_of_the_finite_values():

@@ -50,9 +50,11 @@ def test_arms_with_other_sizes_are_named_beside_the_pairing(without_matplotlib, 
     runs = tuple(replace(run, first_weights=sizes[run.arm]) for run in results.runs)
     _, markdown = written(replace(results, runs=runs), tmp_path)
     assert "- `initial_weights`: equal in 8 runs, different in none." in markdown
-    assert "- `arm` trains 34 parameters more than `base`." in markdown
+    assert "- `arm` trains 35 parameters, 34 more than `base`." in markdown
+    assert "models of another size are paired by what they share." in markdown
     _, markdown = written(results, tmp_path)
-    assert "parameters more" not in markdown
+    assert "more than `base`" not in markdown
+    assert "another size" not in markdown
 
 
 def tuned(arm, best, trials=8, seeds=(90,)):
