@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,10 +27,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from benchmarks.attention_report import Times, ratio, summary, times_table, verdict_table
 from lightning_qsgd.nn import CircuitBias, QuantumAttention, TrigonometricBias
 
 RESULTS = Path(__file__).parent / "results" / "attention.json"
@@ -41,7 +40,6 @@ HEADS, HEAD_DIM = 4, 16
 
 Run = Callable[[], Any]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-Times = dict[str, list[float]]
 
 MANUAL, SDPA, QUANTUM, CONTROL = "manual", "scaled_dot_product", "quantum", "trigonometric"
 LITERAL = "one circuit per score"
@@ -221,12 +219,6 @@ def _seconds(run: Run, calls: int) -> float:
     return (time.process_time() - start) / calls
 
 
-def ratio(times: Times, name: str, peer: str) -> float:
-    """Return the median over rounds of one contestant's time over another's."""
-    pairs = zip(times[name], times[peer], strict=True)
-    return statistics.median(own / other for own, other in pairs)
-
-
 def judge(times: Mapping[str, Times]) -> list[dict[str, Any]]:
     """Return every requirement with the ratio that was reached and whether it holds."""
     verdicts = []
@@ -234,57 +226,6 @@ def judge(times: Mapping[str, Times]) -> list[dict[str, Any]]:
         reached = ratio(times[each.case], each.name, each.peer)
         verdicts.append(vars(each) | {"ratio": reached, "holds": reached <= each.most})
     return verdicts
-
-
-def times_table(times: Mapping[str, Times]) -> Table:
-    """Return medians, ranges and ratios to the first contestant of each case."""
-    table = Table(title="process time per call, forward and backward: median (least to most)")
-    for column in ("case", "contestant", "ms", "range", "ratio"):
-        table.add_column(column, justify="left" if column in {"case", "contestant"} else "right")
-    for case, rows in times.items():
-        first = next(iter(rows))
-        for name, each in rows.items():
-            table.add_row(
-                case if name == first else "",
-                name,
-                f"{statistics.median(each):.3f}",
-                f"{min(each):.3f} to {max(each):.3f}",
-                f"{ratio(rows, name, first):.2f}",
-            )
-        table.add_section()
-    return table
-
-
-def verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
-    """Return what was required and what was reached."""
-    table = Table(title="required ratios")
-    for column in ("case", "ratio", "at most", "reached", "holds"):
-        table.add_column(column, justify="right" if column in {"at most", "reached"} else "left")
-    for each in verdicts:
-        table.add_row(
-            each["case"],
-            f"{each['name']} / {each['peer']}",
-            f"{each['most']:.3g}",
-            f"{each['ratio']:.3g}",
-            "yes" if each["holds"] else "NO",
-        )
-    return table
-
-
-def summary(times: Mapping[str, Times]) -> dict[str, Any]:
-    """Return medians and ranges for the JSON, with ratios to the first contestant."""
-    return {
-        case: {
-            name: {
-                "median_ms": statistics.median(each),
-                "least": min(each),
-                "most": max(each),
-                "ratio": ratio(rows, name, next(iter(rows))),
-            }
-            for name, each in rows.items()
-        }
-        for case, rows in times.items()
-    }
 
 
 def main() -> None:

@@ -22,8 +22,32 @@ def evaluate(plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:
     Returns:
         Shape (B, outputs).
     """
-    outputs: Tensor = Evaluation.apply(plan, inputs, weights)[0]  # type: ignore[no-untyped-call]
+    if torch._C._are_functorch_transforms_active():
+        outputs: Tensor = Evaluation.apply(plan, inputs, weights)[0]  # type: ignore[no-untyped-call]
+    else:
+        outputs = DirectEvaluation.apply(plan, inputs, weights)  # type: ignore[no-untyped-call]
     return outputs
+
+
+class DirectEvaluation(torch.autograd.Function):
+    """Outputs of a plan outside of `torch.func`, whose rules make each call of a function slower."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Evaluate the plan; see `Plan.forward`."""
+        with in_full_precision(inputs.device.type):
+            outputs, state = plan.forward(inputs, weights)
+        ctx.plan = plan
+        ctx.save_for_backward(inputs, weights, state)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *cotangent: Tensor) -> tuple[None, Tensor, Tensor]:
+        """Return the gradients of inputs and weights."""
+        arguments = (ctx.plan, *ctx.saved_tensors, *cotangent)
+        if torch.is_grad_enabled():  # a second derivative is to follow, which `Adjoint` refuses
+            return None, *Adjoint.apply(*arguments)  # type: ignore[no-untyped-call]
+        return None, *Adjoint.forward(*arguments)
 
 
 class Evaluation(torch.autograd.Function):

@@ -135,7 +135,7 @@ class QuantumAttention(nn.MultiheadAttention):
         """
         if query.is_nested or key.is_nested or value.is_nested:
             raise ValueError(
-                "Cannot attend to a nested tensor: each score needs its place in a rectangle. Build "
+                "Cannot attend to a nested tensor: scores need their places in a rectangle. Build "
                 "nn.TransformerEncoder with enable_nested_tensor=False, or pad the sequences."
             )
         if is_causal and attn_mask is None:
