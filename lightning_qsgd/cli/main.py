@@ -15,6 +15,12 @@ COMMANDS = {
 }
 """Commands beside those of LightningCLI: what runs the arguments after the name."""
 
+EXPECTED = (
+    *(TypeError, ValueError, RuntimeError),
+    *(ModuleNotFoundError, FileNotFoundError, TimeoutError),
+)
+"""What this package raises about its input."""
+
 EPILOG = (
     "Further commands, each with a --help of its own: circuit (looks at the circuit of a "
     "perturbation), compare (arms x seeds of an experiment, with a verdict), report (rebuilds the "
@@ -42,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
             getattr(import_module(module), function)(given[1:])
         else:
             PerturbationCLI(args=arguments, parser_kwargs={"epilog": EPILOG})
-    except (TypeError, ValueError, RuntimeError, ModuleNotFoundError, TimeoutError) as error:
+    except EXPECTED as error:
         if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
             raise
         sys.stderr.write(f"error: {error}\n")

@@ -69,6 +69,7 @@ class CausalLM(LightningModule):
         self.network = model.build()
         for change in changes:
             self.network = change.apply(self.network)
+        self.network.train()  # a loaded model comes in evaluation mode, without dropout
         self.schedule = schedule
         self.generation = generation
         self.learning_rate = learning_rate

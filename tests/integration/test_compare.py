@@ -21,7 +21,7 @@ from lightning_qsgd.cli.arm_configs import read_question
 from lightning_qsgd.cli.compare_command import _parser, _part
 from lightning_qsgd.compare import Outcome, analyse, load_results, verdicts
 from lightning_qsgd.compare.executors import RayExecutor
-from lightning_qsgd.compare.pairing import check_pairing
+from lightning_qsgd.compare.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.running.folder_lock import locked
 from tests.compare_jobs import made_job, quick_fit
@@ -364,17 +364,54 @@ def test_a_budget_of_seconds_ends_a_run(compare: Compare) -> None:
         assert run.curves["val/accuracy"].steps[-1] == run.curves["train/loss"].steps[-1]
 
 
-@pytest.mark.parametrize("name", ["charlm", "digits", "sequences"])
+@pytest.mark.parametrize(
+    "name", ["charlm", "digits", "gsm8k_tiny", "paper_text_classification", "sequences"]
+)
 def test_every_shipped_comparison_fits_its_experiment(name: str, compare: Compare) -> None:
     folder = CONFIGS / "compare"
     parsed = _parser().parse_args(["--config", str(folder / f"{name}.yaml")])
     ready = _parser().instantiate_classes(parsed)
-    question = read_question(Plan(**_part(Plan, ready)), folder)
+    question = read_question(Plan(**_part(Plan, ready)), folder, ready["published"])
     assert question.configs.keys() == question.plan.arms.keys()
     assert len(question.plan.seed_block) == 16
     for arm, config in question.configs.items():
         differs = config != question.configs[question.plan.baseline]
         assert differs or question.plan.arms[arm].hyperparameters != "of_baseline"
+
+
+def test_arms_with_more_parameters_are_pairs_and_said_to_have_them(compare: Compare) -> None:
+    arms = {
+        "adam": {"kind": "baseline"},
+        "attention": {
+            "overlay": [
+                str(CONFIGS / "arms" / "quantum_attention.yaml"),
+                str(CONFIGS / "arms" / "compiled_0.5.yaml"),
+            ]
+        },
+        "control": {
+            "overlay": str(CONFIGS / "arms" / "trigonometric_attention.yaml"),
+            "kind": "control",
+            "control_of": ["attention"],
+        },
+    }
+    published = {"source": "a paper", "figures": {"attention": {"gain": "+2.3 points"}}}
+    experiment = str(CONFIGS / "experiments" / "sequences.yaml")
+    changes = {"experiment": experiment, "arms": arms, "seeds": 1, "budget": {"max_steps": 4}}
+    compare(**changes, published=published)
+    results = load_results(compare.folder / "out")
+    assert [check.equal for check in check_pairing(results)] == [2, 2, 2]
+    assert extra_parameters(results) == {"attention": 34, "control": 34}
+    weights = {run.arm: run.checks["final_weights"] for run in results.runs}
+    assert len(set(weights.values())) == 3
+    report = (compare.folder / "out" / "report.md").read_text()
+    assert "- `attention` trains 131,238 parameters, 34 more than `adam`." in report
+    assert "| attention | gain over adam | +2.3 points |" in report
+
+
+@pytest.mark.parametrize("module", ["Wider", "Renamed"])
+def test_another_network_or_another_name_is_no_pair(module: str, compare: Compare) -> None:
+    refused = compare.refuse(arms=with_model(module))
+    assert re.search(r"bad and good differ in the initial weights \(\w+\.layers\.\d", refused)
 
 
 def test_the_character_model_learns_from_a_text_given_as_a_file(

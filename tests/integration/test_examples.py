@@ -57,3 +57,14 @@ def test_circuit_example_learns_with_a_circuit_of_its_own(
 ) -> None:
     assert load("own_circuit").main(steps=120) < 0.45
     assert "Rxx(w[0])" in capsys.readouterr().out
+
+
+def test_language_model_example_learns(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", reason="needs the extra llm")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    texts = Path(__file__).parents[1] / "texts" / "word_problems"
+    module = load("language_model").main(str(texts), max_steps=4)
+    assert module.trainer.callback_metrics["val/loss"] < 6.5
+    assert "of the step" in capsys.readouterr().out

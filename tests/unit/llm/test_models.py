@@ -60,6 +60,11 @@ def test_saved_model_is_loaded_in_float32_from_its_folder(tmp_path: Path) -> Non
         assert torch.equal(tensor, own.state_dict()[name].float())
 
 
+def test_loaded_model_is_trained_with_its_dropout(tmp_path: Path) -> None:
+    TINY.build().save_pretrained(tmp_path)
+    assert all(part.training for part in CausalLM(PretrainedModel(str(tmp_path))).modules())
+
+
 def test_model_that_is_nowhere_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "hub_answers", lambda: False)
     with pytest.raises(RuntimeError, match=r"model nobody/none: the hub does not .*ModelFromConf"):
