@@ -45,6 +45,26 @@ class DrawsFromTheClock(Digits):
         super().__init__(learning_rate)
 
 
+class Wider(Digits):
+    """Has one hidden unit more: another network under the same names."""
+
+    def __init__(self, learning_rate: float = 1e-2) -> None:
+        super().__init__(learning_rate)
+        self.network = MLP(in_features=64, num_classes=10, hidden=(65, 64))
+
+
+class Renamed(Digits):
+    """Has the same weights under another name, and what a renaming hides: nothing to compare."""
+
+    def __init__(self, learning_rate: float = 1e-2) -> None:
+        super().__init__(learning_rate)
+        self.other, self.network = self.network, torch.nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.other(x)
+        return logits
+
+
 class Silent(Digits):
     """Logs no validation metric."""
 
