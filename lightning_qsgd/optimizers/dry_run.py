@@ -5,7 +5,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.rows import parameters_of
-from lightning_qsgd.optimizers.sharding import is_sharded
+from lightning_qsgd.optimizers.sharding import is_sharded, whole
 
 
 def is_dry_run(base: Optimizer, closure: Any) -> bool:
@@ -24,6 +24,5 @@ def is_dry_run(base: Optimizer, closure: Any) -> bool:
 def _is_nonzero(gradient: Any) -> bool:
     """Whether any entry is not 0, on whatever process it lies."""
     if is_sharded(gradient):
-        total: Any = gradient.abs().sum()
-        return bool(total.full_tensor() != 0)
+        return bool(whole(gradient.abs().sum()) != 0)
     return bool(gradient.any())

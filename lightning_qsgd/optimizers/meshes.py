@@ -46,12 +46,12 @@ class Meshes:
         self._meshes = []
         for mesh, own in positions.items():
             cut = {dim for position in own for dim, _ in cuts(tensors[position])}
-            dims = sorted(dim for dim in cut if mesh.size(dim) > 1)
+            dims = [dim for dim in _dims_of(mesh) if dim in cut]
             lanes = [torch.arange(starts[position], starts[position + 1]) for position in own]
             self._meshes.append(_Lanes(mesh, dims, torch.cat(lanes)))
             for position in own:
                 repeated = set(dims) - {dim for dim, _ in cuts(tensors[position])}
-                self.counts[position] = not any(map(mesh.get_local_rank, repeated))
+                self.counts[position] = not any(mesh.get_coordinate()[dim] for dim in repeated)
 
     def complete_(self, values: Tensor) -> Tensor:
         """Add up what the processes know, in place.
@@ -98,8 +98,13 @@ class Meshes:
     def _largest(self, outcome: list[int]) -> list[int]:
         values = torch.tensor(outcome)
         for mesh, _, _ in self._meshes:
-            values = _reduced(values, mesh, list(range(mesh.ndim)), dist.ReduceOp.MAX)
+            values = _reduced(values, mesh, _dims_of(mesh), dist.ReduceOp.MAX)
         return [int(value) for value in values.tolist()]
+
+
+def _dims_of(mesh: Any) -> list[int]:
+    """List the dimensions along which a mesh has other processes."""
+    return [dim for dim in range(mesh.ndim) if mesh.size(dim) > 1]
 
 
 def _reduced(values: Tensor, mesh: Any, dims: list[int], operation: Any) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_qsgd.optimizers.sharding import is_sharded
+from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
 from lightning_qsgd.perturbations.coordinates import Moment, TensorSpec
 
@@ -99,6 +99,6 @@ def flat_gradient(parameter: Tensor) -> Tensor:
     """Return the gradient as a flat dense vector of real entries, shape (numel,); 0 for none."""
     gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     if is_sharded(gradient):
-        gradient = gradient.full_tensor()
+        gradient = whole(gradient)
     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
     return as_real(dense).reshape(-1)

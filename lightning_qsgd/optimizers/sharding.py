@@ -2,7 +2,8 @@
 
 A `DTensor` is cut along its dimensions: each dimension of its device mesh either cuts one dimension
 of the tensor or repeats what it holds. What a process holds is therefore the outer product of some
-indices of each dimension, and an entry is found dimension by dimension. Nothing here communicates.
+indices of each dimension, and an entry is found dimension by dimension. Only `whole`
+communicates.
 """
 
 from collections.abc import Iterator
@@ -39,6 +40,14 @@ def local_of(tensor: Tensor) -> Tensor:
     return local.detach()
 
 
+def whole(tensor: Any) -> Tensor:
+    """Gather a `DTensor` from all processes, which must do so together.
+
+    On the device of its mesh: what is offloaded to the CPU cannot be sent from there.
+    """
+    return tensor.to(tensor.device_mesh.device_type).full_tensor()  # type: ignore[no-any-return]
+
+
 def cuts(tensor: Any) -> Iterator[tuple[int, Any]]:
     """Walk over the mesh dimensions that cut a tensor, as (mesh dimension, placement).
 
@@ -62,13 +71,11 @@ def held_indices(tensor: Any) -> dict[int, Tensor]:
     """
     held: dict[int, Tensor] = {}
     for mesh_dim, placement in cuts(tensor):
+        mesh = tensor.device_mesh
         before = held.get(placement.dim, torch.arange(tensor.shape[placement.dim]))
-        chunks, chunk = (
-            tensor.device_mesh.size(mesh_dim),
-            tensor.device_mesh.get_local_rank(mesh_dim),
-        )
         runs = before.chunk(getattr(placement, "split_factor", 1))
-        held[placement.dim] = torch.cat([_chunk(run, chunks, chunk) for run in runs])
+        own = [_chunk(run, mesh.size(mesh_dim), mesh.get_coordinate()[mesh_dim]) for run in runs]
+        held[placement.dim] = torch.cat(own)
     return held
 
 

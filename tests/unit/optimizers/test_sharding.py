@@ -30,7 +30,7 @@ def alone() -> Iterator[Any]:
 
 def held(size: int, mesh: tuple[int, ...], placements: Any, coordinate: tuple[int, ...]) -> Tensor:
     """What the process at a coordinate of a mesh holds of a vector."""
-    fake = SimpleNamespace(size=lambda dim: mesh[dim], get_local_rank=lambda dim: coordinate[dim])
+    fake = SimpleNamespace(size=lambda dim: mesh[dim], get_coordinate=lambda: coordinate)
     tensor = SimpleNamespace(placements=placements, device_mesh=fake, shape=(size,))
     return held_indices(tensor).get(0, torch.arange(size))
 
