@@ -63,7 +63,7 @@ class PerturbedOptimizer(Optimizer):
 
     Raises:
         TypeError: If `base` is no complete torch optimizer, is perturbed already, or its
-            parameters are flattened or sharded.
+            parameters are flattened, or sharded in a way that hides their entries.
         ValueError: If a group has no ``lr`` although the injection needs one.
 
     Example:
