@@ -77,7 +77,8 @@ def _violation(run: ArmRun, baseline: ArmRun) -> str:
     different = [name for name in PAIRED_CHECKS if agree(name, run, baseline) is False]
     if not different:
         return ""
-    what = " and ".join(WORDS.get(name, name) for name in different)
     names = unlike(run.first_weights, baseline.first_weights)
     which = f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
-    return f"Seed {run.seed}: {run.arm} and {baseline.arm} differ in the {what}{which}."
+    words = {**WORDS, INITIAL_WEIGHTS: WORDS[INITIAL_WEIGHTS] + which}
+    what = " and ".join(words[name] for name in different)
+    return f"Seed {run.seed}: {run.arm} and {baseline.arm} differ in the {what}."
