@@ -23,10 +23,13 @@ def token_by_token(model: Any, prompt: Tensor, limit: int) -> list[int]:
 
 
 def sharpened(end: float) -> Any:
-    """A model that is far from undecided, so that rounding chooses no token."""
+    """A model that is far from undecided, and to which every token it sees matters."""
     model = language_model().eval().network
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        model.get_input_embeddings().weight.mul_(30)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
         model.get_input_embeddings().weight[END].mul_(end)
     return model
 
