@@ -94,6 +94,12 @@ class CircuitBias(ScoreBias):
         keys = self._keys(divided.numel())
         return self._evaluation.add_to(divided, scale, unit, self.weight, keys)
 
+    def extra_repr(self) -> str:
+        """Describe the bias in the printout of a network."""
+        names = type(self._evaluation).__name__, type(self._runner).__name__
+        qubits = self._runner.describe().num_qubits
+        return f"{qubits} qubits, {self.weight.numel()} weights, {names[0]} on {names[1]}"
+
     def _keys(self, num_scores: int) -> np.ndarray | None:
         """Name the shots of this call by seed, stream and number of training calls so far.
 

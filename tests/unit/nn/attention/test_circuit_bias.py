@@ -260,6 +260,10 @@ def test_circuits_without_a_fourier_form_are_refused_with_the_remedy() -> None:
         CircuitBias(with_gate(S, lambda circuit: circuit.ry(997 / 3 * S, 1)))
 
 
+def test_bias_describes_itself() -> None:
+    assert "4 qubits, 16 weights, FourierEvaluation on CompiledBackend" in repr(CircuitBias())
+
+
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Unknown readout 'phase'.*probability, amplitude"):
         CircuitBias(readout="phase")  # type: ignore[arg-type]
