@@ -30,7 +30,7 @@ def evaluate(plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:
 
 
 class DirectEvaluation(torch.autograd.Function):
-    """Outputs of a plan outside of `torch.func`, whose rules make each call of a function slower."""
+    """Outputs of a plan outside of `torch.func`, whose rules make every call slower."""
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:
