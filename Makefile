@@ -7,10 +7,10 @@ PROCESSES ?= 2
 RUN := $(BIN)/lightning-qsgd
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types bench bench-layer clean
+.PHONY: help install demo test check lint types bench bench-layer bench-attention bench-llm clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 install: $(STAMP) ## Set up .venv with the exact versions of constraints.txt
 
@@ -43,6 +43,12 @@ bench: $(STAMP) ## Measure the cost of a step against the bare optimizer
 bench-layer: $(STAMP) ## Measure the circuit layer beside PennyLane, tensorcircuit-ng and SamplerQNN
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.layer $(BENCH_FLAGS)
+
+bench-attention: $(STAMP) ## Measure quantum attention beside plain attention
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.attention
+
+bench-llm: $(STAMP) ## Measure the step of a 1 B-parameter language model (needs a GPU)
+	$(BIN)/python -m benchmarks.llm_step
 
 clean: ## Remove the environment and caches, but no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
