@@ -130,13 +130,13 @@ class ShardedEntries(Entries):
 
 
 def _line(index: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """Return the same indices as numbers and a slice, if they are a run in the last dimension."""
+    """Return the same indices as numbers and a slice, if they lie in one line of the tensor.
+
+    What is held of a run keeps its order and has no gaps in local indices, however it is cut.
+    """
     *outer, last = (each.cpu() for each in index)
-    start, stop = int(last[0]), int(last[0]) + len(last)
-    if torch.equal(last, torch.arange(start, stop)) and all(
-        (each == each[0]).all() for each in outer
-    ):
-        return (*(int(each[0]) for each in outer), slice(start, stop))
+    if all((each == each[0]).all() for each in outer):
+        return (*(int(each[0]) for each in outer), slice(int(last[0]), int(last[-1]) + 1))
     return index
 
 
