@@ -1,7 +1,5 @@
 """What each of two processes does in the test of DistributedDataParallel."""
 
-import os
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RandomEntries
 from lightning_qsgd.training import PerturbationCallback
 from tests.integration.modules import Finished, Perturbed, Probe, make_data, make_trainer, weights
+from tests.integration.processes import become_rank
 from tests.learning_cases import Entangled
 
 PROCESSES = 2
@@ -89,19 +88,7 @@ def train(case: Case, rank: int | None = None, perturbed: bool = True) -> tuple[
 
 def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank and save what came out."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    torch.manual_seed(100 + rank)  # global generators may differ between ranks
-    os.environ |= {
-        "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-    }
+    become_rank(rank, processes, port)
     results = {name: train(case, rank) for name, case in CASES.items()}
     torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()

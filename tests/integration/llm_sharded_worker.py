@@ -1,7 +1,5 @@
 """What each of two processes does in the test of a sharded language model."""
 
-import os
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from lightning_qsgd.llm import LinearSchedule, LoRA, Packed
 from lightning_qsgd.llm.tokenised import Example
 from lightning_qsgd.perturbations import AllEntries, Perturbation, RelativeInjection
 from lightning_qsgd.training import PerturbationCallback
+from tests.integration.processes import become_rank
 from tests.llm_cases import VOCAB_SIZE, language_model
 
 PROCESSES = 2
@@ -111,20 +110,9 @@ def train(case: Case, rank: int | None = None) -> dict[str, Any]:
     return {"weights": watch.weights, "shards": watch.shards}
 
 
-def work(rank: int, port: int, folder: Path) -> None:
+def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank and save what came out."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    os.environ |= {
-        "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(PROCESSES),
-        "LOCAL_WORLD_SIZE": str(PROCESSES),
-    }
+    become_rank(rank, processes, port)
     results = {name: train(case, rank) for name, case in CASES.items()}
     torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()

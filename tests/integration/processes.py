@@ -1,8 +1,10 @@
 """Launches the processes of a distributed test."""
 
 import multiprocessing
+import os
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,3 +38,20 @@ def run_processes(
             if process.is_alive():
                 process.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+def become_rank(rank: int, processes: int, port: int) -> None:
+    """Make this process one of several, with what a launcher such as torchrun would set."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(100 + rank)  # global generators may differ between ranks
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+    }

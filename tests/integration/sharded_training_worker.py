@@ -1,7 +1,5 @@
 """What each of two processes does in the test of Lightning's ModelParallelStrategy."""
 
-import os
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, Rel
 from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
 from tests.integration.ddp_worker import PROCESSES, batches
 from tests.integration.modules import Finished, MakeOptimizer, Probe, adamw, make_trainer, sgd
+from tests.integration.processes import become_rank
 from tests.integration.sharded_worker import whole
 from tests.learning_cases import Entangled
 
@@ -115,19 +114,7 @@ def _strategy(case: Case) -> ModelParallelStrategy:
 
 def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank, uninterrupted and resumed, and save what came out."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    torch.manual_seed(100 + rank)  # global generators may differ between ranks
-    os.environ |= {
-        "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-    }
+    become_rank(rank, processes, port)
     results = {
         name: [train(case, folder / name, rank, resume) for resume in (None, "epoch=0.ckpt")]
         for name, case in CASES.items()

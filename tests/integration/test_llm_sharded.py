@@ -1,40 +1,23 @@
 """A language model sharded over two processes is trained, and perturbed, as one process does."""
 
-import socket
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.multiprocessing import spawn
 
 pytest.importorskip("transformers", reason="needs the extra llm")
 
 from tests.integration.llm_sharded_worker import CASES, PROCESSES, train, work
+from tests.integration.processes import run_processes
 
 # peft 0.21 asks transformers 5.24 by a name that it warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-SECONDS = 240
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Results of all cases on each rank; one pair of processes runs them all."""
-    folder = tmp_path_factory.mktemp("llm_sharded")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = spawn(work, args=(port, Path(folder)), nprocs=PROCESSES, join=False)
-    deadline = time.monotonic() + SECONDS
-    try:
-        while not processes.join(timeout=5):
-            assert time.monotonic() < deadline, f"two processes took longer than {SECONDS} s"
-    finally:
-        for process in processes.processes:
-            if process.is_alive():
-                process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+    return run_processes(work, PROCESSES, tmp_path_factory.mktemp("llm_sharded"))
 
 
 @pytest.mark.parametrize("name", CASES)
