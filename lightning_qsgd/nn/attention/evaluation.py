@@ -8,10 +8,11 @@ from math import pi
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_qsgd.backends.compiled.precision import eagerly, in_full_precision
 from lightning_qsgd.backends.spectrum import Spectrum
+from lightning_qsgd.nn.attention.exact_coefficients import exact_coefficients
 from lightning_qsgd.nn.attention.phi import Phi
 from lightning_qsgd.nn.attention.polynomial import trigonometric_polynomial
 
@@ -77,7 +78,8 @@ class FourierEvaluation(Evaluation):
     since each score enters through finitely many rotations. Its values at the 2d + 1 points
     :math:`s_j = 2 \pi j / ((2 d + 1) f)` determine it: they are evaluated, on any backend and with
     gradients, and a fixed matrix turns them into coefficients,
-    :math:`a_k = \frac{2}{2d+1} \sum_j \Phi(s_j) \cos(k f s_j)`, and half of that for k = 0.
+    :math:`a_k = \frac{2}{2d+1} \sum_j \Phi(s_j) \cos(k f s_j)`, and half of that for k = 0. Small
+    exact circuits on a CPU take a way of their own, `FixedPoints`.
 
     Args:
         phi: Evaluates Phi on some scores, with one circuit for each.
@@ -92,6 +94,8 @@ class FourierEvaluation(Evaluation):
     def __init__(self, phi: Phi) -> None:
         super().__init__(phi)
         self.spectrum = phi.spectrum()
+        points, self._matrix = _points_and_matrix(self.spectrum)
+        self._exact = phi.at(points)
 
     def circuits_for(self, num_scores: int) -> int:
         """Return 2d + 1."""
@@ -100,8 +104,10 @@ class FourierEvaluation(Evaluation):
     @eagerly  # backends keep state between calls, and run what torch cannot trace
     def coefficients(self, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Return rows a and b, shape (2, d + 1), differentiable by the weights."""
+        if self._exact is not None and _is_plain(weights):
+            return exact_coefficients(weights, self._exact, self._matrix)
         dtype = torch.promote_types(weights.dtype, torch.float32)
-        points, matrix = _points_and_matrix(self.spectrum, dtype, weights.device)
+        points, matrix = _as_tensors(self.spectrum, dtype, weights.device)
         with in_full_precision(weights.device.type):
             return (self._phi(points, weights, keys) @ matrix).view(2, -1)
 
@@ -119,10 +125,12 @@ class FourierEvaluation(Evaluation):
         return trigonometric_polynomial(divided, coefficients, frequency, share=1.0)
 
 
-@lru_cache(maxsize=32)
-def _points_and_matrix(
-    spectrum: Spectrum, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _is_plain(weights: Tensor) -> bool:
+    """Whether numpy can read a tensor: on the CPU, and no subclass that stands for another one."""
+    return weights.device.type == "cpu" and type(weights) in (Tensor, nn.Parameter)
+
+
+def _points_and_matrix(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Return the points, shape (2d + 1,), and the matrix, shape (2d + 1, 2 (d + 1))."""
     count = 2 * spectrum.degree + 1
     turns = 2 * pi * np.arange(count) / count
@@ -130,6 +138,14 @@ def _points_and_matrix(
     phases = turns[:, None] * multiples
     weight = np.where(multiples, 2.0, 1.0) / count
     matrix = np.concatenate([np.cos(phases) * weight, np.sin(phases) * weight], axis=1)
+    return turns / spectrum.frequency, matrix
+
+
+@lru_cache(maxsize=32)
+def _as_tensors(
+    spectrum: Spectrum, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return both as tensors, made once."""
     with torch.inference_mode(False):  # tensors made there could carry no gradient later
-        points = torch.tensor(turns / spectrum.frequency)
-        return points.to(device, dtype), torch.tensor(matrix).to(device, dtype)
+        points, matrix = (torch.tensor(array) for array in _points_and_matrix(spectrum))
+        return points.to(device, dtype), matrix.to(device, dtype)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from lightning_qsgd.backends.circuit_runner import CircuitRunner
 from lightning_qsgd.backends.compiled_backend import CompiledBackend
+from lightning_qsgd.backends.fixed_points import (
+    FixedPoints,
+    ProbabilityReading,
+    Reading,
+    RealPartReading,
+    fixed_points_of,
+)
 from lightning_qsgd.backends.spectrum import Spectrum, spectra_of
 
 
@@ -20,7 +28,10 @@ class Phi(ABC):
 
     Attributes:
         runner: The same.
+        reading: What is added up, for the same in numpy.
     """
+
+    reading: ClassVar[Reading]
 
     def __init__(self, runner: CircuitRunner) -> None:
         self.runner = runner
@@ -38,6 +49,23 @@ class Phi(ABC):
         """
         inputs = scores[:, None].expand(-1, len(self.runner.describe().inputs))
         return self.read(inputs, weights, keys)
+
+    def at(self, scores: np.ndarray) -> FixedPoints | None:
+        """Return a faster way to evaluate Phi at scores that never change, if there is one.
+
+        Args:
+            scores: Shape (M,), float64.
+
+        Returns:
+            Phi as a function of the weights on the CPU; None where the circuit is large, sampled,
+            or is to be compiled by torch.
+        """
+        runner = self.runner
+        if type(runner) is not CompiledBackend or runner.torch_compile:
+            return None
+        built = runner.describe()
+        inputs = np.repeat(scores[:, None], len(built.inputs), axis=1)
+        return fixed_points_of(built, inputs, self.reading)
 
     @abstractmethod
     def read(self, inputs: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
@@ -66,6 +94,8 @@ class ProbabilityPhi(Phi):
     Raises:
         ValueError: If the circuit's outcomes are not its 2^n basis states.
     """
+
+    reading = ProbabilityReading()
 
     def __init__(self, runner: CircuitRunner) -> None:
         super().__init__(runner)
@@ -102,6 +132,7 @@ class AmplitudePhi(Phi):
         ValueError: If the runner is something that samples.
     """
 
+    reading = RealPartReading()
     runner: CompiledBackend
 
     def __init__(self, runner: CircuitRunner) -> None:
