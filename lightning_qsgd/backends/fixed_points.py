@@ -189,12 +189,11 @@ class FixedPoints:
             way: What `values` returned.
             cotangent: Gradient of the loss by the sums, shape (B,).
         """
-        flows = np.empty_like(way.states)
+        flows, back = np.empty_like(way.states), way.turns.conj()
         flow = self._reading.pull(way.entries, cotangent)
         for place in range(len(flows) - 1, -1, -1):
             np.matmul(self._adjoints[place], flow, out=flows[place])
-            flow = flows[place] * way.turns[place].conj()
-        states = way.states
-        of_phases = (flows.imag * states.real - flows.real * states.imag).sum(2)
+            flow = flows[place] * back[place]
+        of_phases = np.einsum("lbp,lbp->lb", flows, way.states.conj()).imag
         gradient: np.ndarray = of_phases.reshape(-1) @ self._factors
         return gradient
