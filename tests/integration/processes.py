@@ -6,10 +6,12 @@ import socket
 import time
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.multiprocessing import start_processes
 
 SECONDS = 120
@@ -55,3 +57,17 @@ def become_rank(rank: int, processes: int, port: int) -> None:
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
     }
+
+
+def join_gloo(rank: int, processes: int, port: int) -> None:
+    """Make this process one of a group on gloo, where no Lightning does so."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(100 + rank)  # global generators may differ between ranks
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=processes,
+        timeout=timedelta(seconds=30),
+    )

@@ -2,10 +2,8 @@
 
 import logging
 import random
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from lightning_qsgd.optimizers.general_entries import GeneralEntries
 from lightning_qsgd.optimizers.indexed_entries import indexed_entries
 from lightning_qsgd.optimizers.rows import Row, flat_gradient
 from lightning_qsgd.perturbations import Perturbation
+from tests.integration.processes import join_gloo
 from tests.integration.sharded_worker import whole
 from tests.learning_cases import Entangled
 
@@ -163,16 +162,8 @@ SCENARIOS = (
 
 def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all scenarios on this rank and save what came out."""
-    warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=processes,
-        timeout=timedelta(seconds=30),
-    )
+    join_gloo(rank, processes, port)
     mesh = init_device_mesh("cpu", (2, 2))
     results = {scenario.__name__: scenario(mesh) for scenario in SCENARIOS}
     torch.save(results, folder / f"{rank}.pt")

@@ -1,10 +1,8 @@
 """What each process does in the tests of sharded parameters."""
 
 import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +38,7 @@ from lightning_qsgd.perturbations import (
     RescaledStepControl,
     UpdateInjection,
 )
+from tests.integration.processes import join_gloo
 from tests.learning_cases import Entangled
 
 STEPS, BATCH = 4, 8
@@ -235,17 +234,8 @@ def describe(optimizer: PerturbedOptimizer) -> dict[str, Any]:
 
 def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank and save what came out."""
-    warnings.simplefilter("ignore")
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
-    torch.manual_seed(100 + rank)  # global generators may differ between ranks
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=processes,
-        timeout=timedelta(seconds=30),
-    )
+    join_gloo(rank, processes, port)
     results = {name: train(case, alone=False) for name, case in CASES[processes].items()}
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
