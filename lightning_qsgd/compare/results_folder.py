@@ -11,8 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.arm import Arm
-from lightning_qsgd.compare.atomic_file import write_atomically
 from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.provenance import Provenance
 from lightning_qsgd.compare.published import Published

@@ -4,7 +4,8 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+
+from lightning_qsgd.atomic_file import write_atomically
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -83,14 +84,6 @@ def _read(file: Path) -> bytes | None:
 def _write(file: Path, content: bytes) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as temporary:
-            place = Path(temporary.name)
-            try:
-                temporary.write(hashlib.sha256(content).digest() + content)
-                temporary.close()
-                place.replace(file)
-            except BaseException:
-                place.unlink(missing_ok=True)
-                raise
+        write_atomically(file, hashlib.sha256(content).digest() + content)
     except OSError:
         return  # a full disk or a folder of somebody else's: the content is made at every run

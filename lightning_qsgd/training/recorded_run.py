@@ -1,11 +1,11 @@
 """The curves of one run and how they are kept on disk."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
+
+from lightning_qsgd.atomic_file import write_atomically
 
 FORMAT = 1
 
@@ -85,11 +85,7 @@ def save_run(run: RecordedRun, path: Path) -> None:
         run: The run.
         path: File to write; its folder must exist.
     """
-    with NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as temporary:
-        json.dump(run.to_dict(), temporary)
-        temporary.flush()
-        os.fsync(temporary.fileno())
-    os.replace(temporary.name, path)
+    write_atomically(path, json.dumps(run.to_dict()).encode())
 
 
 def load_run(path: Path) -> RecordedRun:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.analysis import Analysis, analyse
-from lightning_qsgd.compare.atomic_file import write_atomically
 from lightning_qsgd.compare.report.answer import answer
 from lightning_qsgd.compare.report.document import Block, Notice, Picture
 from lightning_qsgd.compare.report.html import to_html

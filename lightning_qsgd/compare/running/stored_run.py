@@ -8,7 +8,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from lightning_qsgd.compare.atomic_file import write_atomically
+from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.executors.attempt import Attempt
 from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.results import ArmRun, FailedRun, Timing

@@ -10,7 +10,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from lightning_qsgd.compare.atomic_file import write_atomically
+from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.executors import Attempt, LocalExecutor, attempt, choose_executor
 from lightning_qsgd.compare.executors.executor import Executor
 from lightning_qsgd.compare.first_weights import FirstWeights
