@@ -31,7 +31,7 @@ from lightning_qsgd import (
     SamplerBackend,
 )
 from lightning_qsgd.nn import TransformerClassifier
-from lightning_qsgd.nn.transformer_sizes import TransformerSizes
+from lightning_qsgd.nn.transformer_classifier import TransformerSizes
 
 RESULTS = Path(__file__).parent / "results" / "step.json"
 LARGE = TransformerSizes(embedding=512, heads=8, feed_forward=2048, layers=8)

@@ -10,7 +10,7 @@ from lightning_qsgd.backends.failures import (
     SkippedStep,
 )
 from lightning_qsgd.backends.forecast import Forecast, forecast
-from lightning_qsgd.backends.sampler import SamplerBackend
+from lightning_qsgd.backends.sampler_backend import SamplerBackend
 from lightning_qsgd.backends.samplers import (
     AerSampling,
     DepolarizingNoise,
@@ -25,7 +25,7 @@ from lightning_qsgd.backends.samplers import (
     ShotSampling,
     ThermalNoise,
 )
-from lightning_qsgd.backends.sine import SineBackend
+from lightning_qsgd.backends.sine_backend import SineBackend
 
 __all__ = [
     "AerSampling",

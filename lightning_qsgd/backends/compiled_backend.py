@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
-from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB
-from lightning_qsgd.backends.compiled.frozen_circuit import FrozenCircuit
+from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, FrozenCircuit
 from lightning_qsgd.circuits import ParametrizedCircuit
 
 

@@ -1,6 +1,11 @@
-"""A sampler whose shots are a pure function of a key per circuit."""
+"""Shots drawn from streams that are named by keys, never from a global generator."""
 
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import copy
+from typing import Any
 
 import numpy as np
 from qiskit.primitives import (
@@ -13,9 +18,95 @@ from qiskit.primitives import (
 )
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import Statevector
+from qiskit_machine_learning.neural_networks import SamplerQNN
 
-from lightning_qsgd.backends.drawn_counts import DrawnCounts
-from lightning_qsgd.backends.evaluation import keys_for
+from lightning_qsgd.backends.evaluation import Evaluation, keys_for, serving
+
+
+class DrawnCounts:
+    """How often each outcome was measured, for an array of circuits.
+
+    It answers as qiskit's `BitArray` does, whose memory grows with the number of shots: a million
+    of them would take megabytes for each circuit of a step.
+
+    Args:
+        rows: Outcomes as integers and how often they occurred, for each circuit of the array.
+        shape: Shape of the array.
+        num_bits: Number of measured bits.
+
+    Example:
+        >>> DrawnCounts([{0: 3, 2: 1}], shape=(1,), num_bits=2).get_counts(0)
+        {'00': 3, '10': 1}
+    """
+
+    def __init__(
+        self, rows: Sequence[dict[int, int]], shape: tuple[int, ...], num_bits: int
+    ) -> None:
+        self._rows = list(rows)
+        self.shape = shape
+        self.num_bits = num_bits
+
+    def get_int_counts(self, loc: int | tuple[int, ...] | None = None) -> dict[int, int]:
+        """Return the outcomes that occurred as integers, and how often they did.
+
+        Args:
+            loc: Index of a circuit; None adds up all of them.
+        """
+        if loc is not None:
+            index = loc if isinstance(loc, tuple) else (loc,)
+            # `SamplerQNN` asks a lone circuit, whose array has no dimension, for row 0.
+            return self._rows[int(np.ravel_multi_index(index, self.shape)) if self.shape else 0]
+        total: Counter[int] = Counter()
+        for row in self._rows:
+            total.update(row)
+        return dict(total)
+
+    def get_counts(self, loc: int | tuple[int, ...] | None = None) -> dict[str, int]:
+        """Return the outcomes that occurred as bit strings, and how often they did.
+
+        Args:
+            loc: Index of a circuit; None adds up all of them.
+        """
+        counts = self.get_int_counts(loc)
+        return {f"{outcome:0{self.num_bits}b}": count for outcome, count in counts.items()}
+
+
+class BoundSampler(BaseSamplerV2):  # type: ignore[misc]
+    """Serves one evaluation with a sampler that knows nothing of it.
+
+    Gradients run their circuits in a thread of their own, so what they belong to has to come with
+    the sampler and not from the thread.
+
+    Args:
+        sampler: Runs the circuits.
+        evaluation: Counts them, keeps their jobs and holds their keys.
+    """
+
+    def __init__(self, sampler: BaseSamplerV2, evaluation: Evaluation) -> None:
+        self.sampler = sampler
+        self.evaluation = evaluation
+
+    def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> Any:
+        """Start one job for all circuits; see `BaseSamplerV2.run`."""
+        pubs = list(pubs)
+        self.evaluation.charge(sum(SamplerPub.coerce(pub).size for pub in pubs))
+        with serving(self.evaluation):
+            job = self.sampler.run(pubs, shots=shots)
+        self.evaluation.jobs.append(job)
+        return job
+
+
+def bind(network: SamplerQNN, evaluation: Evaluation) -> SamplerQNN:
+    """Return the network for one evaluation, sharing everything but its sampler.
+
+    The circuits that a gradient has prepared stay with the original for the next evaluation.
+    """
+    sampler = BoundSampler(network.sampler, evaluation)
+    bound = copy(network)
+    bound.sampler = sampler
+    bound.gradient = copy(network.gradient)
+    bound.gradient._sampler = sampler
+    return bound
 
 
 class KeyedSampler(BaseSamplerV2):  # type: ignore[misc]

@@ -1,11 +1,15 @@
 """What is simulated: parametrised circuits whose inputs are model parameters or data."""
 
-from lightning_qsgd.circuits.entanglement import ENTANGLEMENTS, entangled_pairs
 from lightning_qsgd.circuits.from_file import CircuitFromFile
 from lightning_qsgd.circuits.from_function import CircuitFromFunction
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 from lightning_qsgd.circuits.score import ScoreCircuit
-from lightning_qsgd.circuits.superposition import SuperpositionCircuit, superposition_circuit
+from lightning_qsgd.circuits.superposition import (
+    ENTANGLEMENTS,
+    SuperpositionCircuit,
+    entangled_pairs,
+    superposition_circuit,
+)
 
 __all__ = [
     "ENTANGLEMENTS",

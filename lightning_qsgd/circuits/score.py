@@ -5,9 +5,13 @@ from math import isfinite
 
 from qiskit.circuit import Parameter
 
-from lightning_qsgd.circuits.entanglement import Entanglement, entangled_pairs
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
-from lightning_qsgd.circuits.superposition import layered_circuit, require_positive
+from lightning_qsgd.circuits.superposition import (
+    Entanglement,
+    entangled_pairs,
+    layered_circuit,
+    require_positive,
+)
 
 
 @dataclass(frozen=True)

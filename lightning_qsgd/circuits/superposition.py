@@ -1,13 +1,50 @@
-"""The paper's circuit, with model parameters as rotation angles."""
+"""The paper's circuit: Hadamard, Ry and Rz on each qubit, CNOTs between neighbours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import pi
+from typing import Literal, get_args
 
 from qiskit.circuit import Parameter, ParameterExpression, ParameterVector, QuantumCircuit
 
-from lightning_qsgd.circuits.entanglement import Entanglement, entangled_pairs
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
+
+Entanglement = Literal["none", "linear", "circular", "full"]
+ENTANGLEMENTS: tuple[str, ...] = get_args(Entanglement)
+
+
+def entangled_pairs(num_qubits: int, entanglement: Entanglement) -> list[tuple[int, int]]:
+    """List the (control, target) pairs of one entangling layer, in the order of application.
+
+    ``linear`` is the paper's "CNOT between adjacent qubits"; ``circular`` closes that chain into a
+    ring (for two qubits there is no second edge to close it with); ``full`` joins every pair.
+
+    Args:
+        num_qubits: Number of qubits, at least 1.
+        entanglement: One of ``"none"``, ``"linear"``, ``"circular"``, ``"full"``.
+
+    Raises:
+        ValueError: For an unknown entanglement.
+
+    Example:
+        >>> entangled_pairs(3, "circular")
+        [(0, 1), (1, 2), (2, 0)]
+    """
+    chain = [(qubit, qubit + 1) for qubit in range(num_qubits - 1)]
+    match entanglement:
+        case "none":
+            return []
+        case "linear":
+            return chain
+        case "circular":
+            return [*chain, (num_qubits - 1, 0)] if num_qubits > 2 else chain
+        case "full":
+            return list(combinations(range(num_qubits), 2))
+    raise ValueError(
+        f"Unknown entanglement {entanglement!r}: there is no such layout of CNOTs. "
+        f"Choose one of {', '.join(ENTANGLEMENTS)}."
+    )
 
 
 def superposition_circuit(

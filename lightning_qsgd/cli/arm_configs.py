@@ -11,7 +11,7 @@ from lightning_qsgd.compare.arm_checks import refuse_copies, refuse_what_is_fixe
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.run_comparison import Question, as_yaml
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 
 IRRELEVANT = ("config", "run", "baseline", "ckpt_path", "weights_only")
 """Parts of a fit's configuration that a comparison decides itself."""

@@ -1,16 +1,35 @@
-"""The AdamW run that a perturbed run is compared with."""
+"""The baseline of a fit: the same run, unperturbed."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
 
+from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
 from lightning_qsgd.training.recorded_run import RecordedRun, load_run
+from lightning_qsgd.training.wrapping import callbacks_of
+
+
+def remove_perturbation(model: LightningModule, trainer: Trainer) -> None:
+    """Set the strength of every perturbation that the config brought along to 0.
+
+    A wrapped optimizer of strength 0 takes its base's steps bit for bit.
+
+    Args:
+        model: The baseline's model; one with the mixin would perturb itself.
+        trainer: The baseline's trainer; a callback of the config would perturb it.
+    """
+    for carrier in (model, *callbacks_of(trainer)):
+        if isinstance(carrier, PerturbationMixin | PerturbationCallback):
+            carrier.perturbation = replace(carrier.perturbation or Perturbation(), strength=0.0)
+
 
 ARM = "adamw"
 ADAMW = "torch.optim.AdamW"

@@ -17,8 +17,8 @@ from rich.table import Table
 from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.forecast import StepForecast, forecast_step
 from lightning_qsgd.backends.samplers import ExactSampling
-from lightning_qsgd.backends.step_forecast import StepForecast, forecast_step
 from lightning_qsgd.circuits.drawing import draw_figure, draw_text
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 

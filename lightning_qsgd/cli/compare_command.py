@@ -11,11 +11,10 @@ from rich.console import Console
 
 from lightning_qsgd.cli.arm_configs import read_question
 from lightning_qsgd.cli.fit_job import fit_job
-from lightning_qsgd.cli.publish import publish
+from lightning_qsgd.cli.outcome import publish
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.executors import choose_executor
-from lightning_qsgd.compare.forecast import describe
-from lightning_qsgd.compare.plan_table import plan_table
+from lightning_qsgd.compare.forecast import describe, plan_table
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.run_comparison import (

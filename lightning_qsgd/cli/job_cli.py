@@ -1,14 +1,16 @@
-"""The command line that makes one run of a comparison."""
+"""The command line inside a job of a comparison."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import Logger
 
-from lightning_qsgd.cli.memory_logger import MemoryLogger
 from lightning_qsgd.cli.pairing_callback import PairingCallback
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
-from lightning_qsgd.training.callbacks_of import callbacks_of
+from lightning_qsgd.training.wrapping import callbacks_of
 
 LOG_EVERY = 10
 """Perturbations are measured at one step in this many: measuring takes time that is compared."""
@@ -75,3 +77,39 @@ class JobCLI(PerturbationCLI):
         measured = self.trainer.validate(self.model, self.datamodule, verbose=False)
         for metrics in measured:
             self.validated |= {tag: float(value) for tag, value in metrics.items()}
+
+
+class MemoryLogger(Logger):
+    """Collects (step, value) by tag; a run of a comparison writes no event files of its own.
+
+    Attributes:
+        points: Points by tag, in the order in which they were logged.
+
+    Example:
+        >>> logger = MemoryLogger()
+        >>> logger.log_metrics({"loss": 0.5}, step=3)
+        >>> logger.points["loss"]
+        [(3, 0.5)]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+
+    @property
+    def name(self) -> str:
+        """Name for Lightning's messages."""
+        return "memory"
+
+    @property
+    def version(self) -> int:
+        """There is only one."""
+        return 0
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keep scalars."""
+        for tag, value in metrics.items():
+            self.points[tag].append((-1 if step is None else step, float(value)))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Ignore them: the stored configuration has them."""

@@ -1,10 +1,28 @@
-"""The console command ``lightning-qsgd``."""
+"""The entry point of the command."""
 
+import logging
 import os
 import sys
 import traceback
+import warnings
 from importlib import import_module
 from pathlib import Path
+
+
+def hush() -> None:
+    """Drop Lightning's advertisements and two warnings that every run of this command gives.
+
+    `LeafSpec` is Lightning's own use of torch; that `--optimizer` overrides the module's default
+    optimizer is what the option is for.
+    """
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", message=r".*configure_optimizers` will be overridden by")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless" not in record.getMessage()
+
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -37,8 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: Command-line arguments; those of the process by default.
     """
+    from lightning_qsgd.cli.main import hush
     from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
-    from lightning_qsgd.cli.quiet import hush
 
     hush()
     given = sys.argv[1:] if arguments is None else arguments

@@ -23,11 +23,11 @@ from lightning_qsgd.cli.baseline import (
     baseline_config,
     find_recorded,
     fingerprint,
+    remove_perturbation,
 )
 from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
 from lightning_qsgd.cli.run_folder import RunPlace
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
-from lightning_qsgd.cli.unperturbed import remove_perturbation
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training import (
     ConvergenceCallback,
@@ -37,8 +37,8 @@ from lightning_qsgd.training import (
     RandomStateCallback,
     TensorBoardCallback,
 )
-from lightning_qsgd.training.callbacks_of import callbacks_of
 from lightning_qsgd.training.recorded_run import RecordedRun
+from lightning_qsgd.training.wrapping import callbacks_of
 
 
 class PerturbationCLI(LightningCLI):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lightning_qsgd.cli.publish import publish
+from lightning_qsgd.cli.outcome import publish
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.results_folder import load_results, save_results
 from lightning_qsgd.compare.run_comparison import collect

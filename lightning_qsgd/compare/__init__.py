@@ -2,11 +2,18 @@
 
 from lightning_qsgd.compare.analysis import Analysis, analyse
 from lightning_qsgd.compare.arm import Arm
-from lightning_qsgd.compare.provenance import Provenance
-from lightning_qsgd.compare.results import ArmRun, Comparison, FailedRun, Results, Timing
+from lightning_qsgd.compare.results import (
+    ArmRun,
+    Comparison,
+    FailedRun,
+    Provenance,
+    Results,
+    Timing,
+    TunedArm,
+    TunedValue,
+)
 from lightning_qsgd.compare.results_folder import load_results, save_results
 from lightning_qsgd.compare.statistics import Method
-from lightning_qsgd.compare.tuned_value import TunedArm, TunedValue
 from lightning_qsgd.compare.verdict import Outcome, Verdict, verdicts
 
 __all__ = [

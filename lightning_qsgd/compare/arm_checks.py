@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.running.changes import differences
+from lightning_qsgd.compare.running.stored_run import differences
 
 FIXED = {
     "seed_everything": "`seeds`",

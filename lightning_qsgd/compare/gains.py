@@ -10,7 +10,7 @@ import numpy as np
 from lightning_qsgd.compare.results import FINAL_WEIGHTS, ArmRun, Results
 from lightning_qsgd.metrics.functional import steps_to_target
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 
 Unit = Literal["step", "epoch"]
 

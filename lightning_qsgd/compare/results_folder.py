@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.arm import Arm
 from lightning_qsgd.compare.first_weights import FirstWeights
-from lightning_qsgd.compare.provenance import Provenance
 from lightning_qsgd.compare.published import Published
-from lightning_qsgd.compare.results import ArmRun, Comparison, FailedRun, Results, Timing
+from lightning_qsgd.compare.results import (
+    ArmRun,
+    Comparison,
+    FailedRun,
+    Provenance,
+    Results,
+    Timing,
+    TunedArm,
+    TunedValue,
+)
 from lightning_qsgd.compare.run_table import results_csv, timing_csv
-from lightning_qsgd.compare.tuned_value import TunedArm, TunedValue
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedCurve
 
 FORMAT = 1

@@ -9,19 +9,16 @@ from rich.console import Console
 
 from lightning_qsgd.compare.gains import are_identical
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.provenance import Provenance
 from lightning_qsgd.compare.published import Published
-from lightning_qsgd.compare.results import Comparison, FailedRun, Results
+from lightning_qsgd.compare.results import Comparison, FailedRun, Provenance, Results, TunedArm
 from lightning_qsgd.compare.results_folder import save_results
 from lightning_qsgd.compare.running.board import Board
 from lightning_qsgd.compare.running.job import RUNS, TARGET, TUNING, Job, with_values
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
-from lightning_qsgd.compare.target_from_baseline import target_from_baseline
-from lightning_qsgd.compare.tuned_value import TunedArm
-from lightning_qsgd.compare.tuning import Tuning
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.compare.tuning import Tuning, target_from_baseline
+from lightning_qsgd.training.convergence_callback import Goal
 
 
 @dataclass(frozen=True)

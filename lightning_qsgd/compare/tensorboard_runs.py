@@ -5,12 +5,12 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from lightning_qsgd.compare.report.bands import band_of
+from lightning_qsgd.compare.report.curve_pictures import band_of
 from lightning_qsgd.compare.results import ArmRun, Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
 from lightning_qsgd.tracking import flatten_config, tags
 from lightning_qsgd.tracking.comparison_runs import Points, mean_tag, write_run
-from lightning_qsgd.tracking.hyperparameters import Hyperparameter
+from lightning_qsgd.tracking.pages import Hyperparameter
 from lightning_qsgd.training.recorded_run import RecordedCurve
 
 FOLDER = "tensorboard"

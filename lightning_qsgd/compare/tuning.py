@@ -1,26 +1,58 @@
-"""Tunes the baseline and the tuned arms alike."""
+"""Tuning the baseline and the arms before they are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from lightning_qsgd.compare.planning.search import Range, Search
-from lightning_qsgd.compare.results import FailedRun
+from lightning_qsgd.compare.results import ArmRun, FailedRun, TunedArm, TunedValue
 from lightning_qsgd.compare.running.job import TUNING, Job, with_values
 from lightning_qsgd.compare.running.stored_run import StoredRun
-from lightning_qsgd.compare.tuned_value import TunedArm, TunedValue
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 
 if TYPE_CHECKING:
     from optuna.distributions import FloatDistribution
     from optuna.storages import BaseStorage
     from optuna.study import Study
     from optuna.trial import Trial
+
+SHARE = 0.75
+"""Share of its budget that the baseline gets: at all of it, half of its runs would miss."""
+
+
+def target_from_baseline(runs: Iterable[ArmRun], metric: str) -> float:
+    """Return what the baseline reaches after 3/4 of its budget, the median over runs.
+
+    Args:
+        runs: Runs of the baseline on seeds that are not reported.
+        metric: Tag of the metric.
+
+    Raises:
+        ValueError: If no run has a curve of the metric.
+
+    Example:
+        >>> from lightning_qsgd.training.recorded_run import RecordedCurve
+        >>> curve = RecordedCurve([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [0.1, 0.5, 0.8, 0.9])
+        >>> target_from_baseline([ArmRun("adamw", 0, {}, {"accuracy": curve})], "accuracy")
+        0.8
+    """
+    reached = []
+    for run in runs:
+        values = run.curves[metric].values if metric in run.curves else []
+        if values:
+            reached.append(values[ceil(SHARE * len(values)) - 1])
+    if not reached:
+        raise ValueError(
+            f"Cannot take a target from the baseline: none of its runs recorded `{metric}`. Fix "
+            "`goal.target` in advance, or mend the baseline."
+        )
+    return median(reached)
+
 
 STUDY = "study.log"
 MakeRuns = Callable[[Sequence[Job], str], Mapping[Job, StoredRun]]

@@ -3,9 +3,13 @@
 from lightning_qsgd.data.characters import NUM_CHARACTERS, CharactersDataModule
 from lightning_qsgd.data.digits import DigitsDataModule
 from lightning_qsgd.data.epoch_sampler import EpochSampler
-from lightning_qsgd.data.sequence_generator import generate_split
-from lightning_qsgd.data.sequence_rules import SequenceRules, make_rules
-from lightning_qsgd.data.sequences import SequencesDataModule, SequenceSizes
+from lightning_qsgd.data.sequences import (
+    SequenceRules,
+    SequencesDataModule,
+    SequenceSizes,
+    generate_split,
+    make_rules,
+)
 
 __all__ = [
     "NUM_CHARACTERS",

@@ -7,13 +7,11 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from lightning_qsgd.llm.documents import document_mask, document_positions, split_documents
-from lightning_qsgd.llm.exact_match import ExactMatch
-from lightning_qsgd.llm.generation import Generation, continue_greedily
-from lightning_qsgd.llm.layouts import Batch
+from lightning_qsgd.llm.answers import ExactMatch, Generation, continue_greedily
+from lightning_qsgd.llm.layouts import Batch, document_mask, document_positions, split_documents
 from lightning_qsgd.llm.loss import answer_loss, num_answer_tokens
-from lightning_qsgd.llm.model_change import ModelChange
-from lightning_qsgd.llm.model_source import ModelSource
+from lightning_qsgd.llm.model_changes import ModelChange
+from lightning_qsgd.llm.model_sources import ModelSource
 from lightning_qsgd.llm.schedule import LinearSchedule
 from lightning_qsgd.llm.sharding import shard_layers
 

@@ -11,11 +11,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from lightning_qsgd.argument_checks import require_at_least, require_seed
 from lightning_qsgd.data.epoch_sampler import EpochSampler, epoch_order
-from lightning_qsgd.llm.layouts import Batch, Layout, Padded, Row
-from lightning_qsgd.llm.pretrained_tokenizer import PretrainedTokenizer
+from lightning_qsgd.llm.layouts import Batch, Example, Layout, Padded, Row, tokenise
 from lightning_qsgd.llm.problems import Problem, download_problems, read_problems
-from lightning_qsgd.llm.tokenised import Example, tokenise
-from lightning_qsgd.llm.tokenizer_source import TokenizerSource
+from lightning_qsgd.llm.tokenizer_sources import PretrainedTokenizer, TokenizerSource
 
 DEFAULT_TOKENIZER = PretrainedTokenizer("meta-llama/Llama-3.2-1B-Instruct")
 DEFAULT_LAYOUT = Padded()

@@ -1,14 +1,45 @@
-"""Load from the Hugging Face hub, or say at once that it cannot be reached."""
+"""Loading from Hugging Face's hub or a folder, with errors that name the remedy."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from lightning_qsgd.llm.extra import load_extra
+
+def load_extra(library: str) -> Any:
+    """Import a library that only the extra ``llm`` installs.
+
+    Args:
+        library: Name of the module, e.g. "transformers".
+
+    Returns:
+        The module.
+
+    Raises:
+        ModuleNotFoundError: If the library is not installed.
+
+    Example:
+        >>> load_extra("no_such_library")
+        Traceback (most recent call last):
+        ...
+        ModuleNotFoundError: Cannot import no_such_library: language models need an extra that is \
+not installed. Install it with `pip install lightning-qsgd[llm]`.
+    """
+    try:
+        return import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library.split(".")[0]:
+            raise
+        raise ModuleNotFoundError(
+            f"Cannot import {library}: language models need an extra that is not installed. "
+            "Install it with `pip install lightning-qsgd[llm]`.",
+            name=error.name,
+        ) from None
+
 
 Loaded = TypeVar("Loaded")
 HUB = "https://huggingface.co"

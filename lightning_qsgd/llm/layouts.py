@@ -1,15 +1,147 @@
-"""Lay examples out in rows of one length: one example per row, or as many as fit."""
+"""How texts become batches: documents, tokens, padded or packed rows."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_qsgd.argument_checks import require_at_least
+from lightning_qsgd.llm.cache import cached, key_of
 from lightning_qsgd.llm.loss import IGNORED
-from lightning_qsgd.llm.tokenised import Example
+from lightning_qsgd.llm.problems import DATE, Problem, prompt_and_answer
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """Say which tokens each token attends to: those before it in its own document, and itself.
+
+    Args:
+        documents: Number of the document of each token, int64, shape (batch, length).
+
+    Returns:
+        Query by key, bool, shape (batch, 1, length, length).
+
+    Example:
+        >>> document_mask(torch.tensor([[0, 0, 1]])).int().tolist()
+        [[[[1, 0, 0], [1, 1, 0], [0, 0, 1]]]]
+    """
+    same = documents[:, None, :, None] == documents[:, None, None, :]
+    return same.tril()
+
+
+def document_positions(documents: Tensor) -> Tensor:
+    """Number the tokens of each document from 0.
+
+    Args:
+        documents: Number of the document of each token, int64, shape (batch, length); the tokens
+            of a document stand together.
+
+    Returns:
+        Positions, int64, shape (batch, length).
+
+    Example:
+        >>> document_positions(torch.tensor([[0, 0, 0, 1, 1, -1]])).tolist()
+        [[0, 1, 2, 0, 1, 0]]
+    """
+    places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return places - torch.where(begins, places, 0).cummax(dim=1).values
+
+
+def split_documents(batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Take a batch apart into what is read and what is to be written.
+
+    Args:
+        batch: A batch of a layout.
+
+    Returns:
+        Prompt and answer of each document, row by row; int64, shapes (prompt length,) and (answer
+        length,).
+
+    Example:
+        >>> batch = {"tokens": torch.tensor([[4, 5, 6, 0]]),
+        ...          "labels": torch.tensor([[IGNORED, 5, 6, IGNORED]])}
+        >>> [(prompt.tolist(), answer.tolist()) for prompt, answer in split_documents(batch)]
+        [([4], [5, 6])]
+    """
+    documents = batch.get("documents", torch.zeros_like(batch["tokens"]))
+    pairs = []
+    for tokens, labels, numbers in zip(batch["tokens"], batch["labels"], documents, strict=True):
+        for number in range(int(numbers.max()) + 1):
+            own, wanted = tokens[numbers == number], labels[numbers == number]
+            counted = wanted != IGNORED
+            begin = int(counted.int().argmax())
+            pairs.append((own[:begin], wanted[counted]))
+    return pairs
+
+
+FORMAT = "1"
+"""Changed whenever the same problems give other tokens or another file."""
+
+
+class Example(NamedTuple):
+    """Hold the tokens of one problem.
+
+    Args:
+        tokens: Prompt and answer, integers, shape (length,).
+        prompt_length: How many of them are the prompt.
+    """
+
+    tokens: Tensor
+    prompt_length: int
+
+
+def tokenise(problems: Sequence[Problem], tokenizer: Any) -> list[Example]:
+    """Tokenise problems, or take their tokens from the cache.
+
+    The cache's key is a hash of the problems and of the whole tokenizer, chat template included.
+
+    Args:
+        problems: The problems.
+        tokenizer: A fast tokenizer of transformers.
+
+    Returns:
+        One example per problem, in their order.
+    """
+    if not problems:
+        return []
+    settings = (FORMAT, DATE, tokenizer.backend_tokenizer.to_str(), str(tokenizer.chat_template))
+    key = key_of(*settings, *(text for problem in problems for text in problem))
+    stored = cached(f"tokens-{key}.pt", lambda: _pack(_tokenise(problems, tokenizer)))
+    return _unpack(stored)
+
+
+def _tokenise(problems: Sequence[Problem], tokenizer: Any) -> list[Example]:
+    texts = [prompt_and_answer(tokenizer, problem) for problem in problems]
+    # The two are tokenised apart, so that their border is that of two tokens.
+    prompts, answers = (
+        tokenizer(list(part), add_special_tokens=False, verbose=False)["input_ids"]
+        for part in zip(*texts, strict=True)
+    )
+    return [
+        Example(torch.tensor(prompt + answer, dtype=torch.int32), len(prompt))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def _pack(examples: list[Example]) -> bytes:
+    file = io.BytesIO()
+    tokens = [example.tokens for example in examples]
+    lengths = torch.tensor([len(own) for own in tokens])
+    prompts = torch.tensor([example.prompt_length for example in examples])
+    torch.save({"tokens": torch.cat(tokens), "lengths": lengths, "prompts": prompts}, file)
+    return file.getvalue()
+
+
+def _unpack(content: bytes) -> list[Example]:
+    stored = torch.load(io.BytesIO(content), weights_only=True)
+    parts = stored["tokens"].split(stored["lengths"].tolist())
+    return [Example(*pair) for pair in zip(parts, stored["prompts"].tolist(), strict=True)]
+
 
 Batch = dict[str, Tensor]
 Row = list[Example]

@@ -11,11 +11,13 @@ from lightning_qsgd.nn.attention import (
     TrigonometricBias,
 )
 from lightning_qsgd.nn.circuit_layer import CircuitLayer
-from lightning_qsgd.nn.cnn import SmallCNN
-from lightning_qsgd.nn.mlp import MLP
+from lightning_qsgd.nn.digit_classifiers import MLP, SmallCNN
 from lightning_qsgd.nn.next_character import NextCharacter
-from lightning_qsgd.nn.transformer_classifier import TransformerClassifier
-from lightning_qsgd.nn.transformer_sizes import PAPER_SIZES, TransformerSizes
+from lightning_qsgd.nn.transformer_classifier import (
+    PAPER_SIZES,
+    TransformerClassifier,
+    TransformerSizes,
+)
 
 __all__ = [
     "MLP",

@@ -1,11 +1,84 @@
-"""Classify token sequences with the paper-sized transformer encoder."""
+"""The paper's text classifier: a small transformer."""
 
+import math
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
 
 from lightning_qsgd.argument_checks import require_at_least, require_dropout
 from lightning_qsgd.nn.attention import LayerAttention, PlainAttention
-from lightning_qsgd.nn.sinusoidal_positions import sinusoidal_positions
-from lightning_qsgd.nn.transformer_sizes import PAPER_SIZES, TransformerSizes
+
+
+def sinusoidal_positions(length: int, width: int) -> Tensor:
+    """Compute the fixed position code of the original transformer.
+
+    Entry (p, 2k) is sin(p / 10000^(2k / width)) and entry (p, 2k + 1) the cosine of the same angle
+    in radians, so that a shift in position is a rotation of each pair.
+
+    Args:
+        length: Number of positions.
+        width: Entries per position, even.
+
+    Returns:
+        Position codes in [-1, 1], float32, shape (length, width).
+
+    Example:
+        >>> sinusoidal_positions(2, 2)
+        tensor([[0.0000, 1.0000],
+                [0.8415, 0.5403]])
+
+    References:
+        Vaswani et al., Attention Is All You Need, 2017, section 3.5.
+    """
+    positions = torch.arange(length, dtype=torch.float32)[:, None]
+    exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
+    angles = positions * torch.exp(-math.log(10_000.0) * exponents)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(length, width)
+
+
+@dataclass(frozen=True)
+class TransformerSizes:
+    """Hold the widths of a transformer encoder; the defaults are the paper's (Table II).
+
+    Args:
+        embedding: Width of a token's vector; even, and a multiple of `heads`.
+        heads: Attention heads per layer.
+        feed_forward: Hidden width of the feed-forward block.
+        layers: Number of encoder layers.
+
+    Raises:
+        ValueError: If a size is below 1, or `embedding` is odd or no multiple of `heads`.
+
+    Example:
+        >>> TransformerSizes(layers=1)
+        TransformerSizes(embedding=64, heads=4, feed_forward=128, layers=1)
+    """
+
+    embedding: int = 64
+    heads: int = 4
+    feed_forward: int = 128
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        require_at_least("embedding", self.embedding, 1)
+        require_at_least("heads", self.heads, 1)
+        require_at_least("feed_forward", self.feed_forward, 1)
+        require_at_least("layers", self.layers, 1)
+        if self.embedding % self.heads:
+            raise ValueError(
+                f"Expected `embedding` to be a multiple of `heads`, got {self.embedding} and "
+                f"{self.heads}: each head takes an equal share. Change one of the two."
+            )
+        if self.embedding % 2:
+            raise ValueError(
+                f"Expected `embedding` to be even, got {self.embedding}: sinusoidal positions come "
+                "in pairs of sine and cosine. Use an even width."
+            )
+
+
+PAPER_SIZES = TransformerSizes()
+
 
 PAD_TOKEN = 0
 

@@ -1,4 +1,4 @@
-"""Refuses base optimizers that cannot be perturbed, before any training starts."""
+"""What a base optimizer must be, and which of its steps train nothing."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.entries import LOW_PRECISION
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
-from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded
+from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded, whole
 from lightning_qsgd.perturbations import Perturbation, UpdateInjection
 
 MOST_GATHERED = 2**25
@@ -127,3 +127,23 @@ def _check_gathered(groups: ParamGroups, perturbation: Perturbation) -> None:
 
 def _name(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def is_dry_run(base: Optimizer, closure: Any) -> bool:
+    """Whether the step is no step of training: learning rates and gradients are all 0.
+
+    torch's distributed checkpoints initialise an optimizer without state by such a step.
+    """
+    if closure is not None or base.state:
+        return False
+    if any(bool(group.get("lr", 1.0) != 0) for group in base.param_groups):
+        return False
+    gradients = [parameter.grad for parameter in parameters_of(base.param_groups)]
+    return not any(gradient is not None and _is_nonzero(gradient) for gradient in gradients)
+
+
+def _is_nonzero(gradient: Any) -> bool:
+    """Whether any entry is not 0, on whatever process it lies."""
+    if is_sharded(gradient):
+        return bool(whole(gradient.abs().sum()) != 0)
+    return bool(gradient.any())

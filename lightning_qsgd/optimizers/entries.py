@@ -1,7 +1,7 @@
-"""The touched entries of all tensors as one flat vector."""
+"""Reading and writing the touched entries of parameters and gradients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate, groupby
 from typing import TypeVar
@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_qsgd.optimizers.rows import Row
+from lightning_qsgd.optimizers.rows import Row, as_real
+from lightning_qsgd.optimizers.sharding import is_sharded
 
 T = TypeVar("T")
 
@@ -58,3 +59,189 @@ class Entries(ABC):
         by_group = groupby(range(len(self.rows)), key=lambda index: self.rows[index].group)
         runs = [(group, list(indices)) for group, indices in by_group]
         return [(group, starts[run[0]], starts[run[-1] + 1]) for group, run in runs]
+
+
+SMALL = 2**16
+"""Up to this many entries a scratch buffer is kept, whose views need not be made at every step."""
+
+SHORT = 256
+"""Up to this many entries a vector's gradient is copied whole: cheaper than making a view of it."""
+
+_UNIT = (1,)
+
+
+class DenseEntries(Entries):
+    """Touches views that are made once: one gather to read, one foreach to write.
+
+    Making a view costs more than the arithmetic on four entries, so the views of the parameters
+    are kept; `EntriesCache` drops them when a parameter moves in memory. Gradients are new tensors
+    at each step and need new views, unless they are short vectors: those are gathered whole.
+
+    Args:
+        rows: Touched parameters for which `fits` is true.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__(rows)
+        self._shaped = [(row.parameter, (row.size,), _is_short(row.parameter)) for row in rows]
+        self._picked = _picked(rows) if any(short for *_, short in self._shaped) else None
+        self._views = [row.parameter.detach().view(-1)[: row.size] for row in rows]
+        self._is_low_precision = rows[0].parameter.dtype in LOW_PRECISION
+        self._scratch = torch.empty(0)
+        self._scratch_views: tuple[Tensor, ...] = ()
+        if self.total <= SMALL:
+            self._scratch = torch.cat(self._views)
+            self._scratch_views = torch.split(self._scratch, self.sizes)
+
+    @staticmethod
+    def fits(rows: Sequence[Row]) -> bool:
+        """Whether all rows are leading slices of contiguous real tensors of one kind."""
+        first = rows[0].parameter
+        return all(
+            isinstance(row.chosen, slice)
+            and row.chosen.start == 0
+            and row.parameter.grad is not None
+            and row.parameter.is_contiguous()
+            and not row.parameter.is_complex()
+            and not is_sharded(row.parameter)
+            and row.parameter.dtype == first.dtype
+            and row.parameter.device == first.device
+            for row in rows
+        )
+
+    def read_parameters(self) -> Tensor:
+        """Gather the kept views; see `Entries.read_parameters`."""
+        values = torch.cat(self._views)
+        return values.float() if self._is_low_precision else values
+
+    def read_gradients(self) -> Tensor:
+        """Gather the gradients, short ones whole; see `Entries.read_gradients`."""
+        pieces = []
+        for parameter, shape, short in self._shaped:
+            gradient = parameter.grad
+            if (
+                gradient is None
+                or gradient.layout is not torch.strided
+                or not gradient.is_contiguous()
+            ):
+                return GeneralEntries(self.rows).read_gradients()
+            pieces.append(gradient if short else gradient.as_strided(shape, _UNIT))
+        values = torch.cat(pieces)
+        if self._picked is not None:
+            values = values.index_select(0, self._picked)
+        return values.float() if self._is_low_precision else values
+
+    def subtract_from_parameters(self, values: Tensor) -> None:
+        """Subtract in one foreach call; see `Entries.subtract_from_parameters`."""
+        if not self._scratch_views or self._is_low_precision:
+            torch._foreach_sub_(self._views, list(torch.split(values, self.sizes)))
+            return
+        self._scratch.copy_(values)
+        torch._foreach_sub_(self._views, self._scratch_views)
+
+    def write_gradients(self, values: Tensor) -> None:
+        """Overwrite row by row; see `Entries.write_gradients`."""
+        GeneralEntries(self.rows).write_gradients(values)
+
+
+def _is_short(parameter: Tensor) -> bool:
+    return parameter.dim() == 1 and parameter.numel() <= SHORT
+
+
+def _picked(rows: Sequence[Row]) -> Tensor:
+    """Return where the touched entries lie when short gradients are gathered whole."""
+    lengths = [row.parameter.numel() if _is_short(row.parameter) else row.size for row in rows]
+    starts = [0, *accumulate(lengths)]
+    picked = [
+        torch.arange(start, start + row.size) for start, row in zip(starts[:-1], rows, strict=True)
+    ]
+    return torch.cat(picked).to(rows[0].parameter.device)
+
+
+class GeneralEntries(Entries):
+    """Touches entries row by row through logical indices.
+
+    ``tensor.reshape(-1)[i] -= x`` is a silent no-op on a tensor that is not contiguous, because
+    reshape then copies; multi-dimensional indices always reach the tensor itself.
+
+    Args:
+        rows: The touched parameters, at least one.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__(rows)
+        dtypes = {as_real(row.parameter.detach()).dtype for row in rows}
+        self._dtype = torch.float64 if torch.float64 in dtypes else torch.float32
+        self._device = rows[0].parameter.device
+        self._indices = [_logical_indices(row) for row in rows]
+
+    def read_parameters(self) -> Tensor:
+        """Gather row by row; see `Entries.read_parameters`."""
+        return self._join(
+            as_real(row.parameter.detach())[index]
+            for row, index in zip(self.rows, self._indices, strict=True)
+        )
+
+    def read_gradients(self) -> Tensor:
+        """Gather row by row; see `Entries.read_gradients`."""
+        pairs = zip(self.rows, self._indices, strict=True)
+        return self._join(gradient_at(row.parameter.grad, index) for row, index in pairs)
+
+    def subtract_from_parameters(self, values: Tensor) -> None:
+        """Subtract row by row; see `Entries.subtract_from_parameters`."""
+        pairs = zip(self.rows, self._indices, torch.split(values, self.sizes), strict=True)
+        for row, index, piece in pairs:
+            target = as_real(row.parameter.detach())
+            wide = target[index].to(piece.dtype)
+            target[index] = (wide - piece.to(target.device)).to(target.dtype)
+
+    def write_gradients(self, values: Tensor) -> None:
+        """Overwrite row by row; see `Entries.write_gradients`.
+
+        Raises:
+            ValueError: If a gradient is sparse: most of its entries are not stored.
+        """
+        for row in self.rows:
+            refuse_sparse(row.parameter.grad)
+        pairs = zip(self.rows, self._indices, torch.split(values, self.sizes), strict=True)
+        for row, index, piece in pairs:
+            gradient = row.parameter.grad
+            if gradient is not None:
+                target = as_real(gradient)
+                target[index] = piece.to(target.device, target.dtype)
+
+    def _join(self, pieces: Iterable[Tensor]) -> Tensor:
+        return torch.cat([piece.to(self._device, self._dtype) for piece in pieces])
+
+
+def _logical_indices(row: Row) -> tuple[Tensor, ...]:
+    flat = row.chosen
+    if isinstance(flat, slice):
+        flat = torch.arange(flat.start, flat.stop)
+    shape = as_real(row.parameter.detach()).shape
+    return torch.unravel_index(flat.to(row.parameter.device), shape)
+
+
+def gradient_at(gradient: Tensor | None, index: tuple[Tensor, ...]) -> Tensor:
+    """Return some entries of a gradient, dense or sparse; 0 for none."""
+    if gradient is None:
+        return torch.zeros_like(index[0], dtype=torch.float32)
+    if gradient.layout == torch.sparse_coo:
+        rows = gradient.index_select(0, index[0]).to_dense()
+        own = torch.arange(len(rows), device=rows.device)
+        return rows[(own, *index[1:])]
+    dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
+    return as_real(dense)[index]
+
+
+def refuse_sparse(gradient: Tensor | None) -> None:
+    """Refuse to write into a sparse gradient.
+
+    Raises:
+        ValueError: If it is sparse.
+    """
+    if gradient is not None and gradient.layout != torch.strided:
+        raise ValueError(
+            "Cannot inject into a sparse gradient: most of its entries are not stored. "
+            "Use UpdateInjection, or an embedding with sparse=False."
+        )

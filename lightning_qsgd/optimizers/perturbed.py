@@ -17,18 +17,29 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from lightning_qsgd.optimizers.base_check import check_base, check_groups, has_low_precision
-from lightning_qsgd.optimizers.dry_run import is_dry_run
-from lightning_qsgd.optimizers.entries_cache import EntriesCache
+from lightning_qsgd.optimizers.base_check import (
+    check_base,
+    check_groups,
+    has_low_precision,
+    is_dry_run,
+)
 from lightning_qsgd.optimizers.injectors import injector_class
-from lightning_qsgd.optimizers.learned import Learned
-from lightning_qsgd.optimizers.learning_step import LearningStep
-from lightning_qsgd.optimizers.own_hooks import Closure, run_post_hooks, run_pre_hooks
-from lightning_qsgd.optimizers.own_state import OwnState
-from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
-from lightning_qsgd.optimizers.prepare_or_skip import prepare_or_skip
-from lightning_qsgd.optimizers.report import StepReport
-from lightning_qsgd.optimizers.size_watch import SizeWatch
+from lightning_qsgd.optimizers.learning import LearningStep
+from lightning_qsgd.optimizers.own_state import (
+    Closure,
+    Learned,
+    OwnState,
+    run_post_hooks,
+    run_pre_hooks,
+)
+from lightning_qsgd.optimizers.perturbed_step import (
+    Measured,
+    PerturbedStep,
+    StepMoment,
+    prepare_or_skip,
+)
+from lightning_qsgd.optimizers.report import SizeWatch, StepReport
+from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
 
 STATE_KEY = "quantum_perturbation"

@@ -1,5 +1,6 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import perf_counter
@@ -8,13 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_qsgd.backends import SkippedStep
+from lightning_qsgd.backends.evaluation import ChargedTo
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.entries_cache import EntriesCache
 from lightning_qsgd.optimizers.injectors import Injector, Scale, injector_class
-from lightning_qsgd.optimizers.learned import Learned
+from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
 from lightning_qsgd.optimizers.snapshot import Snapshot
+from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation, UpdateInjection
 from lightning_qsgd.perturbations.blocks import Blocks, modulation
 
@@ -135,3 +138,36 @@ class PerturbedStep:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))
         circuits = self._perturbation.backend.circuits_for(self._blocks.total)
         return StepReport(self._entries.total, total, circuits, seconds, sums, base_sum)
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def prepare_or_skip(step: PerturbedStep, cache: EntriesCache, state: OwnState) -> None:
+    """Prepare a step and count its circuits; where its backend asks for it, skip and count it.
+
+    All circuits of a step are one evaluation, so a step is skipped as a whole or not at all.
+
+    Args:
+        step: What to prepare; it stays unprepared if it is skipped.
+        cache: Finds the touched entries.
+        state: Counts circuits and skipped steps.
+
+    Raises:
+        RuntimeError: If as many steps were skipped as the policy allows.
+    """
+    try:
+        with ChargedTo(state):
+            step.prepare(cache)
+    except SkippedStep as request:
+        if state.skipped >= request.limit:
+            raise RuntimeError(
+                f"Cannot skip another step: the circuits failed at {state.skipped} steps before, "
+                f"and the limit of SkipOnFailure is {request.limit}. The last failure is "
+                f"{request.reason}. No parameter was changed; repair the backend, or raise `limit`."
+            ) from request
+        state.skipped += 1
+        _LOGGER.warning(
+            "Step %d is taken without its perturbation (%d skipped so far): %s",
+            *(state.steps, state.skipped, request.reason),
+        )

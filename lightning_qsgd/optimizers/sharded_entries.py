@@ -7,11 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.general_entries import gradient_at, refuse_sparse
-from lightning_qsgd.optimizers.meshes import Meshes
+from lightning_qsgd.optimizers.entries import Entries, gradient_at, refuse_sparse
 from lightning_qsgd.optimizers.rows import Row, as_real
-from lightning_qsgd.optimizers.sharding import is_sharded, local_of, locate
+from lightning_qsgd.optimizers.sharding import Meshes, is_sharded, local_of, locate
 
 T = TypeVar("T")
 

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_qsgd.optimizers.meshes import Meshes
 from lightning_qsgd.optimizers.rows import ParamGroups, as_real, parameters_of, takes_part
-from lightning_qsgd.optimizers.sharding import local_of
+from lightning_qsgd.optimizers.sharding import Meshes, local_of
 
 
 class Snapshot:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends import Backend
-from lightning_qsgd.perturbations.keys import block_keys, stream_key
+from lightning_qsgd.perturbations.keyed_draws import block_keys, stream_key
 
 
 @dataclass(frozen=True)

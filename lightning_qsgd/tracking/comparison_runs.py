@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.tracking.hyperparameters import Hyperparameter
 from lightning_qsgd.tracking.layout import Chart, Layout, comparison_layout
+from lightning_qsgd.tracking.pages import Hyperparameter
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -1,8 +1,18 @@
-"""Names of everything that is written to TensorBoard.
+"""Tags of TensorBoard, and the scalars of a step under them.
 
 The two arms of a comparison write the *same* tags into different runs: in one chart, TensorBoard
 gives each run its own colour.
 """
+
+from __future__ import annotations
+
+from math import isnan
+from typing import TYPE_CHECKING
+
+from lightning_qsgd.tracking import tags
+
+if TYPE_CHECKING:
+    from lightning_qsgd.optimizers.report import StepReport
 
 RELATIVE_SIZE = "perturbation/relative_size"
 MODEL_RELATIVE_SIZE = "perturbation/model_relative_size"
@@ -67,3 +77,52 @@ def final_tag(metric: str) -> str:
         'final/val/accuracy'
     """
     return f"final/{metric}"
+
+
+def report_scalars(report: StepReport, step_seconds: float) -> dict[str, float]:
+    """Give each measured quantity of a step its tag.
+
+    What was not measured or is not defined has no entry: the size relative to the whole model if
+    `report.base_sum` is None, what is not learned, and the cosine (NaN) if nothing was added or the
+    base optimizer did not move. A relative size may be infinite: something was added where the
+    base did not move.
+
+    Args:
+        report: The step's measurements. Reading them waits for the device.
+        step_seconds: Host seconds of the whole training step, the perturbation included; above 0.
+
+    Returns:
+        Values by tag. Sizes, shares and factors are unitless, `SECONDS` is in seconds,
+        `WEIGHTS_CHANGE` in radians, `CIRCUITS` a count.
+
+    Raises:
+        ValueError: If `step_seconds` is not above 0.
+
+    Example:
+        >>> import torch
+        >>> from lightning_qsgd.optimizers.report import StepReport
+        >>> report = StepReport(
+        ...     touched=2, total=8, circuits=1, seconds=0.5, sums=torch.tensor([1.0, 4.0, 2.0, 0.0])
+        ... )
+        >>> scalars = report_scalars(report, step_seconds=2.0)
+        >>> scalars["perturbation/relative_size"], scalars["perturbation/share_of_step"]
+        (0.5, 0.25)
+    """
+    if not step_seconds > 0:
+        raise ValueError(
+            f"Expected `step_seconds` to be above 0, got {step_seconds}: a share of no time is "
+            "not defined. Measure the whole step with `time.perf_counter`."
+        )
+    measured = {
+        tags.RELATIVE_SIZE: report.relative_size,
+        tags.MODEL_RELATIVE_SIZE: report.model_relative_size,
+        tags.COSINE: report.cosine,
+        tags.TOUCHED_SHARE: report.touched_share,
+        tags.ZERO_SHARE: report.zero_share,
+        tags.CIRCUITS: float(report.circuits),
+        tags.SECONDS: report.seconds,
+        tags.SHARE_OF_STEP: report.seconds / step_seconds,
+        tags.STRENGTH_FACTOR: report.strength_factor,
+        tags.WEIGHTS_CHANGE: report.weights_change,
+    }
+    return {tag: value for tag, value in measured.items() if value is not None and not isnan(value)}

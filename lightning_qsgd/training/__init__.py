@@ -1,8 +1,7 @@
 """Lightning: the mixin, the callbacks and the module that the examples train."""
 
 from lightning_qsgd.training.classifier import Classifier
-from lightning_qsgd.training.convergence_callback import ConvergenceCallback
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import ConvergenceCallback, Goal
 from lightning_qsgd.training.perturbation_callback import PerturbationCallback
 from lightning_qsgd.training.perturbation_mixin import PerturbationMixin
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor

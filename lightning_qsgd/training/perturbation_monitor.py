@@ -1,14 +1,43 @@
-"""Logs what each perturbed step did, next to the losses of the same step."""
+"""What a perturbation does and costs, logged while training runs."""
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_qsgd.backends import SamplerBackend, forecast
 from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
+from lightning_qsgd.optimizers.base_check import blocks_per_step
 from lightning_qsgd.optimizers.perturbed import MEASURE_EVERY
 from lightning_qsgd.tracking import report_scalars, tags
-from lightning_qsgd.training.circuit_costs import announce_costs
+
+
+def announce_costs(trainer: Trainer, optimizers: Sequence[PerturbedOptimizer]) -> None:
+    """Show the forecast of each optimizer whose circuits leave this machine or are limited.
+
+    Args:
+        trainer: Knows how many steps it will take.
+        optimizers: The perturbed ones.
+
+    Raises:
+        ValueError: If a forecast exceeds the limit of its backend.
+    """
+    for optimizer in optimizers:
+        backend = optimizer.perturbation.backend
+        if not isinstance(backend, SamplerBackend):
+            continue
+        if backend.recipe.local and backend.max_circuits is None:
+            continue
+        steps = trainer.estimated_stepping_batches
+        blocks = blocks_per_step(optimizer.param_groups, optimizer.perturbation)
+        learning = optimizer.perturbation.learning
+        learns_weights = learning is not None and learning.weights_rate > 0
+        expected = forecast(backend, steps, blocks, learns_weights)
+        rank_zero_info(f"The perturbation will take {expected} ({type(backend.recipe).__name__}).")
+        expected.check(backend.max_circuits)
+
 
 MODEL_EVERY = 10
 """Whole-model sizes are measured at most at one step in this many: they copy all parameters."""

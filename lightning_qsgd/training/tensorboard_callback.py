@@ -9,10 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.circuits.drawing import draw_figure, draw_text
 from lightning_qsgd.tracking import flatten_config, tags, write_circuit, write_layout
-from lightning_qsgd.training.callbacks_of import callbacks_of
-from lightning_qsgd.training.convergence_callback import ConvergenceCallback
-from lightning_qsgd.training.convergence_summary import Summary
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import ConvergenceCallback, Goal, Summary
+from lightning_qsgd.training.wrapping import callbacks_of
 
 
 class TensorBoardCallback(Callback):

@@ -1,12 +1,19 @@
-"""Wraps the optimizers that a LightningModule configures, in every legal return shape."""
+"""Wrapping the optimizers of a trainer in place."""
 
 from typing import Any
 
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return the trainer's own list; Lightning sets it without declaring it."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
 
 
 def perturb(optimizer: Optimizer, perturbation: Perturbation) -> PerturbedOptimizer:

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from lightning_qsgd.llm import LinearSchedule, LoRA, Packed
-from lightning_qsgd.llm.tokenised import Example
+from lightning_qsgd.llm.layouts import Example
 from lightning_qsgd.perturbations import AllEntries, Perturbation, RelativeInjection
 from lightning_qsgd.training import PerturbationCallback
 from tests.integration.processes import become_rank

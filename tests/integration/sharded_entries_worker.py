@@ -16,9 +16,9 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 
 from lightning_qsgd.backends import SkippedStep
 from lightning_qsgd.optimizers import PerturbedOptimizer
-from lightning_qsgd.optimizers.general_entries import GeneralEntries
-from lightning_qsgd.optimizers.indexed_entries import indexed_entries
+from lightning_qsgd.optimizers.entries import GeneralEntries
 from lightning_qsgd.optimizers.rows import Row, flat_gradient
+from lightning_qsgd.optimizers.touched import indexed_entries
 from lightning_qsgd.perturbations import Perturbation
 from tests.integration.processes import join_gloo
 from tests.integration.sharded_worker import whole

@@ -22,7 +22,7 @@ from lightning_qsgd.llm import (
     Packed,
     causal_lm,
 )
-from lightning_qsgd.llm.documents import split_documents
+from lightning_qsgd.llm.layouts import split_documents
 from lightning_qsgd.llm.loss import IGNORED
 from lightning_qsgd.perturbations import AllEntries, Perturbation
 from lightning_qsgd.training import PerturbationCallback

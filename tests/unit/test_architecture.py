@@ -51,7 +51,7 @@ WALLS = {
 }
 """Who may know the libraries that are confined to rooms."""
 
-LONGEST_FILE = 300
+LONGEST_FILE = 400
 
 
 def room(file: Path) -> str:
@@ -134,12 +134,12 @@ def test_files_have_no_cycle() -> None:
     # A package's __init__ gathers what its files define: they may not import it back.
     graph = {str(file): own_imports(file) - {str(file)} for file in FILES}
     tracking_type = str(ROOT / "optimizers" / "report.py")
-    graph[str(ROOT / "tracking" / "scalars.py")].discard(tracking_type)
+    graph[str(ROOT / "tracking" / "tags.py")].discard(tracking_type)
     assert set(TopologicalSorter(graph).static_order()) == {*graph, *chain(*graph.values())}
 
 
 def test_type_of_a_report_is_imported_by_the_type_checker_only() -> None:
-    for node in ast.parse((ROOT / "tracking" / "scalars.py").read_text()).body:
+    for node in ast.parse((ROOT / "tracking" / "tags.py").read_text()).body:
         if isinstance(node, ast.ImportFrom):
             assert not is_of(node.module or "", f"{PACKAGE}.optimizers")
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_qsgd.backends.compiled.memory import in_full_precision
 from lightning_qsgd.backends.compiled.plan import Plan
-from lightning_qsgd.backends.compiled.precision import in_full_precision
 
 
 def evaluate(plan: Plan, inputs: Tensor, weights: Tensor) -> Tensor:

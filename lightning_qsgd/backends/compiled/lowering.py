@@ -29,8 +29,7 @@ from qiskit.circuit.library import (
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator, SparsePauliOp
 
-from lightning_qsgd.backends.compiled.affine import Affine, AngleReader
-from lightning_qsgd.backends.compiled.cannot_compile import CannotCompile
+from lightning_qsgd.backends.compiled.angles import Affine, AngleReader, CannotCompile
 from lightning_qsgd.backends.compiled.program import Program
 from lightning_qsgd.backends.compiled.standard_gates import GATES
 

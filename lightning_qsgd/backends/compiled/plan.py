@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled.affine import Affine
-from lightning_qsgd.backends.compiled.angles import AngleTable, Row
+from lightning_qsgd.backends.compiled.angles import Affine, AngleTable, Row
 from lightning_qsgd.backends.compiled.program import (
     ControlledRotation,
     Matrix,

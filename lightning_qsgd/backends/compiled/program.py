@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_qsgd.backends.compiled.affine import Affine
+from lightning_qsgd.backends.compiled.angles import Affine
 
 
 @dataclass

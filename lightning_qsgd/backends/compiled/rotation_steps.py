@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.angles import Row
-from lightning_qsgd.backends.compiled.rotating import rotate, slope
-from lightning_qsgd.backends.compiled.step import Step
+from lightning_qsgd.backends.compiled.step import Step, rotate, slope
 from lightning_qsgd.backends.compiled.tape import GradientTape, Tape, table_row
 
 DENSE_QUBITS = 4

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lightning_qsgd.backends.compiled.affine import Affine, AngleReader
+from lightning_qsgd.backends.compiled.angles import Affine, AngleReader
 
 
 class Target(Protocol):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled.rotating import rotate, slope
-from lightning_qsgd.backends.compiled.step import Step
+from lightning_qsgd.backends.compiled.step import Step, rotate, slope
 from lightning_qsgd.backends.compiled.tape import GradientTape, Tape
 
 

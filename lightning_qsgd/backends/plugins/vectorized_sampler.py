@@ -1,25 +1,164 @@
-"""A sampler of qiskit's kind that evaluates all rows of a batch at once."""
+"""A sampler that evaluates a batch of circuits as one tensor, and its table of outcomes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from qiskit.circuit import Measure, QuantumCircuit
 from qiskit.primitives import (
     BaseSamplerV2,
+    BitArray,
+    DataBin,
     PrimitiveJob,
     PrimitiveResult,
     SamplerPubLike,
     SamplerPubResult,
 )
 from qiskit.primitives.containers.sampler_pub import SamplerPub
+from qiskit.result import QuasiDistribution
 
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, CompiledCircuit
-from lightning_qsgd.backends.plugins.circuit_cache import CircuitCache
-from lightning_qsgd.backends.plugins.outcome_table import OutcomeData, OutcomeTable
+from lightning_qsgd.backends.plugins.gate_angles import CircuitCache
 from lightning_qsgd.circuits import ParametrizedCircuit
+
+MOST_BITS_IN_FULL = 12
+"""Up to so many bits all outcomes have a column; above, only those that occurred."""
+
+
+def outcome_probabilities(result: SamplerPubResult) -> tuple[list[int], np.ndarray]:
+    """Return the probability of each outcome for each row of a PUB.
+
+    Args:
+        result: What a sampler returned for a PUB with an array of parameter values of shape (B,).
+
+    Returns:
+        The outcomes as integers, and their probabilities, shape (B, outcomes).
+    """
+    field = _field(result)
+    if isinstance(field, OutcomeTable):
+        return list(range(field.values.shape[-1])), field.probabilities
+    outcomes, counts = _of_bits(field) if isinstance(field, BitArray) else _of_dicts(field)
+    return outcomes, counts / counts.sum(axis=1, keepdims=True)
+
+
+def _field(result: SamplerPubResult) -> Any:
+    """Choose the register that `SamplerQNN` reads; several of other names are joined."""
+    data = result.data
+    if "meas" in data:
+        return data["meas"]
+    names = list(data)
+    return data[names[0]] if len(names) == 1 else result.join_data()
+
+
+def _of_bits(field: BitArray) -> tuple[list[int], np.ndarray]:
+    """Count shots: those of all rows in one pass."""
+    places = 256 ** np.arange(field.array.shape[-1] - 1, -1, -1, dtype=object)
+    drawn = field.array @ (places if places[0] > 2**55 else places.astype(np.int64))
+    if field.num_bits <= MOST_BITS_IN_FULL:
+        known, column = np.arange(2**field.num_bits), drawn
+    else:
+        known, inverse = np.unique(drawn, return_inverse=True)
+        column = inverse.reshape(drawn.shape)
+    rows = np.arange(len(drawn))[:, None] * len(known)
+    counts = np.bincount((rows + column).ravel(), minlength=len(drawn) * len(known))
+    return known.tolist(), counts.reshape(len(drawn), len(known)).astype(float)
+
+
+def _of_dicts(field: Any) -> tuple[list[int], np.ndarray]:
+    """Ask for the counts row by row, as any container of a sampler has them."""
+    rows = [QuasiDistribution(field.get_counts(row)) for row in range(field.shape[0])]
+    outcomes = sorted({int(outcome) for row in rows for outcome in row})
+    return outcomes, np.array([[row.get(outcome, 0.0) for outcome in outcomes] for row in rows])
+
+
+class OutcomeTable:
+    """How often each outcome was measured, or its exact probability, for an array of circuits.
+
+    It answers `get_counts` as qiskit's `BitArray` does. Exact counts are the probabilities
+    themselves, which serves everyone who divides counts by their sum.
+
+    Args:
+        values: Counts or probabilities, shape (*shape, 2^num_bits).
+        num_shots: Number of shots; None for exact probabilities.
+
+    Attributes:
+        values: Counts or probabilities, shape (*shape, 2^num_bits).
+        num_shots: Number of shots; None for exact probabilities.
+        shape: Shape of the array of circuits.
+        num_bits: Number of measured bits.
+
+    Example:
+        >>> OutcomeTable(np.array([[0.5, 0.0, 0.0, 0.5]]), num_shots=None).get_counts(0)
+        {'00': 0.5, '11': 0.5}
+    """
+
+    def __init__(self, values: np.ndarray, num_shots: int | None) -> None:
+        self.values = values
+        self.num_shots = num_shots
+        self.shape = values.shape[:-1]
+        self.num_bits = values.shape[-1].bit_length() - 1
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Share of each outcome, shape (*shape, 2^num_bits), summing to 1."""
+        return np.asarray(self.values / self.values.sum(axis=-1, keepdims=True))
+
+    def get_int_counts(self, loc: int | tuple[int, ...] | None = None) -> dict[int, float]:
+        """Return the outcomes that occurred as integers, and how often they did.
+
+        Args:
+            loc: Index of a circuit; None adds up all of them.
+        """
+        if loc is None:
+            row = self.values.reshape(-1, self.values.shape[-1]).sum(axis=0).tolist()
+        else:
+            row = self._rows[self._at(loc)]
+        return {outcome: value for outcome, value in enumerate(row) if value}
+
+    def get_counts(self, loc: int | tuple[int, ...] | None = None) -> dict[str, float]:
+        """Return the outcomes that occurred as bit strings, and how often they did.
+
+        Args:
+            loc: Index of a circuit; None adds up all of them.
+        """
+        counts = self.get_int_counts(loc)
+        return {f"{outcome:0{self.num_bits}b}": value for outcome, value in counts.items()}
+
+    @cached_property
+    def _rows(self) -> list[list[float]]:
+        rows: list[list[float]] = self.values.reshape(-1, self.values.shape[-1]).tolist()
+        return rows
+
+    def _at(self, loc: int | tuple[int, ...]) -> int:
+        if isinstance(loc, int) and len(self.shape) < 2:  # `SamplerQNN` asks a lone circuit for 0
+            return loc
+        index = loc if isinstance(loc, tuple) else (loc,)
+        return int(np.ravel_multi_index(index, self.shape)) if self.shape else 0
+
+
+class OutcomeData(DataBin):  # type: ignore[misc]
+    """The data of one PUB: its register, and a short cut to it for `SamplerQNN`.
+
+    `SamplerQNN` asks the data itself for counts first. Integer keys spare it the reading of bit
+    strings, and it gets each circuit's own counts whatever the register's name: with a name other
+    than "meas" it would otherwise add up the counts of the whole batch.
+
+    Args:
+        register: Name of the register.
+        table: What was measured.
+    """
+
+    def __init__(self, register: str, table: OutcomeTable) -> None:
+        super().__init__(shape=table.shape, **{register: table})
+        self._table = table
+
+    def get_counts(self, loc: int | tuple[int, ...] | None = None) -> dict[int, float]:
+        """Return the outcomes of one circuit as integers; see `OutcomeTable.get_int_counts`."""
+        return self._table.get_int_counts(loc)
 
 
 class VectorizedSampler(BaseSamplerV2):  # type: ignore[misc]

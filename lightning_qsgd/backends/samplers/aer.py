@@ -1,15 +1,114 @@
-"""Shots of Aer's simulators, with noise if asked for."""
+"""Sampling with Aer: transpiled once, with a key per circuit."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qiskit import generate_preset_pass_manager
-from qiskit.primitives import BaseSamplerV2
+from qiskit.circuit import QuantumCircuit
+from qiskit.primitives import BaseSamplerV2, SamplerPubLike
+from qiskit.primitives.containers.sampler_pub import SamplerPub
 
-from lightning_qsgd.backends.samplers.keyed_aer import KeyedAerSampler
-from lightning_qsgd.backends.samplers.noise import Noise
+from lightning_qsgd.backends.keyed_sampler import KeyedSampler
+from lightning_qsgd.backends.samplers.noise import Noise, noise_on
 from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
-from lightning_qsgd.backends.samplers.transpiling import TranspilingSampler
+
+if TYPE_CHECKING:
+    from qiskit_aer.noise import NoiseModel
+
+
+class KeyedAerSampler(KeyedSampler):
+    """Runs each circuit by itself on Aer, seeded with its key.
+
+    In a batch, Aer gives each circuit the seed of the batch plus its position, so its shots would
+    depend on the tensors before it. A run of one circuit costs about 1 ms, as in a `SamplerQNN`
+    anyway; it works with all methods, where drawing from exact probabilities would need a density
+    matrix of 4^n entries for noise.
+
+    Each run is given the noise of its own qubits alone: reading that of a device with 127 qubits
+    takes Aer more than a second, every time.
+
+    Args:
+        simulator: An `AerSimulator`.
+        shots: Number of shots per circuit, at least 1.
+        noise: What goes wrong on the way; None for nothing.
+    """
+
+    def __init__(self, simulator: Any, shots: int, noise: NoiseModel | None = None) -> None:
+        super().__init__(shots)
+        self.simulator = simulator
+        self.noise = noise
+        self._noise_on: dict[frozenset[int], NoiseModel] = {}
+
+    def _draw(self, circuit: Any, shots: int, key: int) -> dict[int, int]:
+        # What Aer's SamplerV2 does as well, without a list of every single shot.
+        seed = key >> 1  # Aer's seeds have 63 bits
+        options = {} if self.noise is None else {"noise_model": self._noise_of(circuit)}
+        job = self.simulator.run(circuit, shots=shots, seed_simulator=seed, **options)
+        result = job.result()
+        if not result.success:
+            raise RuntimeError(
+                f"Aer failed: {result.results[0].status if result.results else result.status}. "
+                "Choose a method that knows the gates of the circuit, or fewer qubits."
+            )
+        return {int(outcome, 16): count for outcome, count in result.data(0)["counts"].items()}
+
+    def _noise_of(self, circuit: Any) -> NoiseModel:
+        acted = (qubit for instruction in circuit.data for qubit in instruction.qubits)
+        qubits = frozenset(circuit.find_bit(qubit).index for qubit in acted)
+        if qubits not in self._noise_on:
+            self._noise_on[qubits] = noise_on(qubits, self.noise)
+        return self._noise_on[qubits]
+
+
+KEPT_CIRCUITS = 64
+"""Transpiled circuits that are kept: one per network, and one per gate set of its gradients."""
+
+
+class TranspilingSampler(BaseSamplerV2):  # type: ignore[misc]
+    """Transpiles circuits for a sampler.
+
+    Circuits come here measured, with bit i for qubit i, and transpilation keeps that: whatever
+    layout the device needs, results are those of the circuit as written, for values and for
+    gradients. A `SamplerQNN` with a pass manager measures all qubits of the device afterwards
+    and undoes the layout, but only for values: its gradients are those of other qubits.
+
+    Args:
+        sampler: Runs the circuits.
+        pass_manager: Transpiles them for the sampler; None leaves them as they are.
+    """
+
+    def __init__(self, sampler: BaseSamplerV2, pass_manager: Any = None) -> None:
+        self.sampler = sampler
+        self.pass_manager = pass_manager
+        self._kept: dict[int, tuple[QuantumCircuit, QuantumCircuit]] = {}
+
+    def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> Any:
+        """Start one job for all circuits; see `BaseSamplerV2.run`."""
+        ready = [self._transpiled(SamplerPub.coerce(pub)) for pub in pubs]
+        return self.sampler.run(ready, shots=shots)
+
+    def _transpiled(self, pub: SamplerPub) -> tuple[Any, ...]:
+        circuit = self._physical(pub.circuit)
+        # Parameters that change no outcome, such as a last Rz's, may be gone.
+        places = {parameter: place for place, parameter in enumerate(pub.circuit.parameters)}
+        kept = [places[parameter] for parameter in circuit.parameters]
+        values = pub.parameter_values.as_array(list(pub.circuit.parameters))[..., kept]
+        return (circuit, values, pub.shots) if pub.shots else (circuit, values)
+
+    def _physical(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        if self.pass_manager is None:
+            return circuit
+        kept = self._kept.get(id(circuit))
+        if kept is None:
+            if len(self._kept) >= KEPT_CIRCUITS:
+                self._kept.clear()
+            # The circuit is kept with its result, so that no other one can get its id.
+            kept = self._kept[id(circuit)] = (circuit, self.pass_manager.run(circuit))
+        return kept[1]
+
 
 WITHOUT_SHOTS = frozenset({"unitary", "superop"})
 """Methods of Aer that compute operators, and measure nothing."""

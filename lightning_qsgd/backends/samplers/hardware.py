@@ -6,8 +6,8 @@ from typing import Any
 from qiskit import generate_preset_pass_manager
 from qiskit.primitives import BaseSamplerV2
 
+from lightning_qsgd.backends.samplers.aer import TranspilingSampler
 from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
-from lightning_qsgd.backends.samplers.transpiling import TranspilingSampler
 
 
 @dataclass(frozen=True)

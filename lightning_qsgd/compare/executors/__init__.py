@@ -1,8 +1,7 @@
 """Who makes the runs: processes on this machine, or a Ray cluster. The numbers are the same."""
 
-from lightning_qsgd.compare.executors.attempt import Attempt, Fit, attempt
 from lightning_qsgd.compare.executors.choose import choose_executor
-from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit, attempt
 from lightning_qsgd.compare.executors.local import LocalExecutor
 from lightning_qsgd.compare.executors.ray import RayExecutor
 

@@ -1,22 +1,82 @@
-"""Runs in processes on this machine."""
+"""Jobs in processes of this machine."""
 
+import faulthandler
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from lightning_qsgd.compare.executors.attempt import Attempt, Fit
-from lightning_qsgd.compare.executors.executor import Executor
-from lightning_qsgd.compare.executors.preload import modules_of
-from lightning_qsgd.compare.executors.worker import work
+from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit, attempt
 from lightning_qsgd.compare.running.job import Job
+
+PACKAGE = __name__.split(".")[0]
+
+
+def modules_of(configs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """List the modules of this package that configurations name by `class_path`.
+
+    Others are left to the runs: what a module of the user does on import, such as starting threads
+    or opening a device, need not survive a fork.
+
+    Args:
+        configs: Configurations of runs, plain values.
+
+    Example:
+        >>> data = {"class_path": "lightning_qsgd.data.DigitsDataModule", "init_args": {}}
+        >>> modules_of([{"data": data, "model": {"class_path": "mine.Model"}}])
+        ['lightning_qsgd.data']
+    """
+    paths = {path for config in configs for path in _class_paths(config)}
+    modules = {path.rpartition(".")[0] for path in paths}
+    return sorted(name for name in modules if name.split(".")[0] == PACKAGE)
+
+
+def _class_paths(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("class_path"), str):
+            yield node["class_path"]
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for inner in node:
+            yield from _class_paths(inner)
+
+
+def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path) -> None:
+    """Make one run and send what became of it.
+
+    Args:
+        fit: Trains the run.
+        job: What to run.
+        parent: Where the attempt is sent.
+        log: File for everything that the run prints.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    with log.open("w") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+        faulthandler.enable(output)
+        parent.send(attempt(fit, job))
+        faulthandler.disable()
+    parent.close()
+
+
+def _die_with_parent() -> None:
+    """End with a parent that was killed: nobody would store the run, and the cores are needed."""
+    owner = multiprocessing.parent_process()
+    if owner is not None:
+        owner.join()
+        os._exit(1)
+
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LAST_LINES = 30

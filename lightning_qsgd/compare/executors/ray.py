@@ -7,8 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lightning_qsgd.compare.executors.attempt import Attempt, Fit
-from lightning_qsgd.compare.executors.executor import Executor
+from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit
 from lightning_qsgd.compare.executors.local import LocalExecutor
 from lightning_qsgd.compare.running.job import Job
 

@@ -1,15 +1,113 @@
-"""Everything that a comparison asks, fixed before its first run."""
+"""The plan of a comparison: arms, budget, goal, seeds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Literal
 
-from lightning_qsgd.compare.arm import Arm
-from lightning_qsgd.compare.planning.arm_plan import ArmPlan
-from lightning_qsgd.compare.planning.budget import Budget
-from lightning_qsgd.compare.planning.goal_plan import GoalPlan
-from lightning_qsgd.compare.planning.search import Search
-from lightning_qsgd.compare.planning.seeds import seed_list
+from lightning_qsgd.compare.arm import Arm, Kind
+from lightning_qsgd.compare.planning.search import Budget, Search, seed_list
+from lightning_qsgd.training.convergence_callback import Goal
+
+Hyperparameters = Literal["given", "tuned", "of_baseline"]
+"""Where learning rate, weight decay and what else is tuned come from: the config as it is, a search
+of the arm's own, or what the search found for the baseline."""
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """Says what an arm changes in the experiment, and what part it plays.
+
+    Args:
+        overlay: What the arm changes: a config file or several, relative to the comparison's
+            config, or the lines themselves; None changes nothing.
+        kind: "baseline" for exactly one arm, "control" for what an arm's gain should not be due
+            to, "arm" for all others.
+        control_of: Names of the arms that this control is matched to.
+        hyperparameters: "given", "tuned" (searched, as for the baseline), or "of_baseline" (what
+            the search found for the baseline: the arm then differs by its overlay alone).
+        must_equal_baseline: Whether every run must equal the baseline's to the last bit, as at
+            strength 0; a difference is then an error.
+        description: What the arm does, in a few words for the report.
+
+    Raises:
+        ValueError: If anything but a control has `control_of`, or the baseline is to copy itself.
+
+    Example:
+        >>> ArmPlan(overlay={"perturbation": {"strength": 0.5}}).kind
+        'arm'
+    """
+
+    # A plain dict: in a `dict[str, Any]` the parser would build the classes that an overlay names.
+    overlay: str | list[str] | dict | None = None  # type: ignore[type-arg]
+    kind: Kind = "arm"
+    control_of: list[str] = field(default_factory=list)
+    hyperparameters: Hyperparameters = "given"
+    must_equal_baseline: bool = False
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.control_of and self.kind != "control":
+            raise ValueError(
+                f"Expected only controls to have `control_of`, got it in a {self.kind}: it names "
+                "the arms that a control is matched to. Add `kind: control`."
+            )
+        if self.kind == "baseline" and self.hyperparameters == "of_baseline":
+            raise ValueError(
+                "Expected the baseline to have hyperparameters of its own, got 'of_baseline': it "
+                "cannot copy itself. Write 'given' or 'tuned'."
+            )
+
+
+FIRST_TARGET_SEED = 200_000
+"""Where the block of seeds starts that the target is taken from, unless they are listed."""
+
+
+@dataclass(frozen=True)
+class GoalPlan:
+    """Changes the experiment's goal where it says something.
+
+    Args:
+        metric: Tag of the primary metric; None keeps the experiment's.
+        higher_is_better: Its direction; None keeps the experiment's.
+        loss: Tag of the training loss; None keeps the experiment's.
+        target: A value of the metric fixed in advance; "from_baseline" takes what the baseline
+            reaches after 3/4 of its budget, the median over seeds that are not reported; None
+            keeps the experiment's.
+        target_seeds: Seeds for "from_baseline": how many, or which.
+
+    Example:
+        >>> GoalPlan(target=0.9).resolve(Goal()).target
+        0.9
+    """
+
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    loss: str | None = None
+    target: float | Literal["from_baseline"] | None = None
+    target_seeds: int | list[int] = 5
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the runs that the target is taken from; none if it is fixed."""
+        if self.target != "from_baseline":
+            return ()
+        return seed_list("goal.target_seeds", self.target_seeds, FIRST_TARGET_SEED)
+
+    def resolve(self, experiment: Goal) -> Goal:
+        """Return the goal of the comparison; without a target where that is yet to be measured.
+
+        Args:
+            experiment: The experiment's own goal.
+        """
+        target = experiment.target if self.target is None else self.target
+        better = self.higher_is_better
+        return Goal(
+            self.loss or experiment.loss,
+            self.metric or experiment.metric,
+            experiment.higher_is_better if better is None else better,
+            None if isinstance(target, str) else target,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from lightning_qsgd.compare.analysis import Analysis
 from lightning_qsgd.compare.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
-from lightning_qsgd.compare.report.numbers import count
+from lightning_qsgd.compare.report.tables import count
 from lightning_qsgd.compare.results import Results
 from lightning_qsgd.compare.verdict import Outcome, Verdict
 

@@ -14,7 +14,7 @@ from lightning_qsgd.compare.report.curve_pictures import (
     draw_sizes,
 )
 from lightning_qsgd.compare.report.document import Picture
-from lightning_qsgd.compare.report.gain_picture import draw_gains
+from lightning_qsgd.compare.report.panels import draw_gains
 from lightning_qsgd.compare.results import Results
 from lightning_qsgd.compare.verdict import Verdict
 

@@ -17,7 +17,7 @@ from lightning_qsgd.compare.report.document import (
     Paragraph,
     Picture,
 )
-from lightning_qsgd.compare.report.numbers import count
+from lightning_qsgd.compare.report.tables import count
 from lightning_qsgd.compare.results import Results
 from lightning_qsgd.compare.verdict import Verdict
 

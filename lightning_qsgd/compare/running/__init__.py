@@ -1,6 +1,5 @@
 """How the runs of a comparison are made, kept and continued."""
 
-from lightning_qsgd.compare.running.job import Job
-from lightning_qsgd.compare.running.policy import Running
+from lightning_qsgd.compare.running.job import Job, Running
 
 __all__ = ["Job", "Running"]

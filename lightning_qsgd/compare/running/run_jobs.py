@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from lightning_qsgd.compare.executors import Executor, Fit
 from lightning_qsgd.compare.running.board import Board
-from lightning_qsgd.compare.running.changes import refuse_changes
-from lightning_qsgd.compare.running.job import Job
-from lightning_qsgd.compare.running.policy import Running
-from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
+from lightning_qsgd.compare.running.job import Job, Running
+from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, refuse_changes
 
 Watch = Callable[[Job, StoredRun], None]
 """Looks at each run as soon as it is there; may raise to stop the rest."""

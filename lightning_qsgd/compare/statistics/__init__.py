@@ -1,11 +1,14 @@
 """Statistics of paired runs: numbers in, numbers out, nothing of training or reports."""
 
 from lightning_qsgd.compare.statistics.cost_to_target import median_cost, share_reached
-from lightning_qsgd.compare.statistics.holm import holm
-from lightning_qsgd.compare.statistics.interval import Interval
-from lightning_qsgd.compare.statistics.method import Method
-from lightning_qsgd.compare.statistics.paired_gain import FEWEST_PAIRS, PairedGain, paired_gain
-from lightning_qsgd.compare.statistics.power import detectable_effect, pairs_needed
+from lightning_qsgd.compare.statistics.mean_tests import Interval
+from lightning_qsgd.compare.statistics.paired_gain import (
+    FEWEST_PAIRS,
+    Method,
+    PairedGain,
+    paired_gain,
+)
+from lightning_qsgd.compare.statistics.power import detectable_effect, holm, pairs_needed
 
 __all__ = [
     "FEWEST_PAIRS",

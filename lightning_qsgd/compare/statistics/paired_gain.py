@@ -1,20 +1,91 @@
-"""One difference between two arms, over the seeds that both have."""
+"""The gain of an arm over pairs of runs: size, interval, p-values."""
 
 from dataclasses import dataclass
-from math import nan
+from math import copysign, inf, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_qsgd.compare.statistics.bootstrap import BootstrapMean
-from lightning_qsgd.compare.statistics.effect_size import cohens_d, probability_of_improvement
-from lightning_qsgd.compare.statistics.interval import Interval
 from lightning_qsgd.compare.statistics.mean_tests import (
+    BootstrapMean,
+    Interval,
     skew_corrected_p_value,
     t_interval,
     t_p_value,
 )
-from lightning_qsgd.compare.statistics.method import Method
+
+
+def probability_of_improvement(gains: NDArray[np.float64]) -> float:
+    """Return the share of pairs in which the arm won; a tie counts half.
+
+    Args:
+        gains: Paired differences, positive where the arm is better, shape (n,), n >= 1.
+
+    Example:
+        >>> probability_of_improvement(np.array([1.0, 2.0, 0.0, -1.0]))
+        0.625
+    """
+    return float(np.mean((gains > 0) + (gains == 0) / 2))
+
+
+def cohens_d(gains: NDArray[np.float64]) -> float:
+    """Return the mean difference in units of the standard deviation of the differences.
+
+    This is Cohen's d of pairs, d_z.
+
+    Args:
+        gains: Paired differences, shape (n,), n >= 2.
+
+    Returns:
+        The effect size; 0 if all differences are zero, infinite if all are equal to another number.
+
+    Example:
+        >>> cohens_d(np.array([1.0, 2.0, 3.0]))
+        2.0
+    """
+    mean = float(gains.mean())
+    if np.ptp(gains) == 0:
+        return copysign(inf, mean) if mean else 0.0
+    return mean / float(gains.std(ddof=1))
+
+
+@dataclass(frozen=True)
+class Method:
+    """Fixes everything that a statistic may depend on besides the data.
+
+    Args:
+        alpha: Chance that any claim of the comparison is false, in (0, 1).
+        power: Chance with which an effect counts as detectable, in (alpha, 1).
+        resamples: Bootstrap resamples. The smallest p-value that they can show is about
+            `2 / resamples`; Holm's correction multiplies it by the number of arms.
+        seed: Seed of the bootstrap. Every difference is resampled with the same indices, so a
+            result does not depend on which other arms took part.
+
+    Raises:
+        ValueError: If a share is no share, or there are too few resamples.
+
+    Example:
+        >>> Method().alpha
+        0.05
+    """
+
+    alpha: float = 0.05
+    power: float = 0.8
+    resamples: int = 9999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < self.power < 1:
+            raise ValueError(
+                f"Expected 0 < alpha < power < 1, got alpha {self.alpha} and power {self.power}: "
+                "a claim would be free or impossible. Use 0.05 and 0.8."
+            )
+        if self.resamples < 99:
+            raise ValueError(
+                f"Expected `resamples` to be at least 99, got {self.resamples}: an interval would "
+                "hang on a few resamples. Use 9999."
+            )
+
 
 FEWEST_PAIRS = 3
 """Below it nothing is tested: two differences have one degree of freedom."""

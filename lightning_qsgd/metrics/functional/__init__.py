@@ -5,14 +5,21 @@ increasing, values are whatever was observed there and may be NaN (a diverged lo
 Raw points, in any order and with repeated steps, become a curve through `merge_equal_steps`.
 """
 
-from lightning_qsgd.metrics.functional.area import area_under_curve
-from lightning_qsgd.metrics.functional.best import best_value
-from lightning_qsgd.metrics.functional.curve import Points, as_curve, as_points, merge_equal_steps
-from lightning_qsgd.metrics.functional.gap import gap_at_equal_step
-from lightning_qsgd.metrics.functional.interpolation import value_at_step
-from lightning_qsgd.metrics.functional.smoothing import trailing_mean
-from lightning_qsgd.metrics.functional.speedup import speedup_over_baseline
-from lightning_qsgd.metrics.functional.target import steps_to_target
+from lightning_qsgd.metrics.functional.convergence import (
+    area_under_curve,
+    best_value,
+    gap_at_equal_step,
+    speedup_over_baseline,
+    steps_to_target,
+)
+from lightning_qsgd.metrics.functional.curve import (
+    Points,
+    as_curve,
+    as_points,
+    merge_equal_steps,
+    trailing_mean,
+    value_at_step,
+)
 
 __all__ = [
     "Points",

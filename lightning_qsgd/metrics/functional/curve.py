@@ -1,5 +1,7 @@
-"""What a curve is, and how raw points become one."""
+"""Curves: their checks, values between points, and smoothing."""
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -7,6 +9,130 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+def checked_target(target: float) -> float:
+    """Return `target` as a float, refusing what no curve can reach or every curve would.
+
+    Args:
+        target: The value to reach, in the metric's unit.
+
+    Returns:
+        The same number as a Python float.
+
+    Raises:
+        ValueError: If `target` is NaN or infinite.
+
+    Example:
+        >>> checked_target(1)
+        1.0
+    """
+    target = float(target)
+    if not math.isfinite(target):
+        raise ValueError(
+            f"Expected `target` to be finite, got {target}: no run can reach it, or every run "
+            "does. Choose a value of the metric, before the runs."
+        )
+    return target
+
+
+def checked_window(window: int) -> int:
+    """Return `window`, refusing anything but a positive whole number of points.
+
+    Args:
+        window: Number of points of a trailing mean.
+
+    Returns:
+        The same integer.
+
+    Raises:
+        TypeError: If `window` is not an integer.
+        ValueError: If `window` is below 1.
+
+    Example:
+        >>> checked_window(5)
+        5
+    """
+    if isinstance(window, bool) or not isinstance(window, int):
+        raise TypeError(
+            f"Expected `window` to be an int, got {type(window).__name__}: it counts the points "
+            "of a mean. Pass a whole number."
+        )
+    if window < 1:
+        raise ValueError(
+            f"Expected `window` to be at least 1, got {window}: a mean needs a point. "
+            "Pass 1 for no smoothing."
+        )
+    return window
+
+
+def value_at_step(steps: Sequence[float], values: Sequence[float], step: float) -> float:
+    """Read a curve at any step, by linear interpolation.
+
+    Linear, and not the last observation: a loss falls between two observations, so the last one is
+    always too high and would flatter whatever is compared with it. Outside the observed range the
+    answer is NaN: nothing is extrapolated. O(log n), so it can be asked live at every training
+    step; for the same reason the curve is not checked here (see `as_curve`).
+
+    Args:
+        steps: Strictly increasing, length n, as plain Python floats.
+        values: Length n, in the metric's unit.
+        step: Where to read, in the unit of `steps`.
+
+    Returns:
+        The value in the metric's unit: exactly the observed one at an observed step, NaN outside
+        the range and between two points of which one is not finite.
+
+    Example:
+        >>> value_at_step([0.0, 10.0], [4.0, 2.0], step=2.5)
+        3.5
+        >>> value_at_step([0.0, 10.0], [4.0, 2.0], step=11.0)
+        nan
+    """
+    right = bisect_left(steps, step)
+    if right == len(steps) or (right == 0 and steps[0] != step):
+        return math.nan
+    if steps[right] == step:
+        return values[right]
+    left = right - 1
+    weight = (step - steps[left]) / (steps[right] - steps[left])
+    value = values[left] + weight * (values[right] - values[left])
+    return value if math.isfinite(value) else math.nan
+
+
+def trailing_mean(values: Tensor, window: int) -> Tensor:
+    r"""Average every value with the `window - 1` values before it.
+
+    .. math:: s_i = \frac{1}{w} \sum_{j=i-w+1}^{i} v_j
+
+    A training loss is the loss of one minibatch; a single lucky minibatch must not count as
+    reaching a target. For the same reason the first `window - 1` entries are NaN, which never
+    reaches a target, instead of means of fewer points. The mean looks back only, so a value never
+    depends on what came later. A NaN spoils the `window` entries that contain it and no more: each
+    window is summed on its own, where a running sum would carry the NaN to the end.
+
+    Args:
+        values: Values in the order of their steps, shape (n,), floating point.
+        window: Number of points averaged, at least 1; 1 returns the values unchanged.
+
+    Returns:
+        Smoothed values, shape (n,), same dtype and unit; all NaN if n < window.
+
+    Raises:
+        TypeError: If `window` is not an integer.
+        ValueError: If `window` is below 1.
+
+    Example:
+        >>> trailing_mean(torch.tensor([4.0, 0.0, 2.0]), window=2)
+        tensor([nan, 2., 1.])
+    """
+    if checked_window(window) == 1:
+        return values
+    smoothed = torch.full_like(values, torch.nan)
+    if len(values) >= window:
+        smoothed[window - 1 :] = values.unfold(0, window, 1).mean(dim=-1)
+    return smoothed
+
 
 Points: TypeAlias = Tensor | NDArray[np.floating] | Sequence[float]
 """One coordinate of a curve: anything that turns into a 1-D float64 tensor."""

@@ -8,8 +8,7 @@ from lightning_qsgd.nn.attention.layer_attention import (
     SharedBias,
 )
 from lightning_qsgd.nn.attention.quantum_attention import QuantumAttention
-from lightning_qsgd.nn.attention.score_bias import ScoreBias
-from lightning_qsgd.nn.attention.trigonometric_bias import TrigonometricBias
+from lightning_qsgd.nn.attention.score_bias import ScoreBias, TrigonometricBias
 
 __all__ = [
     "BiasPerLayer",

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from lightning_qsgd.backends.circuit_runner import RunnerSource, runner_of
 from lightning_qsgd.circuits import ScoreCircuit
-from lightning_qsgd.nn.attention.evaluation import (
+from lightning_qsgd.nn.attention.phi import (
+    AmplitudePhi,
     Evaluation,
     FourierEvaluation,
     LiteralEvaluation,
+    Phi,
+    ProbabilityPhi,
 )
-from lightning_qsgd.nn.attention.phi import AmplitudePhi, Phi, ProbabilityPhi
 from lightning_qsgd.nn.attention.score_bias import ScoreBias
 
 ReadoutName = Literal["probability", "amplitude"]

@@ -8,7 +8,7 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
-from lightning_qsgd.backends.fixed_points import (
+from lightning_qsgd.backends.fourier.fixed_points import (
     FixedPoints,
     ProbabilityReading,
     Reading,

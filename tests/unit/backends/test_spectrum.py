@@ -5,7 +5,7 @@ import pytest
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import Statevector
 
-from lightning_qsgd.backends.spectrum import Spectrum, spectra_of
+from lightning_qsgd.backends.fourier.spectrum import Spectrum, spectra_of
 from lightning_qsgd.circuits import ParametrizedCircuit, ScoreCircuit, SuperpositionCircuit
 
 S = Parameter("s")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
 
 

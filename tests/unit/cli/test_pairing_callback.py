@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_qsgd.cli.memory_logger import MemoryLogger
+from lightning_qsgd.cli.job_cli import MemoryLogger
 from lightning_qsgd.cli.pairing_callback import FIRST_BATCHES, PairingCallback, hashed_weights
 
 X = torch.arange(6.0).reshape(2, 3)

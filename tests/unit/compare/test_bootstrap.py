@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lightning_qsgd.compare.statistics.bootstrap import BootstrapMean
+from lightning_qsgd.compare.statistics.mean_tests import BootstrapMean
 
 samples = st.integers(0, 1000).map(
     lambda seed: np.random.default_rng(seed).gamma(2, size=3 + seed % 20) - 1.5

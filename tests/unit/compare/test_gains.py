@@ -16,7 +16,7 @@ from lightning_qsgd.compare.gains import (
 )
 from lightning_qsgd.compare.pairing import check_pairing, extra_parameters, unpaired
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
 
 GOAL = Goal(metric=METRIC, target=0.5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lightning_qsgd.compare.statistics import holm, median_cost, share_reached
-from lightning_qsgd.compare.statistics.effect_size import cohens_d, probability_of_improvement
+from lightning_qsgd.compare.statistics.paired_gain import cohens_d, probability_of_improvement
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 costs = st.lists(st.integers(1, 20).map(float) | st.just(math.inf), min_size=1, max_size=20)

@@ -3,9 +3,9 @@
 import pytest
 
 from lightning_qsgd.compare.planning import ArmPlan, Budget, GoalPlan, Plan, Range, Search
-from lightning_qsgd.compare.planning.seeds import seed_list
+from lightning_qsgd.compare.planning.search import seed_list
 from lightning_qsgd.compare.running import Running
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 
 STEPS = Budget(max_steps=10)
 BASE = {"adamw": ArmPlan(kind="baseline")}

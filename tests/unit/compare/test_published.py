@@ -7,7 +7,7 @@ import pytest
 
 from lightning_qsgd.compare import Comparison, analyse
 from lightning_qsgd.compare.published import Published
-from lightning_qsgd.compare.report.published_section import published_section
+from lightning_qsgd.compare.report.origin import published_section
 from tests.comparison_cases import METHOD, METRIC, made_curve, made_results, timed, written
 
 FIGURES = {

@@ -10,15 +10,16 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 from lightning_qsgd.compare import Arm, Method, Results, analyse, verdicts
-from lightning_qsgd.compare.report.bands import MOST_POINTS, band_of, gain_curves
 from lightning_qsgd.compare.report.curve_pictures import (
+    MOST_POINTS,
+    band_of,
     draw_bands,
     draw_gap,
     draw_reached,
     draw_sizes,
+    gain_curves,
 )
-from lightning_qsgd.compare.report.gain_picture import draw_gains
-from lightning_qsgd.compare.report.palette import ARM
+from lightning_qsgd.compare.report.panels import ARM, draw_gains
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import RecordedCurve
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, noise

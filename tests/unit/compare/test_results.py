@@ -22,7 +22,7 @@ from lightning_qsgd.compare import (
 from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.published import Published
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
 
 BASE = Arm("base", "baseline")

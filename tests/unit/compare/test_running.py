@@ -17,12 +17,11 @@ from lightning_qsgd.compare.first_weights import FirstWeights
 from lightning_qsgd.compare.results import FailedRun
 from lightning_qsgd.compare.running import Job, Running
 from lightning_qsgd.compare.running.board import DONE, FAILED, Board, duration
-from lightning_qsgd.compare.running.changes import differences
 from lightning_qsgd.compare.running.folder_lock import LOCK, locked
 from lightning_qsgd.compare.running.job import with_values
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
-from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
+from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, differences
 from tests.compare_jobs import made_job, quick_fit
 
 

@@ -9,9 +9,8 @@ from lightning_qsgd.compare.executors import attempt
 from lightning_qsgd.compare.planning import Range, Search
 from lightning_qsgd.compare.results import ArmRun
 from lightning_qsgd.compare.running.stored_run import StoredRun
-from lightning_qsgd.compare.target_from_baseline import target_from_baseline
-from lightning_qsgd.compare.tuning import STUDY, Tuning
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.compare.tuning import STUDY, Tuning, target_from_baseline
+from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedCurve
 from tests.compare_jobs import METRIC
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from lightning_qsgd.data.sequence_generator import generate_split
-from lightning_qsgd.data.sequence_rules import make_rules
+from lightning_qsgd.data.sequences import generate_split, make_rules
 
 SIZE = 40_000
 MIDDLE = slice(4, 28)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from lightning_qsgd.data.sequence_rules import make_rules
+from lightning_qsgd.data.sequences import make_rules
 
 
 def rules_dealt_one_id_at_a_time():

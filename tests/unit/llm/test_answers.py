@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_qsgd.llm.answers import final_answer, is_exact_match
-from lightning_qsgd.llm.exact_match import ExactMatch
+from lightning_qsgd.llm.answers import ExactMatch, final_answer, is_exact_match
 
 
 @pytest.mark.parametrize(

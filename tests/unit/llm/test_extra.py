@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_qsgd.llm.extra import load_extra
+from lightning_qsgd.llm.hub import load_extra
 
 BLOCKED = """
 import sys

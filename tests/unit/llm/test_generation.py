@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_qsgd.llm.generation import continue_greedily
+from lightning_qsgd.llm.answers import continue_greedily
 from tests.llm_cases import language_model
 
 END = 1

@@ -8,7 +8,7 @@ import torch
 
 from lightning_qsgd.data.epoch_sampler import epoch_order
 from lightning_qsgd.llm import GSM8KDataModule, HeldOut, Packed, Padded, gsm8k
-from lightning_qsgd.llm.documents import split_documents
+from lightning_qsgd.llm.layouts import split_documents
 from tests.llm_cases import PROBLEMS, data, problems
 
 

@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_qsgd.llm import Packed, Padded
-from lightning_qsgd.llm.documents import document_mask, document_positions, split_documents
-from lightning_qsgd.llm.layouts import OPEN_ROWS
+from lightning_qsgd.llm.layouts import (
+    OPEN_ROWS,
+    Example,
+    document_mask,
+    document_positions,
+    split_documents,
+    tokenise,
+)
 from lightning_qsgd.llm.loss import IGNORED, answer_loss, num_answer_tokens
-from lightning_qsgd.llm.tokenised import Example, tokenise
 from tests.llm_cases import language_model, problems, tokenizer
 
 PAD = 0

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_qsgd.llm import PretrainedTokenizer, TrainedTokenizer, hub
-from lightning_qsgd.llm.problems import Problem
-from lightning_qsgd.llm.prompts import DATE, prompt_and_answer
+from lightning_qsgd.llm.problems import DATE, Problem, prompt_and_answer
 from tests.llm_cases import CHAT_TEMPLATE, VOCAB_SIZE, problems, tokenizer
 
 PROBLEM = Problem("1 + 1?", "#### 2")

@@ -12,7 +12,7 @@ from lightning_qsgd.metrics.functional import (
     steps_to_target,
     trailing_mean,
 )
-from lightning_qsgd.metrics.functional.target import TARGET_RTOL
+from lightning_qsgd.metrics.functional.convergence import TARGET_RTOL
 
 values_lists = st.lists(
     st.floats(-100, 100, allow_nan=False, width=32) | st.just(math.nan), min_size=1, max_size=25

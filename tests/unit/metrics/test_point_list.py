@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from lightning_qsgd.metrics.point_list import append_point
+from lightning_qsgd.metrics.curve_metric import append_point
 
 
 def test_appending_keeps_the_order_and_logarithmically_many_chunks():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lightning_qsgd.nn.sinusoidal_positions import sinusoidal_positions
+from lightning_qsgd.nn.transformer_classifier import sinusoidal_positions
 
 
 def test_codes_equal_the_formula_in_plain_loops():

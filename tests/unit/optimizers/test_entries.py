@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_qsgd.optimizers.dense_entries import SMALL, DenseEntries
-from lightning_qsgd.optimizers.general_entries import GeneralEntries
+from lightning_qsgd.optimizers.entries import SMALL, DenseEntries, GeneralEntries
 from lightning_qsgd.optimizers.rows import Row, flat_gradient
 
 shapes = st.lists(st.integers(1, 5), min_size=0, max_size=3).map(tuple)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_qsgd.optimizers.hypergradient import strength_hypergradient, weights_hypergradient
+from lightning_qsgd.optimizers.learning import strength_hypergradient, weights_hypergradient
 
 VECTORS = st.lists(st.floats(-10, 10), min_size=4, max_size=4)
 

@@ -15,7 +15,7 @@ from lightning_qsgd.optimizers import (
     PerturbedOptimizer,
     StepReport,
 )
-from lightning_qsgd.optimizers.size_watch import PATIENCE
+from lightning_qsgd.optimizers.report import PATIENCE
 from lightning_qsgd.perturbations import (
     AllEntries,
     FirstOfEachTensor,

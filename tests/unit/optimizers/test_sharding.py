@@ -16,8 +16,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from lightning_qsgd.optimizers import PerturbedOptimizer, base_check
-from lightning_qsgd.optimizers.meshes import Meshes
-from lightning_qsgd.optimizers.sharding import held_indices, is_sharded, locate
+from lightning_qsgd.optimizers.sharding import Meshes, held_indices, is_sharded, locate
 
 
 @pytest.fixture

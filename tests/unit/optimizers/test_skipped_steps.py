@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends import Backend, SamplerBackend, SineBackend, SkippedStep
-from lightning_qsgd.backends.circuit_account import CircuitLimitReached
+from lightning_qsgd.backends.evaluation import CircuitLimitReached
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RelativeInjection

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lightning_qsgd.backends import Backend, SamplerBackend, SineBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.perturbations.blocks import Blocks, modulation
-from lightning_qsgd.perturbations.keys import block_keys, stream_key
+from lightning_qsgd.perturbations.keyed_draws import block_keys, stream_key
 from tests.reference import circuit_readout, modulate
 
 

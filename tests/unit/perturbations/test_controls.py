@@ -25,8 +25,7 @@ from lightning_qsgd.perturbations import (
     UpdateInjection,
 )
 from lightning_qsgd.perturbations.controls import Replaced
-from lightning_qsgd.perturbations.keyed_draws import keyed_draws, normals, signs
-from lightning_qsgd.perturbations.keys import stream_key
+from lightning_qsgd.perturbations.keyed_draws import keyed_draws, normals, signs, stream_key
 
 CONTROLS: list[Control] = [
     GaussianControl(),

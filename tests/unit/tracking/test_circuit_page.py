@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_qsgd.tracking import tags, write_circuit
-from lightning_qsgd.tracking.circuit_page import code_block
+from lightning_qsgd.tracking.pages import code_block
 
 TEXT = "     ┌───┐     \nq_0: ┤ H ├──■──\n     └───┘┌─┴─┐\nq_1: ─────┤ X ├\n          └───┘"
 

@@ -5,8 +5,7 @@ from math import inf, isnan, nan
 import pytest
 
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.convergence_summary import compare, last_gap, summarise
-from lightning_qsgd.training.goal import Goal
+from lightning_qsgd.training.convergence_callback import Goal, compare, last_gap, summarise
 from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
 GOAL = Goal(target=0.8)

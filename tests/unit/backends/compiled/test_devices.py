@@ -11,7 +11,7 @@ from qiskit.quantum_info import Statevector
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
-from lightning_qsgd.backends.compiled.precision import in_full_precision, without_tf32
+from lightning_qsgd.backends.compiled.memory import in_full_precision, without_tf32
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 from tests.devices import each_device, each_device_with_float64, only_cuda
 from tests.unit.backends.random_circuits import bound, random_circuit

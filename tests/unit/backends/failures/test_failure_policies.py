@@ -21,8 +21,8 @@ from lightning_qsgd.backends import (
     SkipOnFailure,
     SkippedStep,
 )
-from lightning_qsgd.backends.circuit_account import ChargedTo, CircuitLimitReached
-from lightning_qsgd.backends.failures import retry_on_failure
+from lightning_qsgd.backends import failures as retry_on_failure
+from lightning_qsgd.backends.evaluation import ChargedTo, CircuitLimitReached
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers.own_state import OwnState
 

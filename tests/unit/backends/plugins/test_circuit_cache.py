@@ -5,7 +5,7 @@ import pickle
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Clbit, Parameter, Qubit
 
-from lightning_qsgd.backends.plugins.circuit_cache import CircuitCache
+from lightning_qsgd.backends.plugins.gate_angles import CircuitCache
 
 ANGLE = Parameter("a")
 

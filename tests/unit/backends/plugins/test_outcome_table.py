@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qiskit.primitives import BitArray
 
-from lightning_qsgd.backends.plugins.outcome_table import OutcomeData, OutcomeTable
+from lightning_qsgd.backends.plugins.vectorized_sampler import OutcomeData, OutcomeTable
 
 VALUES = np.array([[[3, 0, 1, 0], [0, 4, 0, 0]], [[1, 1, 1, 1], [2, 0, 0, 2]]])
 

@@ -222,7 +222,7 @@ def test_parameters_of_the_global_phase_alone_have_no_gradient() -> None:
 
 
 def test_plans_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_qsgd.backends.plugins import vectorized_shift_gradient
+    from lightning_qsgd.backends.plugins import shift_gradient as vectorized_shift_gradient
 
     made: list[Any] = []
     original = vectorized_shift_gradient.ShiftPlan

@@ -35,7 +35,7 @@ from lightning_qsgd.backends import (
     ShotSampling,
 )
 from lightning_qsgd.backends.evaluation import Evaluation, serving
-from lightning_qsgd.backends.samplers.transpiling import TranspilingSampler
+from lightning_qsgd.backends.samplers.aer import TranspilingSampler
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 
 CIRCUIT = SuperpositionCircuit(3, reps=2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_qsgd.backends import CompiledBackend, SamplerBackend
 from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.nn.attention import CircuitBias
-from lightning_qsgd.nn.attention.evaluation import FourierEvaluation
+from lightning_qsgd.nn.attention.phi import FourierEvaluation
 
 READOUTS = pytest.mark.parametrize("readout", ["probability", "amplitude"])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_qsgd.nn.attention import chebyshev
+from lightning_qsgd.nn.attention import polynomial as chebyshev
 from lightning_qsgd.nn.attention.polynomial import clenshaw, trigonometric_polynomial
 
 DEGREES = [0, 1, 2, 3, 8, 18]

@@ -1,0 +1,1 @@
+"""Fourier form of a circuit: a trigonometric polynomial of its inputs."""

@@ -1,0 +1,158 @@
+"""Which frequencies a circuit's outputs can have in one number that enters all its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, inf, lcm
+
+import numpy as np
+
+from lightning_qsgd.backends.compiled.angles import CannotCompile
+from lightning_qsgd.backends.compiled.lowering import lower
+from lightning_qsgd.backends.compiled.program import (
+    ControlledRotation,
+    Operation,
+    Phases,
+    Rotations,
+)
+from lightning_qsgd.backends.compiled.readouts import unitary_part
+from lightning_qsgd.circuits import ParametrizedCircuit
+
+LARGEST_DEGREE = 256
+"""Above, 2 * degree + 1 circuits and as many features of each score are no saving."""
+
+LARGEST_DENOMINATOR = 1000
+TOLERANCE = 1e-9
+"""Ratios of angles that are closer to a fraction than this are that fraction."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    r"""The outputs are trigonometric polynomials :math:`\sum_{k=-d}^{d} \gamma_k e^{i k f s}`.
+
+    Attributes:
+        frequency: Lowest frequency f, in radians per unit of s.
+        degree: The highest multiple d of it; 0 for outputs that do not depend on s.
+    """
+
+    frequency: float
+    degree: int
+
+
+def spectra_of(built: ParametrizedCircuit) -> tuple[Spectrum, Spectrum]:
+    r"""Find the frequencies of probabilities and of amplitudes.
+
+    A rotation by an angle :math:`a s + b` multiplies amplitudes by :math:`e^{\pm i (a s + b) / 2}`,
+    and a product of gates adds up one frequency from each. The sums are the frequencies of the
+    amplitudes; their differences are those of probabilities, where the halves are gone.
+
+    Args:
+        built: A circuit; the number s enters each of its inputs.
+
+    Returns:
+        Spectra of the probabilities and of the amplitudes.
+
+    Raises:
+        ValueError: If a gate's angle is not affine in s, a gate is unknown, or the frequencies
+            have no common divisor or too many multiples of it.
+
+    Example:
+        >>> from lightning_qsgd.circuits import ScoreCircuit
+        >>> spectra_of(ScoreCircuit(num_qubits=4, reps=2).build())[0]
+        Spectrum(frequency=1.0, degree=8)
+
+    References:
+        Schuld, Sweke and Meyer, Effect of data encoding on the expressive power of variational
+        quantum-machine-learning models, arXiv:2008.08605.
+    """
+    factors = [_merged(values) for values in _frequencies(built)]
+    nonzero = [abs(value) for values in factors for value in values if value]
+    unit = min(nonzero, default=1.0)
+    sums, scale = _sums([[_ratio(value, unit) for value in values] for values in factors])
+    differences = {high - low for high in sums for low in sums}
+    return _spectrum(differences, unit / scale), _spectrum(sums, unit / scale)
+
+
+def _frequencies(built: ParametrizedCircuit) -> Iterable[set[float]]:
+    """Yield, for each independent factor of the circuit, the frequencies of its amplitudes."""
+    parameters = [*built.inputs, *built.weights]
+    index = {parameter: place for place, parameter in enumerate(parameters)}
+    try:
+        bare, _ = unitary_part(built.circuit)
+        operations = lower(bare, index, lambda vectors: None).operations
+    except CannotCompile as reason:
+        raise ValueError(
+            f"Cannot find the frequencies of the circuit. {reason} Or evaluate it once per score, "
+            "with evaluation='literal'."
+        ) from reason
+    for operation in operations:
+        yield from _of_operation(operation, len(built.inputs))
+
+
+def _of_operation(operation: Operation, num_inputs: int) -> list[set[float]]:
+    match operation:
+        case Rotations(angles):
+            halves = [float(a.coefficients[:num_inputs].sum()) / 2 for a in angles.values()]
+            return [{-half, half} for half in halves]
+        case ControlledRotation(_, _, angle):
+            half = float(angle.coefficients[:num_inputs].sum()) / 2
+            return [{-half, 0.0, half}]
+        case Phases(columns, constant):
+            total = np.zeros(len(constant))
+            for angle, vector in columns:
+                total = total + angle.coefficients[:num_inputs].sum() * vector
+            return [set(total.tolist())]
+    return []
+
+
+def _merged(values: set[float]) -> list[float]:
+    """Drop values that differ by rounding alone."""
+    kept: list[float] = []
+    last = -inf
+    for value in sorted(0.0 if abs(value) < TOLERANCE else value for value in values):
+        if value - last > TOLERANCE:
+            kept.append(value)
+            last = value
+    return kept
+
+
+def _ratio(value: float, unit: float) -> Fraction:
+    ratio = Fraction(value / unit).limit_denominator(LARGEST_DENOMINATOR)
+    if abs(float(ratio) - value / unit) > TOLERANCE * max(1.0, abs(value / unit)):
+        raise ValueError(
+            f"Cannot find a common frequency of the circuit's angles: {value:g} is no multiple of "
+            f"a fraction of {unit:g}. Use factors of the score whose ratios are simple fractions, "
+            "or evaluation='literal'."
+        )
+    return ratio
+
+
+def _sums(factors: list[list[Fraction]]) -> tuple[set[int], int]:
+    """Add up one value of each factor in all ways, as integers over a common denominator."""
+    scale = lcm(*(value.denominator for values in factors for value in values))
+    sums = {0}
+    for values in factors:
+        sums = {total + int(value * scale) for total in sums for value in values}
+        if len(sums) > 4 * LARGEST_DEGREE:
+            raise _too_many(len(sums))
+    return sums, scale
+
+
+def _spectrum(multiples: set[int], unit: float) -> Spectrum:
+    divisor = gcd(*multiples)
+    if not divisor:
+        return Spectrum(unit, 0)
+    degree = max(abs(multiple) for multiple in multiples) // divisor
+    if degree > LARGEST_DEGREE:
+        raise _too_many(degree)
+    return Spectrum(divisor * unit, degree)
+
+
+def _too_many(count: int) -> ValueError:
+    return ValueError(
+        f"The circuit's outputs have {count} or more frequencies in the score, over the limit of "
+        f"{LARGEST_DEGREE}: a Fourier form saves nothing. Use factors of the score with a larger "
+        "common divisor, fewer gates that it enters, or evaluation='literal'."
+    )

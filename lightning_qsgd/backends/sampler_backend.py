@@ -1,0 +1,219 @@
+"""The reference backend: qiskit-machine-learning's SamplerQNN."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from qiskit_machine_learning.neural_networks import SamplerQNN
+from torch import Tensor
+
+from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.evaluation import Evaluation
+from lightning_qsgd.backends.failures import FailurePolicy, RaiseOnFailure
+from lightning_qsgd.backends.keyed_sampler import bind
+from lightning_qsgd.backends.network_call import NetworkCalls
+from lightning_qsgd.backends.sampler_autograd import sampler_forward
+from lightning_qsgd.backends.samplers import ExactSampling, Sampling, ShotSampling
+from lightning_qsgd.circuits import ParametrizedCircuit
+
+MEMORY_LIMIT_GIB = 4
+
+
+@dataclass(frozen=True)
+class SamplerBackend(CircuitBackend):
+    """Evaluates a circuit with a `SamplerQNN`: exactly, with shots, with noise, on a device.
+
+    Gradients, where the inputs or the weights ask for them, are those of the parameter-shift rule.
+
+    Args:
+        circuit: What is evaluated; the paper's circuit of 4 qubits and 2 layers by default.
+        weight_seed: None sets the circuit's own weights to zero; an integer draws them once,
+            uniformly from [-pi, pi), in radians.
+        sampling: How outcomes are drawn; a number is short for `ShotSampling` with as many shots.
+        on_failure: What follows an exception, a time-out or a readout that is not finite.
+        timeout_seconds: How long one attempt may take; None waits for ever.
+        max_circuits: Circuits that one perturbed optimizer may evaluate, each attempt counted, or a
+            single call of `readout` outside of one; required where they cost money.
+
+    Raises:
+        TypeError: If a policy is of the wrong kind.
+        ValueError: If an argument is out of range, the circuit measures on its way or is
+            transpiled, 2^n outcomes do not fit into memory, or there is no limit on paid circuits.
+
+    Example:
+        >>> from lightning_qsgd.circuits import SuperpositionCircuit
+        >>> backend = SamplerBackend(SuperpositionCircuit(2, reps=1, entanglement="none"))
+        >>> backend.readout(torch.tensor([[0.5, 0.25]]))
+        tensor([[1.0000, 0.7071]])
+    """
+
+    sampling: Sampling | int = field(default_factory=ExactSampling)
+    on_failure: FailurePolicy = field(default_factory=RaiseOnFailure)
+    timeout_seconds: float | None = None
+    max_circuits: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_kind("sampling", self.recipe, Sampling, "ExactSampling() or a number of shots")
+        _check_kind("on_failure", self.on_failure, FailurePolicy, "RaiseOnFailure()")
+        _check_limits(self.timeout_seconds, self.max_circuits)
+        if self.recipe.paid and self.max_circuits is None:
+            raise ValueError(
+                f"Cannot use {type(self.recipe).__name__} without a limit: its circuits cost "
+                "money. Give `max_circuits`, the number that a training may evaluate."
+            )
+        self.recipe.check_circuit(_measured_last(self.describe()))
+        self.check_capacity(1)
+
+    @property
+    def recipe(self) -> Sampling:
+        """How outcomes are drawn, also where only a number of shots was given."""
+        sampling = self.sampling
+        return ShotSampling(sampling) if isinstance(sampling, int) else sampling
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        """Whether shots are drawn from keys."""
+        return self.recipe.stochastic
+
+    @property
+    def _drifts(self) -> bool:
+        return not self.recipe.reproducible or self.on_failure.skips
+
+    def check_capacity(self, num_blocks: int) -> None:
+        """Refuse circuits whose outcomes do not fit into memory; see `Backend.check_capacity`."""
+        num_qubits = self.describe().num_qubits
+        needed = num_blocks * 2**num_qubits * self.recipe.bytes_per_outcome // 2**30
+        if needed > MEMORY_LIMIT_GIB:
+            raise ValueError(
+                f"Cannot evaluate {num_blocks} circuit(s) of {num_qubits} qubits: their "
+                f"2^{num_qubits} outcomes each would take about {needed:,} GiB, over the "
+                f"limit of {MEMORY_LIMIT_GIB} GiB. Use fewer qubits or perturb fewer coordinates."
+            )
+        shots = self.recipe.shots or 0
+        needed = shots * self.recipe.bytes_per_shot // 2**30
+        if needed > MEMORY_LIMIT_GIB:
+            raise ValueError(
+                f"Cannot draw {shots:,} shots with {type(self.recipe).__name__}: it keeps each of "
+                f"them, which would take about {needed:,} GiB, over the limit of "
+                f"{MEMORY_LIMIT_GIB} GiB. Use fewer shots, or ShotSampling, which only counts."
+            )
+
+    def check_ready(self) -> None:
+        """Build the sampler and compare sizes; see `Backend.check_ready`.
+
+        Raises:
+            ModuleNotFoundError: If a library that the sampling needs is not installed.
+            ValueError: If there is no such device, or the circuit does not fit it.
+        """
+        built = self.describe()
+        self.recipe.check_size(built.num_qubits)
+        _network(built, self.recipe, False)
+
+    def readout(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Run all circuits in one call of the SamplerQNN; see `Backend.readout`."""
+        signs = torch.from_numpy(_readout_signs(self.describe().num_qubits))
+        u = (self._probabilities(inputs, keys, weights) @ signs)[:, : self.num_qubits]
+        return u.clamp(-1.0, 1.0).to(inputs.dtype).to(inputs.device)
+
+    def probabilities(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the probability of each basis state; see `CircuitBackend.probabilities`."""
+        probabilities = self._probabilities(inputs, keys, weights)
+        return probabilities.to(inputs.dtype).to(inputs.device)
+
+    def _probabilities(
+        self, inputs: Tensor, keys: np.ndarray | None, weights: Tensor | None
+    ) -> Tensor:
+        """Return them in float64, on the CPU."""
+        own = self.initial_weights() if weights is None else weights
+        self.check_arguments(inputs, own)
+        self.check_capacity(len(inputs))
+        if self.stochastic and keys is None:
+            raise ValueError(
+                f"Got no `keys`, and {type(self.recipe).__name__} draws shots: each circuit draws "
+                "them from a key of its own. Pass one uint64 per row of `inputs`."
+            )
+        by_input = torch.is_grad_enabled() and inputs.requires_grad
+        network = _network(self.describe(), self.recipe, by_input)
+        evaluation = Evaluation(keys, self.max_circuits)
+        return sampler_forward(
+            bind(network, evaluation),
+            inputs.cpu().double(),  # in this order: MPS has no float64
+            own.cpu().double(),
+            NetworkCalls(evaluation, self.on_failure, self.timeout_seconds, self._drifts),
+        )
+
+
+def identity(outcome: int) -> int:
+    """Interpret a measured integer as itself; at module level, so that the network pickles."""
+    return outcome
+
+
+@lru_cache(maxsize=32)
+def _network(built: ParametrizedCircuit, sampling: Sampling, input_gradients: bool) -> SamplerQNN:
+    return SamplerQNN(
+        circuit=_measured_last(built),
+        sampler=sampling.sampler(),
+        input_params=built.inputs,
+        weight_params=built.weights,
+        interpret=identity,
+        output_shape=2**built.num_qubits,
+        input_gradients=input_gradients,
+    )
+
+
+@lru_cache(maxsize=32)
+def _measured_last(built: ParametrizedCircuit) -> Any:
+    """Return the circuit without the measurements at its end, which SamplerQNN adds.
+
+    SamplerQNN reads a register of another name wrongly when there are several rows.
+    """
+    if built.circuit.layout is not None:
+        raise ValueError(
+            "Cannot tell the qubits of a circuit that is transpiled already: the layout has moved "
+            "them. Give the circuit as it is written, and its pass manager to GivenSampling."
+        )
+    circuit = built.circuit.remove_final_measurements(inplace=False)
+    if circuit.clbits:
+        raise ValueError(
+            "Cannot read out a circuit with classical bits before its end: SamplerQNN evaluates "
+            "circuits that measure all qubits, last. Remove mid-circuit measurements."
+        )
+    return circuit
+
+
+@lru_cache(maxsize=32)
+def _readout_signs(num_qubits: int) -> np.ndarray:
+    """Return +1 where the qubit's bit is 1 and -1 where it is 0, shape (2^n, n).
+
+    An array, and no tensor: one made in inference mode could not serve a gradient later.
+    """
+    outcomes = np.arange(2**num_qubits)[:, None]
+    return np.where((outcomes >> np.arange(num_qubits)) & 1, 1.0, -1.0)
+
+
+def _check_kind(name: str, value: object, kind: type, remedy: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"Expected `{name}` to be a {kind.__name__}, got {type(value).__name__}: the backend "
+            f"is composed of one of each kind. Use e.g. {remedy}."
+        )
+
+
+def _check_limits(timeout_seconds: float | None, max_circuits: int | None) -> None:
+    if timeout_seconds is not None and not 0 < timeout_seconds < float("inf"):
+        raise ValueError(
+            f"Expected `timeout_seconds` to be above 0 and finite, got {timeout_seconds}: no job "
+            "could succeed or fail. Use None to wait for ever."
+        )
+    if max_circuits is not None and max_circuits < 1:
+        raise ValueError(
+            f"Expected `max_circuits` to be at least 1, got {max_circuits}: no circuit could be "
+            "evaluated. Use None for no limit."
+        )

@@ -1,0 +1,226 @@
+"""Learning strength and weights by hypergradient while training runs.
+
+Step t moved the touched entries by ``m * c * u(w)`` beside the base's step, so that with the next
+gradient g the chain rule gives ``dL/dm = <g, c * u>`` and ``dL/dw = m * <g, c * du/dw>``. Both are
+divided here by norms, and the second by m; see `Learning` for why.
+
+    m, w   <- learn from <g_t, last perturbation>, when g_t is there      (hypergradient.py)
+    Q      <- c_t * u(theta_t; w)
+    theta  <- base(theta) + m * Q, which the next step learns from        (pending.py)
+
+Nothing learned is kept unless the step succeeds: the optimizer takes `learned` over at its end.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from math import isfinite
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.evaluation import current_account
+from lightning_qsgd.optimizers.entries import Entries
+from lightning_qsgd.optimizers.injectors import Injector
+from lightning_qsgd.optimizers.learned_injectors import LearnedInjector, learned_injector_class
+from lightning_qsgd.optimizers.own_state import Learned
+from lightning_qsgd.optimizers.pending import Pending, places_of
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
+from lightning_qsgd.optimizers.report import StepReport
+from lightning_qsgd.optimizers.rows import ParamGroups
+from lightning_qsgd.optimizers.touched import EntriesCache
+from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations.blocks import Blocks, modulation
+
+
+def strength_hypergradient(gradient: Tensor, direction: Tensor) -> float:
+    """Return the cosine between the next gradient and the last perturbation.
+
+    Positive where the perturbation raised the loss.
+
+    Args:
+        gradient: Gradient of the next loss on the entries that were perturbed, shape (entries,).
+        direction: What a factor of 1 adds to them, c * u, shape (entries,).
+
+    Returns:
+        A value in [-1, 1]; 0 where it is not defined: a vector is zero or not finite.
+
+    Example:
+        >>> strength_hypergradient(torch.tensor([3.0, 0.0]), torch.tensor([-2e-30, 0.0]))
+        -1.0
+
+    References:
+        Baydin et al. 2018, arXiv:1703.04782, Eq. 5 and its normalised form.
+    """
+    cosine = float(_unit(gradient).dot(_unit(direction)))
+    return max(-1.0, min(1.0, cosine)) if isfinite(cosine) else 0.0
+
+
+def weights_hypergradient(
+    gradient: Tensor,
+    coefficients: Tensor,
+    modulate: Callable[[Tensor], Tensor],
+    weights: Tensor,
+) -> Tensor:
+    r"""Differentiate ``<g, c * u(w)> / (|g| |c|)`` by the weights: one vector-Jacobian product.
+
+    Args:
+        gradient: Gradient of the next loss on the entries that were perturbed, shape (entries,).
+        coefficients: c, shape (entries,): what a modulation of 1 adds to them.
+        modulate: Evaluates u, shape (entries,), at the parameters of the last step.
+        weights: The circuit's weights in radians at that step, shape (num_weights,).
+
+    Returns:
+        The derivative per radian, with shape, dtype and device of `weights`; 0 where it is not
+        defined: a vector is zero, or anything is not finite.
+
+    Raises:
+        TypeError: If the modulation does not carry the gradient of its weights.
+
+    Example:
+        >>> one, w = torch.ones(1), torch.zeros(1)
+        >>> weights_hypergradient(2 * one, -3 * one, torch.sin, w)
+        tensor([-1.])
+    """
+    flow = _unit(gradient) * _unit(coefficients)
+    with torch.enable_grad():
+        leaf = weights.detach().clone().requires_grad_()
+        u = modulate(leaf)
+        if not u.requires_grad:
+            raise TypeError(
+                "Cannot learn the circuit's weights: the backend's readout carries no gradient for "
+                "them. Set `weights_rate` to 0, or take a backend that is differentiable."
+            )
+        (derivative,) = torch.autograd.grad(u, leaf, flow.to(u.device, u.dtype))
+    return derivative if bool(torch.isfinite(derivative).all()) else torch.zeros_like(derivative)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    """Divide by the norm, by the largest entry first: squares of small entries would vanish."""
+    scaled = vector / vector.abs().amax()
+    return scaled.div_(torch.linalg.vector_norm(scaled))
+
+
+class LearningStep(PerturbedStep):
+    """Carries out one step with a learned strength, learned weights, or both.
+
+    The gradient is read where a perturbation reads it: accumulated, unscaled and clipped, at the
+    closure's first evaluation. Where no gradient follows the last perturbation on the same
+    parameters, nothing is learned from it.
+
+    Args:
+        perturbation: What to add; its `learning` is set.
+        groups: The base optimizer's parameter groups.
+        moment: When the step is taken; at strength 0 it only learns.
+        measured: What to measure.
+        learned: What was known after the last step.
+
+    Attributes:
+        learned: What is known after this step.
+    """
+
+    learned: Learned
+
+    _without_gradients = torch.no_grad  # what is kept is differentiated at the next step
+
+    def __init__(
+        self,
+        perturbation: Perturbation,
+        groups: ParamGroups,
+        moment: StepMoment,
+        measured: Measured,
+        learned: Learned,
+    ) -> None:
+        super().__init__(perturbation, groups, moment, measured)
+        self.learned = replace(learned, pending=None)
+        self._pending = learned.pending
+        self._circuits = 0
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether anything is added: not where the strength was learned to be 0."""
+        return super().is_prepared and self.learned.factor > 0
+
+    def prepare(self, cache: EntriesCache) -> None:
+        """Learn, then prepare with what was learned; see `PerturbedStep.prepare`."""
+        start = perf_counter()
+        entries = self._pending.entries_in(self._groups) if self._pending else None
+        if self._pending is not None and entries is not None:
+            with torch.no_grad():
+                self._learn(self._pending, entries, cache)
+        seconds = perf_counter() - start
+        if self._moment.strength > 0:
+            super().prepare(cache)
+            self._seconds += seconds
+
+    def apply(self) -> StepReport | None:
+        """Apply the perturbation and keep it to learn from; see `PerturbedStep.apply`."""
+        report = super().apply()
+        if isinstance(self._injector, LearnedInjector):
+            self.learned = replace(self.learned, pending=self._to_learn_from(self._injector))
+        return report
+
+    def _learn(self, pending: Pending, entries: Entries, cache: EntriesCache) -> None:
+        learning, factor, weights = self.learned.learning, self.learned.factor, self.learned.weights
+        gradient = _descended(entries, self._groups)
+        if learning.strength_rate > 0:
+            change = strength_hypergradient(gradient, pending.direction.to(gradient))
+            factor = max(0.0, factor - learning.strength_rate * change)
+        if weights is not None and pending.coefficients is not None and pending.inputs is not None:
+            blocks = cache.blocks_of(entries.rows)
+            modulate = partial(self._modulate, pending.inputs.to(gradient), blocks, pending.step)
+            coefficients = pending.coefficients.to(gradient)
+            before = _circuits_so_far()
+            derivative = self._together(
+                entries,
+                partial(weights_hypergradient, gradient, coefficients, modulate, weights),
+            )
+            weights = weights - learning.weights_rate * derivative
+            evaluated = self._perturbation.backend.circuits_for(blocks.total)
+            # A backend that keeps count knows better: parameter shifts are circuits, too.
+            self._circuits = max(evaluated, _circuits_so_far() - before)
+        self.learned = replace(self.learned, factor=factor, weights=weights)
+
+    def _modulate(self, theta: Tensor, blocks: Blocks, step: int, weights: Tensor | None) -> Tensor:
+        perturbation = self._perturbation
+        moment = (perturbation.seed, step)
+        return modulation(perturbation.backend, theta, blocks, moment, weights)
+
+    def _injector_for(self, entries: Entries, theta: Tensor, blocks: Blocks) -> Injector:
+        step, weights = self._moment.step, self.learned.weights
+        u = self._together(entries, lambda: self._modulate(theta, blocks, step, weights))
+        make = learned_injector_class(self._perturbation.injection)
+        return make(entries, theta, u, self._scale(), self.learned.factor)
+
+    def _to_learn_from(self, injector: LearnedInjector) -> Pending:
+        entries, step, direction = injector.entries, self._moment.step, injector.direction
+        pending = Pending(places_of(entries.rows), step, direction, entries=entries)
+        if self.learned.weights is None:
+            return pending
+        return replace(pending, coefficients=injector.coefficients, inputs=injector.theta)
+
+    def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
+        report = super()._report(sums, base_sum, seconds)
+        weights = self.learned.weights
+        factor = self.learned.factor if self.learned.learning.strength_rate > 0 else None
+        change = None
+        if weights is not None:
+            initial = self._perturbation.backend.initial_weights()
+            change = float(torch.linalg.vector_norm(weights - initial))
+        circuits = report.circuits + self._circuits
+        return replace(report, circuits=circuits, strength_factor=factor, weights_change=change)
+
+
+def _circuits_so_far() -> int:
+    account = current_account()
+    return 0 if account is None else account.circuits
+
+
+def _descended(entries: Entries, groups: ParamGroups) -> Tensor:
+    """Return the gradient of what is minimised: negated where a group maximises."""
+    gradient = entries.read_gradients()
+    for index, start, stop in entries.group_bounds:
+        if groups[index].get("maximize"):
+            gradient[start:stop].neg_()
+    return gradient

@@ -1,0 +1,115 @@
+"""Which entries are touched at a step, and for how long views of them stay valid."""
+
+from collections.abc import Sequence
+from operator import is_
+
+from torch import Tensor
+
+from lightning_qsgd.optimizers.entries import DenseEntries, Entries, GeneralEntries
+from lightning_qsgd.optimizers.rows import ParamGroups, Row, parameters_of, touched_rows
+from lightning_qsgd.optimizers.sharded_entries import ShardedEntries
+from lightning_qsgd.optimizers.sharding import is_sharded
+from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations.blocks import Blocks
+from lightning_qsgd.perturbations.coordinates import Moment
+
+
+def indexed_entries(rows: Sequence[Row]) -> Entries:
+    """Return the entries of these rows, over all processes if a tensor is sharded."""
+    if any(is_sharded(row.parameter) for row in rows):
+        return ShardedEntries(rows)
+    return GeneralEntries(rows)
+
+
+class Layout:
+    """Remembers what must not change for kept views of parameters to stay valid.
+
+    The check runs at every step, between a backward pass and the optimizer's step, when no code
+    and no data of it are in the processor's caches: it is kept in few, short calls.
+
+    Args:
+        groups: Parameter groups as they are now.
+    """
+
+    def __init__(self, groups: ParamGroups) -> None:
+        self._lengths = [len(group["params"]) for group in groups]
+        self._parameters = parameters_of(groups)
+        self._addresses = list(map(Tensor.data_ptr, self._parameters))
+        self._numels = list(map(Tensor.numel, self._parameters))
+        self._contiguous = list(map(Tensor.is_contiguous, self._parameters))
+        self._with_gradient = [p for p in self._parameters if p.grad is not None]
+        self._without_gradient = [p for p in self._parameters if p.grad is None]
+
+    def is_unchanged(self, groups: ParamGroups) -> bool:
+        """Whether parameters, their memory and their division into groups are the same.
+
+        A gradient that is missing now and was there before counts as zero where it is read;
+        only that all are missing must be seen here, for which one is looked at.
+        """
+        parameters = parameters_of(groups)
+        return (
+            [len(group["params"]) for group in groups] == self._lengths
+            and all(map(is_, parameters, self._parameters))
+            and list(map(Tensor.data_ptr, parameters)) == self._addresses
+            and list(map(Tensor.numel, parameters)) == self._numels
+            and list(map(Tensor.is_contiguous, parameters)) == self._contiguous
+            and self._with_gradient[0].grad is not None
+            and not any(parameter.grad is not None for parameter in self._without_gradient)
+        )
+
+
+Touched = tuple[Entries, Blocks]
+
+
+class EntriesCache:
+    """Finds the touched entries of a step, reusing views of the last step where nothing moved.
+
+    Parameters are replaced, reshaped, moved to another device or group, frozen and added while a
+    training runs, so kept views are compared with the parameters at every step.
+
+    Args:
+        perturbation: Says which coordinates are touched.
+    """
+
+    def __init__(self, perturbation: Perturbation) -> None:
+        self._coordinates = perturbation.coordinates
+        self._num_qubits = perturbation.backend.num_qubits
+        self._seed = perturbation.seed
+        self._kept: Touched | None = None
+        self._layout = Layout([])
+
+    def at(self, groups: ParamGroups, step: int) -> Touched | None:
+        """Return the touched entries and their blocks; None if no touched tensor has a gradient.
+
+        Args:
+            groups: The optimizer's parameter groups.
+            step: Number of perturbed steps before this one; moves choices that change.
+        """
+        if self._kept is not None and self._layout.is_unchanged(groups):
+            return self._kept
+        self._kept = None
+        rows = touched_rows(groups, self._coordinates, Moment(step, self._seed, self._num_qubits))
+        if not rows:
+            return None
+        blocks = self.blocks_of(rows)
+        if self._coordinates.changes:
+            return indexed_entries(rows), blocks
+        entries = DenseEntries(rows) if DenseEntries.fits(rows) else indexed_entries(rows)
+        if _can_be_kept(entries):
+            self._kept, self._layout = (entries, blocks), Layout(groups)
+        return entries, blocks
+
+    def blocks_of(self, rows: Sequence[Row]) -> Blocks:
+        """Return how the touched entries are cut into blocks."""
+        if self._coordinates.spans_tensors:
+            return Blocks(("model",), (sum(row.size for row in rows),), self._num_qubits)
+        names = tuple(row.name for row in rows)
+        return Blocks(names, tuple(row.size for row in rows), self._num_qubits)
+
+
+def _can_be_kept(entries: Entries) -> bool:
+    """Whether they stay valid as long as the layout does, which needs a gradient to watch."""
+    if isinstance(entries, DenseEntries):
+        return True
+    with_gradient = any(row.parameter.grad is not None for row in entries.rows)
+    return isinstance(entries, ShardedEntries) and with_gradient

@@ -1,0 +1,171 @@
+"""Classical control arms: what is added in place of the perturbation, of the same norm."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_qsgd.perturbations.keyed_draws import keyed_draws, normals, signs
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """The perturbation of one step that a control replaces, on the perturbed entries.
+
+    Args:
+        coefficients: What a modulation of 1 would add, finite, shape (entries,):
+            ``-lr * strength * g``, or ``strength * delta`` for a relative injection.
+        modulation: The circuits' readouts u, shape (entries,).
+        base_step: The base optimizer's own step delta, finite, shape (entries,).
+        names: Name of each tensor; part of the noise keys.
+        sizes: Number of perturbed entries of each tensor.
+        moment: The seed and the optimizer step, which name the random streams.
+    """
+
+    coefficients: Tensor
+    modulation: Tensor
+    base_step: Tensor
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    moment: tuple[int, int]
+
+    @cached_property
+    def added(self) -> Tensor:
+        """What the perturbation would have added, shape (entries,); 0 where u is not finite."""
+        return torch.nan_to_num_(self.coefficients * self.modulation, 0.0, 0.0, 0.0)
+
+    def draw(self, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Tensor:
+        """Draw numbers from each tensor's own stream, shape (entries,); see `keyed_draws`."""
+        drawn = keyed_draws(draw, zip(self.names, self.sizes, strict=True), self.moment)
+        return torch.from_numpy(drawn)
+
+    def matched(self, direction: Tensor) -> Tensor:
+        """Rescale a direction, tensor by tensor, to the norm of what would have been added.
+
+        Args:
+            direction: Finite, shape (entries,).
+
+        Returns:
+            Shape (entries,); 0 in tensors where the direction, or what would have been added, is 0.
+        """
+        pieces = []
+        pairs = zip(direction.split(self.sizes), self.added.split(self.sizes), strict=True)
+        for piece, added in pairs:
+            norm, target = torch.linalg.vector_norm(piece), torch.linalg.vector_norm(added)
+            pieces.append(piece * torch.where(norm > 0, target / norm, 0.0))
+        return torch.cat(pieces)
+
+
+class Control(ABC):
+    """Replaces what a perturbation adds by something classical of the same size.
+
+    In each tensor the norm over the perturbed entries stays what it would have been at this step.
+    What helps as much as its control owes nothing to the circuit.
+    """
+
+    @abstractmethod
+    def replace(self, replaced: Replaced) -> Tensor:
+        """Return what is added instead, shape (entries,).
+
+        Args:
+            replaced: What would have been added, and what it is made of.
+        """
+
+
+@dataclass(frozen=True)
+class GaussianControl(Control):
+    """Adds Gaussian noise of the perturbation's norm in each tensor, in a fresh direction per step.
+
+    Entries to which the perturbation would add exactly 0, such as an embedding's rows of tokens
+    that do not occur, get nothing, so that both act on the same entries.
+
+    Example:
+        >>> import torch
+        >>> would_add = torch.tensor([3.0, 0.0, 4.0])
+        >>> step = Replaced(would_add, torch.ones(3), torch.zeros(3), ("0",), (3,), (0, 0))
+        >>> added = GaussianControl().replace(step)
+        >>> round(added.norm().item(), 4), added[1].item()
+        (5.0, 0.0)
+    """
+
+    def replace(self, replaced: Replaced) -> Tensor:
+        """Return noise of the same norm per tensor; see `Control.replace`."""
+        noise = replaced.draw(normals).to(replaced.added)
+        return replaced.matched(noise * (replaced.added != 0))
+
+
+@dataclass(frozen=True)
+class RandomSignControl(Control):
+    """Keeps the size of what the perturbation adds to each entry and draws its sign.
+
+    Example:
+        >>> import torch
+        >>> would_add = torch.tensor([1.0, -2.0, 3.0])
+        >>> step = Replaced(would_add, torch.ones(3), torch.zeros(3), ("0",), (3,), (0, 0))
+        >>> RandomSignControl().replace(step).abs()
+        tensor([1., 2., 3.])
+    """
+
+    def replace(self, replaced: Replaced) -> Tensor:
+        """Return the same sizes with drawn signs; see `Control.replace`."""
+        return replaced.added * replaced.draw(signs).to(replaced.added)
+
+
+@dataclass(frozen=True)
+class PermutedControl(Control):
+    """Gives each entry the readout of another entry of its tensor, then restores the norm.
+
+    The circuits are evaluated, and their readouts are all used, at the same gradients: only what
+    ties a readout to its own parameter is lost. The permutation is a single random cycle, so that
+    no entry keeps its own readout; a uniform one would leave one entry in place on average, of
+    only four. A tensor with one perturbed entry has nothing to permute and is perturbed as usual.
+
+    Example:
+        >>> import torch
+        >>> u = torch.tensor([0.1, 0.2, 0.3])
+        >>> step = Replaced(torch.ones(3), u, torch.zeros(3), ("0",), (3,), (0, 0))
+        >>> added = PermutedControl().replace(step)
+        >>> bool((added != u).all()), torch.allclose(added.sort().values, u)
+        (True, True)
+    """
+
+    def replace(self, replaced: Replaced) -> Tensor:
+        """Return the sizes of wrong readouts, rescaled; see `Control.replace`."""
+        sources = replaced.draw(_cycle)
+        starts = np.cumsum([0, *replaced.sizes[:-1]])
+        sources += torch.from_numpy(np.repeat(starts, replaced.sizes))
+        swapped = replaced.modulation[sources.to(replaced.modulation.device)]
+        direction = torch.nan_to_num_(replaced.coefficients * swapped, 0.0, 0.0, 0.0)
+        return replaced.matched(direction)
+
+
+def _cycle(generator: np.random.Generator, size: int) -> np.ndarray:
+    """Draw a permutation that is one cycle through all of `size` places, int64, shape (size,)."""
+    order = generator.permutation(size)
+    sources = np.empty(size, dtype=np.int64)
+    sources[order] = np.roll(order, 1)
+    return sources
+
+
+@dataclass(frozen=True)
+class RescaledStepControl(Control):
+    """Adds the base optimizer's own step at the perturbation's norm: a larger learning rate.
+
+    It tells whether the perturbation does more than lengthen the step. A tensor whose perturbed
+    entries the base does not move gets nothing.
+
+    Example:
+        >>> import torch
+        >>> would_add, base_step = torch.tensor([3.0, 4.0]), torch.tensor([-1.0, 0.0])
+        >>> step = Replaced(would_add, torch.ones(2), base_step, ("0",), (2,), (0, 0))
+        >>> RescaledStepControl().replace(step)
+        tensor([-5.,  0.])
+    """
+
+    def replace(self, replaced: Replaced) -> Tensor:
+        """Return the base step, rescaled per tensor; see `Control.replace`."""
+        return replaced.matched(replaced.base_step)
