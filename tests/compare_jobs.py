@@ -7,8 +7,8 @@ import time
 
 # So that the server that forks processes has the libraries, whichever test starts it.
 import lightning_qsgd.cli.fit_job  # noqa: F401
-from lightning_qsgd.compare.results import ArmRun, Timing
-from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.results.results import ArmRun, Timing
 from lightning_qsgd.training.recorded_run import RecordedCurve
 
 METRIC = "val/accuracy"

@@ -15,7 +15,7 @@ from lightning_qsgd.compare import (
     Timing,
 )
 from lightning_qsgd.compare.report import write_report
-from lightning_qsgd.compare.results import DATA_ORDER, INITIAL_WEIGHTS
+from lightning_qsgd.compare.results.results import DATA_ORDER, INITIAL_WEIGHTS
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedCurve

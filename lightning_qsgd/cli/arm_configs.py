@@ -7,10 +7,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
-from lightning_qsgd.compare.arm_checks import refuse_copies, refuse_what_is_fixed
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.published import Published
-from lightning_qsgd.compare.run_comparison import Question, as_yaml
+from lightning_qsgd.compare.planning.arm_checks import refuse_copies, refuse_what_is_fixed
+from lightning_qsgd.compare.planning.question import Question, as_yaml
+from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.training.convergence_callback import Goal
 
 IRRELEVANT = ("config", "run", "baseline", "ckpt_path", "weights_only")

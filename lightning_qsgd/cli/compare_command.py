@@ -16,13 +16,9 @@ from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.executors import choose_executor
 from lightning_qsgd.compare.forecast import describe, plan_table
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.published import Published
-from lightning_qsgd.compare.run_comparison import (
-    Question,
-    as_yaml,
-    run_comparison,
-    unequal_arms,
-)
+from lightning_qsgd.compare.planning.question import Question, as_yaml
+from lightning_qsgd.compare.results.published import Published
+from lightning_qsgd.compare.run_comparison import run_comparison, unequal_arms
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.folder_lock import locked
 from lightning_qsgd.compare.running.provenance_of import provenance_of

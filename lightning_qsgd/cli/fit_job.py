@@ -11,8 +11,8 @@ import torch
 # Imported by the server that forks the processes, so that no run has to wait for them.
 from lightning_qsgd.cli.job_cli import JobCLI
 from lightning_qsgd.cli.main import hush
-from lightning_qsgd.compare.results import ArmRun, Timing
-from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.results.results import ArmRun, Timing
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal, weights_hash
 from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun

@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lightning_qsgd.compare.planning.job import run_name
 from lightning_qsgd.compare.report import summary_table, write_report
-from lightning_qsgd.compare.results import Results
-from lightning_qsgd.compare.running.job import RUNS
+from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.running.stored_run import RunStore
 from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
 from lightning_qsgd.tracking import tags
@@ -36,7 +36,7 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     configs = {
         run.arm: stored.config
         for run in results.runs
-        if (stored := store.load(f"{RUNS}/{run.arm}/seed{run.seed}")) is not None
+        if (stored := store.load(run_name(run.arm, run.seed))) is not None
     }
     logs = write_tensorboard(results, folder, configs)
     console.print(summary_table(results))

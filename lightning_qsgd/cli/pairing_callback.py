@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_qsgd.compare.first_weights import FirstWeights
+from lightning_qsgd.compare.results.first_weights import FirstWeights
 
 FIRST_BATCHES = 8
 DIGITS = 16

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from lightning_qsgd.cli.outcome import publish
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
-from lightning_qsgd.compare.results_folder import load_results, save_results
+from lightning_qsgd.compare.results.results_folder import load_results, save_results
 from lightning_qsgd.compare.run_comparison import collect
 from lightning_qsgd.compare.running.folder_lock import locked
 from lightning_qsgd.compare.running.stored_run import RunStore

@@ -1,8 +1,7 @@
 """Compare: arms x seeds of an experiment, statistics, verdict and report."""
 
-from lightning_qsgd.compare.analysis import Analysis, analyse
-from lightning_qsgd.compare.arm import Arm
-from lightning_qsgd.compare.results import (
+from lightning_qsgd.compare.results.arm import Arm
+from lightning_qsgd.compare.results.results import (
     ArmRun,
     Comparison,
     FailedRun,
@@ -12,9 +11,10 @@ from lightning_qsgd.compare.results import (
     TunedArm,
     TunedValue,
 )
-from lightning_qsgd.compare.results_folder import load_results, save_results
+from lightning_qsgd.compare.results.results_folder import load_results, save_results
 from lightning_qsgd.compare.statistics import Method
-from lightning_qsgd.compare.verdict import Outcome, Verdict, verdicts
+from lightning_qsgd.compare.verdicts.analysis import Analysis, analyse
+from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict, verdicts
 
 __all__ = [
     "Analysis",

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_qsgd.compare.executors import Attempt
-from lightning_qsgd.compare.run_comparison import Question
+from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, run_name
+from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.running.board import duration
-from lightning_qsgd.compare.running.job import RUNS, TARGET, TUNING, Job
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
 
@@ -46,7 +46,7 @@ def costs_of_arms(question: Question, workshop: Workshop) -> dict[str, Cost]:
     """
     costs = {}
     for arm in question.plan.arms:
-        names = (f"{RUNS}/{arm}/seed{seed}" for seed in question.plan.seed_block)
+        names = (run_name(arm, seed) for seed in question.plan.seed_block)
         stored = [found for name in names if (found := workshop.store.load(name))]
         walls = [found.wall for found in stored if found.finished and found.wall > 0]
         if walls:
@@ -69,12 +69,12 @@ def runs_left(question: Question, store: RunStore) -> dict[str, int]:
     """Count, by arm, the runs that are not stored yet, those of tuning and target included."""
     plan, left = question.plan, {}
     for arm in plan.arms:
-        names = [f"{RUNS}/{arm}/seed{seed}" for seed in plan.seed_block]
+        names = [run_name(arm, seed) for seed in plan.seed_block]
         if arm == plan.baseline:
-            names += [f"{TARGET}/{arm}/seed{seed}" for seed in plan.goal.seeds]
+            names += [run_name(arm, seed, TARGET) for seed in plan.goal.seeds]
         if plan.tuning is not None and arm in plan.tuned:
             names += [
-                f"{TUNING}/trial{trial}/{arm}/seed{seed}"
+                run_name(arm, seed, f"{TUNING}/trial{trial}")
                 for trial in range(plan.tuning.trials)
                 for seed in plan.tuning.seed_block
             ]

@@ -1,61 +1,29 @@
 """Tunes, runs and collects a comparison; continues one that was interrupted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import yaml
 from rich.console import Console
 
-from lightning_qsgd.compare.gains import are_identical
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.published import Published
-from lightning_qsgd.compare.results import Comparison, FailedRun, Provenance, Results, TunedArm
-from lightning_qsgd.compare.results_folder import save_results
+from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, run_name, with_values
+from lightning_qsgd.compare.planning.question import Question
+from lightning_qsgd.compare.results.gains import are_identical
+from lightning_qsgd.compare.results.results import (
+    Comparison,
+    FailedRun,
+    Provenance,
+    Results,
+    TunedArm,
+)
+from lightning_qsgd.compare.results.results_folder import save_results
 from lightning_qsgd.compare.running.board import Board
-from lightning_qsgd.compare.running.job import RUNS, TARGET, TUNING, Job, with_values
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
 from lightning_qsgd.compare.tuning import Tuning, target_from_baseline
 from lightning_qsgd.training.convergence_callback import Goal
-
-
-@dataclass(frozen=True)
-class Question:
-    """A plan, with all that it refers to.
-
-    Attributes:
-        name: Name of the experiment.
-        plan: What the config says.
-        goal: What runs are judged by; its target may yet have to be measured.
-        configs: Configuration of the run by arm: plain values, budget included.
-        overlays: The lines that make each arm what it is.
-        published: Figures of others that the report shows beside the measured ones.
-
-    Raises:
-        ValueError: If figures are of an arm that is not compared.
-    """
-
-    name: str
-    plan: Plan
-    goal: Goal
-    configs: Mapping[str, Mapping[str, Any]]
-    overlays: Mapping[str, str]
-    published: Published = field(default_factory=Published)
-
-    def __post_init__(self) -> None:
-        self.published.require_known(self.plan.arms)
-
-    def jobs(
-        self, configs: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], block: str = RUNS
-    ) -> list[Job]:
-        """List runs, seed by seed, so that an interrupted comparison holds whole pairs."""
-        return [
-            Job(arm, seed, {**config, "seed_everything": seed}, block)
-            for seed in seeds
-            for arm, config in configs.items()
-        ]
 
 
 def run_comparison(
@@ -114,7 +82,7 @@ def collect(results: Results, store: RunStore, jobs: Sequence[Job] | None = None
     stored = [
         found.run
         for arm, seed in results.planned
-        if (found := store.load(f"{RUNS}/{arm}/seed{seed}")) is not None
+        if (found := store.load(run_name(arm, seed))) is not None
         and (wanted is None or found.fingerprint in wanted)
     ]
     runs = tuple(run for run in stored if not isinstance(run, FailedRun))
@@ -181,8 +149,3 @@ def _comparison(question: Question, goal: Goal, tuned: Mapping[str, TunedArm]) -
     arms = tuple(question.plan.arm(name, question.overlays[name]) for name in question.plan.arms)
     budget, seeds = str(question.plan.budget), question.plan.seed_block
     return Comparison(question.name, goal, arms, seeds, budget, question.published)
-
-
-def as_yaml(value: Any) -> str:
-    """Write plain values as YAML, in their own order."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from lightning_qsgd.compare.planning.job import run_name
 from lightning_qsgd.compare.report.curve_pictures import band_of
-from lightning_qsgd.compare.results import ArmRun, Results
+from lightning_qsgd.compare.results.results import ArmRun, Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
 from lightning_qsgd.tracking import flatten_config, tags
 from lightning_qsgd.tracking.comparison_runs import Points, mean_tag, write_run
@@ -46,7 +47,7 @@ def write_tensorboard(
         for seed, run in runs.items():
             row = {"arm": arm.name, "seed": seed, **columns.get(arm.name, {})}
             curves = {tag: _points(curve) for tag, curve in run.curves.items()}
-            write_run(root / arm.name / f"seed{seed}", curves, compared, row, run.final)
+            write_run(root / run_name(arm.name, seed, "."), curves, compared, row, run.final)
     return root
 
 

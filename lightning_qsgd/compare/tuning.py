@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from lightning_qsgd.compare.planning.job import TUNING, Job, with_values
 from lightning_qsgd.compare.planning.search import Range, Search
-from lightning_qsgd.compare.results import ArmRun, FailedRun, TunedArm, TunedValue
-from lightning_qsgd.compare.running.job import TUNING, Job, with_values
+from lightning_qsgd.compare.results.results import ArmRun, FailedRun, TunedArm, TunedValue
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.convergence_callback import Goal
 

@@ -21,8 +21,8 @@ from lightning_qsgd.cli.arm_configs import read_question
 from lightning_qsgd.cli.compare_command import _parser, _part
 from lightning_qsgd.compare import Outcome, analyse, load_results, verdicts
 from lightning_qsgd.compare.executors import RayExecutor
-from lightning_qsgd.compare.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.running.folder_lock import locked
 from tests.compare_jobs import made_job, quick_fit
 

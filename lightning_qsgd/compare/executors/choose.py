@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning_qsgd.compare.executors.executor import Executor
 from lightning_qsgd.compare.executors.local import LocalExecutor
 from lightning_qsgd.compare.executors.ray import RayExecutor
-from lightning_qsgd.compare.running.job import Running
+from lightning_qsgd.compare.planning.job import Running
 
 
 def choose_executor(running: Running, logs: Path) -> Executor:

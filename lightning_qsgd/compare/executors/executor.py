@@ -8,8 +8,8 @@ from math import nan
 from time import perf_counter
 from typing import TypeAlias
 
-from lightning_qsgd.compare.results import ArmRun
-from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.results.results import ArmRun
 
 Fit: TypeAlias = Callable[[Job], ArmRun]
 """Trains one run; a function of a module, so that other processes find it."""

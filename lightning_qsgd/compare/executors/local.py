@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit, attempt
-from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.compare.planning.job import Job
 
 PACKAGE = __name__.split(".")[0]
 

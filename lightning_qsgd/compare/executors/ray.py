@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit
 from lightning_qsgd.compare.executors.local import LocalExecutor
-from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.compare.planning.job import Job
 
 
 class RayExecutor(Executor):

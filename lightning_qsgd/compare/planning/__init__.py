@@ -1,4 +1,4 @@
-"""What is compared: arms, seeds, budget, goal and tuning, as a config says it."""
+"""What is compared: arms, seeds, budget, goal and tuning, and the jobs that follow from it."""
 
 from lightning_qsgd.compare.planning.plan import ArmPlan, GoalPlan, Plan
 from lightning_qsgd.compare.planning.search import Budget, Range, Search

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from lightning_qsgd.compare.arm import Arm, Kind
 from lightning_qsgd.compare.planning.search import Budget, Search, seed_list
+from lightning_qsgd.compare.results.arm import Arm, Kind
 from lightning_qsgd.training.convergence_callback import Goal
 
 Hyperparameters = Literal["given", "tuned", "of_baseline"]

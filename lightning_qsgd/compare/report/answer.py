@@ -1,11 +1,11 @@
 """The first page: what was asked, what came out, how sure that is."""
 
-from lightning_qsgd.compare.analysis import Analysis
-from lightning_qsgd.compare.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
 from lightning_qsgd.compare.report.tables import count
-from lightning_qsgd.compare.results import Results
-from lightning_qsgd.compare.verdict import Outcome, Verdict
+from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
+from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.verdicts.analysis import Analysis
+from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
 
 
 def answer(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> list[Block]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from lightning_qsgd.compare.gains import costs_of
 from lightning_qsgd.compare.report.panels import draw_panels
-from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.results.gains import costs_of
+from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import RecordedCurve

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from math import isfinite, isnan, nan
 from statistics import fmean
 
-from lightning_qsgd.compare.analysis import Analysis, ArmSummary
-from lightning_qsgd.compare.gains import cost_ratio, costs_of
 from lightning_qsgd.compare.report.document import Block, Bullets, Code, Heading, Paragraph, Table
 from lightning_qsgd.compare.report.tables import UNKNOWN, count, plain, signed, span
-from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.results.gains import cost_ratio, costs_of
+from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.verdicts.analysis import Analysis, ArmSummary
 
 RECOMPUTE = """\
 import csv

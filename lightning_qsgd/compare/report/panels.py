@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_qsgd.compare.analysis import Analysis, Challenge
 from lightning_qsgd.compare.report.document import Tone
-from lightning_qsgd.compare.results import Comparison
-from lightning_qsgd.compare.verdict import Outcome, Verdict
+from lightning_qsgd.compare.results.results import Comparison
+from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
+from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,6 @@ import io
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from lightning_qsgd.compare.analysis import Analysis
 from lightning_qsgd.compare.report.curve_pictures import (
     draw_bands,
     draw_gap,
@@ -15,8 +14,9 @@ from lightning_qsgd.compare.report.curve_pictures import (
 )
 from lightning_qsgd.compare.report.document import Picture
 from lightning_qsgd.compare.report.panels import draw_gains
-from lightning_qsgd.compare.results import Results
-from lightning_qsgd.compare.verdict import Verdict
+from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.verdicts.analysis import Analysis
+from lightning_qsgd.compare.verdicts.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,12 +1,5 @@
 """The sections of a report behind its first page."""
 
-from lightning_qsgd.compare.analysis import Analysis
-from lightning_qsgd.compare.pairing import (
-    PairingCheck,
-    check_pairing,
-    extra_parameters,
-    parameters_of,
-)
 from lightning_qsgd.compare.report import tables
 from lightning_qsgd.compare.report.document import (
     Block,
@@ -18,8 +11,15 @@ from lightning_qsgd.compare.report.document import (
     Picture,
 )
 from lightning_qsgd.compare.report.tables import count
-from lightning_qsgd.compare.results import Results
-from lightning_qsgd.compare.verdict import Verdict
+from lightning_qsgd.compare.results.pairing import (
+    PairingCheck,
+    check_pairing,
+    extra_parameters,
+    parameters_of,
+)
+from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.verdicts.analysis import Analysis
+from lightning_qsgd.compare.verdicts.verdict import Verdict
 
 NO_PICTURES = (
     "**Pictures are missing** because matplotlib was not installed. Run `pip install "

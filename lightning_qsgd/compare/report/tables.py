@@ -2,12 +2,12 @@
 
 from math import isfinite, isnan
 
-from lightning_qsgd.compare.analysis import Analysis, ArmSummary
 from lightning_qsgd.compare.report.document import Cell, Table
 from lightning_qsgd.compare.report.panels import TONES
-from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Interval
-from lightning_qsgd.compare.verdict import Verdict
+from lightning_qsgd.compare.verdicts.analysis import Analysis, ArmSummary
+from lightning_qsgd.compare.verdicts.verdict import Verdict
 
 UNKNOWN = "-"
 

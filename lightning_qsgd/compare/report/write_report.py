@@ -6,7 +6,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_qsgd.atomic_file import write_atomically
-from lightning_qsgd.compare.analysis import Analysis, analyse
 from lightning_qsgd.compare.report.answer import answer, short_answer
 from lightning_qsgd.compare.report.document import Block, Notice, Picture
 from lightning_qsgd.compare.report.html import to_html
@@ -29,9 +28,10 @@ from lightning_qsgd.compare.report.sections import (
     verdict_section,
 )
 from lightning_qsgd.compare.report.tables import chance, plain, signed, span
-from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Method
-from lightning_qsgd.compare.verdict import Verdict, verdicts
+from lightning_qsgd.compare.verdicts.analysis import Analysis, analyse
+from lightning_qsgd.compare.verdicts.verdict import Verdict, verdicts
 
 LONGEST_WORD = 10
 """Of a verdict, "detectable"; a narrow terminal must not cut it."""

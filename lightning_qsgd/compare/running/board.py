@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.compare.running.stored_run import StoredRun
 
 WAITING, RUNNING, DONE, FAILED = ".", "[yellow]>[/]", "[green]o[/]", "[bold red]x[/]"

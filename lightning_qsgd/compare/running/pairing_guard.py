@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from lightning_qsgd.compare.first_weights import unlike
-from lightning_qsgd.compare.pairing import agree
-from lightning_qsgd.compare.results import (
+from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.results.first_weights import unlike
+from lightning_qsgd.compare.results.pairing import agree
+from lightning_qsgd.compare.results.results import (
     DATA_ORDER,
     INITIAL_WEIGHTS,
     PAIRED_CHECKS,
     RANDOM_STATE,
     ArmRun,
 )
-from lightning_qsgd.compare.running.job import Job
 from lightning_qsgd.compare.running.stored_run import StoredRun
 
 WORDS = {

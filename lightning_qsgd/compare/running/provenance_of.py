@@ -6,7 +6,7 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from lightning_qsgd.compare.results import Provenance
+from lightning_qsgd.compare.results.results import Provenance
 
 PACKAGES = (
     *("lightning-qsgd", "torch", "lightning", "torchmetrics", "numpy", "scipy", "optuna", "ray"),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any
 
 from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.executors.executor import Attempt
-from lightning_qsgd.compare.first_weights import FirstWeights
-from lightning_qsgd.compare.results import ArmRun, FailedRun, Timing
-from lightning_qsgd.compare.running.job import Job
+from lightning_qsgd.compare.planning.job import Job, differences
+from lightning_qsgd.compare.results.first_weights import FirstWeights
+from lightning_qsgd.compare.results.results import ArmRun, FailedRun, Timing
 from lightning_qsgd.training.recorded_run import RecordedCurve
 
 FORMAT = 1
@@ -120,18 +120,3 @@ def refuse_changes(changed: Sequence[tuple[Job, StoredRun]]) -> None:
         f"{what or 'other versions of the libraries'}: old and new runs are no pairs. Choose "
         "another `--folder`, or `--changed rerun` to replace them."
     )
-
-
-def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Name the places at which two configurations differ.
-
-    Example:
-        >>> list(differences({"a": {"lr": 1}, "b": 0}, {"a": {"lr": 2}, "b": 0}))
-        ['a.lr: 1, now 2']
-    """
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
-            inner = f"{path}.{key}" if path else str(key)
-            yield from differences(old.get(key), new.get(key), inner)
-    elif old != new:
-        yield f"{path}: {old}, now {new}"

@@ -6,15 +6,15 @@ from math import inf, isnan, nan
 import pytest
 
 from lightning_qsgd.compare import FailedRun, Results, analyse
-from lightning_qsgd.compare.first_weights import FirstWeights
-from lightning_qsgd.compare.gains import (
+from lightning_qsgd.compare.results.first_weights import FirstWeights
+from lightning_qsgd.compare.results.gains import (
     are_identical,
     cost_ratio,
     cost_to_target,
     costs_of,
     relative_size,
 )
-from lightning_qsgd.compare.pairing import check_pairing, extra_parameters, unpaired
+from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters, unpaired
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed

@@ -6,8 +6,8 @@ from math import inf, nan
 import pytest
 
 from lightning_qsgd.compare import Comparison, analyse
-from lightning_qsgd.compare.published import Published
 from lightning_qsgd.compare.report.origin import published_section
+from lightning_qsgd.compare.results.published import Published
 from tests.comparison_cases import METHOD, METRIC, made_curve, made_results, timed, written
 
 FIGURES = {

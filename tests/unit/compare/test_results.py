@@ -19,8 +19,8 @@ from lightning_qsgd.compare import (
     load_results,
     save_results,
 )
-from lightning_qsgd.compare.first_weights import FirstWeights
-from lightning_qsgd.compare.published import Published
+from lightning_qsgd.compare.results.first_weights import FirstWeights
+from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed

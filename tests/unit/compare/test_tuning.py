@@ -7,7 +7,7 @@ import pytest
 
 from lightning_qsgd.compare.executors import attempt
 from lightning_qsgd.compare.planning import Range, Search
-from lightning_qsgd.compare.results import ArmRun
+from lightning_qsgd.compare.results.results import ArmRun
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.compare.tuning import STUDY, Tuning, target_from_baseline
 from lightning_qsgd.training.convergence_callback import Goal

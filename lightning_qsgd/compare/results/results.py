@@ -7,9 +7,9 @@ from functools import cached_property
 from math import log, nan
 from typing import Literal
 
-from lightning_qsgd.compare.arm import Arm
-from lightning_qsgd.compare.first_weights import FirstWeights
-from lightning_qsgd.compare.published import Published
+from lightning_qsgd.compare.results.arm import Arm
+from lightning_qsgd.compare.results.first_weights import FirstWeights
+from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedCurve
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from lightning_qsgd.compare.results import FINAL_WEIGHTS, ArmRun, Results
+from lightning_qsgd.compare.results.results import FINAL_WEIGHTS, ArmRun, Results
 from lightning_qsgd.metrics.functional import steps_to_target
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -10,6 +10,17 @@ from typing import Any, Literal
 
 RUNS, TARGET, TUNING = "runs", "target", "tuning"
 """Blocks: the reported runs, those that the target is taken from, and those of the tuning."""
+
+
+def run_name(arm: str, seed: int, block: str = RUNS) -> str:
+    """Return the place of a run in the folder of a comparison, without a suffix.
+
+    Example:
+        >>> run_name("adamw", 3), run_name("adamw", 3, "tuning/trial0")
+        ('runs/adamw/seed3', 'tuning/trial0/adamw/seed3')
+    """
+    return f"{block}/{arm}/seed{seed}"
+
 
 VERSIONS = ("torch", "lightning", "lightning-qsgd")
 
@@ -38,7 +49,7 @@ class Job:
     @property
     def name(self) -> str:
         """Relative path of the run, without a suffix."""
-        return f"{self.block}/{self.arm}/seed{self.seed}"
+        return run_name(self.arm, self.seed, self.block)
 
     @property
     def fingerprint(self) -> str:
@@ -80,6 +91,21 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str
             )
         node[last] = value
     return changed
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Name the places at which two configurations differ.
+
+    Example:
+        >>> list(differences({"a": {"lr": 1}, "b": 0}, {"a": {"lr": 2}, "b": 0}))
+        ['a.lr: 1, now 2']
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from differences(old.get(key), new.get(key), inner)
+    elif old != new:
+        yield f"{path}: {old}, now {new}"
 
 
 @dataclass(frozen=True)

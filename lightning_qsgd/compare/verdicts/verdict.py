@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lightning_qsgd.compare.analysis import Analysis, Challenge
 from lightning_qsgd.compare.statistics import FEWEST_PAIRS, Method, PairedGain
+from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
 
 
 class Outcome(StrEnum):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lightning_qsgd.compare.first_weights import start_alike
-from lightning_qsgd.compare.results import INITIAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
+from lightning_qsgd.compare.results.first_weights import start_alike
+from lightning_qsgd.compare.results.results import INITIAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_qsgd.atomic_file import write_atomically
-from lightning_qsgd.compare.arm import Arm
-from lightning_qsgd.compare.first_weights import FirstWeights
-from lightning_qsgd.compare.published import Published
-from lightning_qsgd.compare.results import (
+from lightning_qsgd.compare.results.arm import Arm
+from lightning_qsgd.compare.results.first_weights import FirstWeights
+from lightning_qsgd.compare.results.published import Published
+from lightning_qsgd.compare.results.results import (
     ArmRun,
     Comparison,
     FailedRun,
@@ -25,7 +25,7 @@ from lightning_qsgd.compare.results import (
     TunedArm,
     TunedValue,
 )
-from lightning_qsgd.compare.run_table import results_csv, timing_csv
+from lightning_qsgd.compare.results.run_table import results_csv, timing_csv
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedCurve
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.running.stored_run import differences
+from lightning_qsgd.compare.planning.job import differences
+from lightning_qsgd.compare.planning.plan import Plan
 
 FIXED = {
     "seed_everything": "`seeds`",

@@ -5,8 +5,8 @@ import io
 from collections.abc import Iterable
 from math import nan
 
-from lightning_qsgd.compare.gains import cost_to_target, relative_size
-from lightning_qsgd.compare.results import FINAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
+from lightning_qsgd.compare.results.gains import cost_to_target, relative_size
+from lightning_qsgd.compare.results.results import FINAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
 
 DERIVED = ("steps_to_target", "epochs_to_target", "relative_size", "parameters")
 HASHES = (*PAIRED_CHECKS, FINAL_WEIGHTS)

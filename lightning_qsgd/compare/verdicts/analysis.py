@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import inf, isfinite, isnan, nan
 from statistics import fmean, median, stdev
 
-from lightning_qsgd.compare.arm import Arm
-from lightning_qsgd.compare.gains import (
+from lightning_qsgd.compare.results.arm import Arm
+from lightning_qsgd.compare.results.gains import (
     are_identical,
     cost_ratio,
     costs_of,
@@ -15,8 +15,8 @@ from lightning_qsgd.compare.gains import (
     gains_over,
     relative_size,
 )
-from lightning_qsgd.compare.pairing import unpaired
-from lightning_qsgd.compare.results import Results
+from lightning_qsgd.compare.results.pairing import unpaired
+from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import (
     Method,
     PairedGain,
