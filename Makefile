@@ -7,7 +7,7 @@ PROCESSES ?= 2
 RUN := $(BIN)/lightning-qsgd
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types bench bench-layer bench-attention bench-llm clean
+.PHONY: help install demo test check lint types package bench bench-layer bench-attention bench-llm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -49,6 +49,9 @@ bench-attention: $(STAMP) ## Measure quantum attention beside plain attention
 
 bench-llm: $(STAMP) ## Measure the step of a 1 B-parameter language model (needs a GPU)
 	$(BIN)/python -m benchmarks.llm_step
+
+package: ## Build wheel and sdist, install the wheel into an empty environment, and run it there
+	PYTHON=$(PYTHON) bash .ci/package
 
 clean: ## Remove the environment and caches, but no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
+from lightning_qsgd.cli.configs_command import find_shipped
 from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.compare.planning import Plan
@@ -101,12 +102,13 @@ def _overlay(name: str, plan: Plan, folder: Path) -> list[str]:
 
 
 def _found(file: str, folder: Path, what: str) -> Path:
-    for path in (folder / file, Path(file)):
-        if path.is_file():
+    for path in (folder / file, Path(file), find_shipped(file)):
+        if path is not None and path.is_file():
             return path
     raise FileNotFoundError(
-        f"Cannot read the {what}: there is no file {file} in {folder}, nor in the current folder. "
-        "Give the path relative to the comparison's config."
+        f"Cannot read the {what}: there is no file {file} in {folder}, nor in the current folder, "
+        "and no shipped config has that name (`lightning-qsgd configs` lists them). Give the path "
+        "relative to the comparison's config."
     )
 
 

@@ -1,0 +1,198 @@
+"""The configs that the package ships: found by name, listed, and copied for editing.
+
+In the wheel they lie inside the package, in a clone beside it. `--config digits` and
+``overlay: arms/alignment`` are names of them; a file of the user's always comes first.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+
+PACKAGE = Path(__file__).parent.parent
+FILE_OPTIONS = ("--config", "-c", "--arm")
+"""Options of the command whose value may be the name of a shipped config."""
+
+DEFAULT_KINDS = ("experiments", "arms", "compare", "suites")
+"""Folders in which a bare name is looked up, in this order."""
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the shipped configs: in the wheel, or in a clone beside the package.
+
+    Raises:
+        FileNotFoundError: If the package was installed without them.
+    """
+    for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
+        if (folder / "experiments").is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"The configs of lightning-qsgd are not installed: they are looked for in {PACKAGE} and "
+        "beside it. Install the wheel, or work in a clone."
+    )
+
+
+def shipped_configs() -> Iterator[tuple[str, Path]]:
+    """Yield the name and the path of each shipped config, such as ``arms/nudge``."""
+    folder = shipped_folder()
+    for path in sorted(folder.rglob("*.yaml")):
+        yield path.relative_to(folder).with_suffix("").as_posix(), path
+
+
+def find_shipped(name: str, first: str = "experiments") -> Path | None:
+    """Find a shipped config by name.
+
+    Args:
+        name: ``digits``, ``arms/alignment``, or a path that ends like one of them, such as
+            ``configs/arms/alignment.yaml``.
+        first: Folder in which a bare name is looked up before the others.
+
+    Returns:
+        Its path; None if there is none of that name.
+
+    Example:
+        >>> find_shipped("digits").name, find_shipped("digits", first="compare").parent.name
+        ('digits.yaml', 'compare')
+        >>> find_shipped("configs/arms/nudge.yaml") == find_shipped("arms/nudge")
+        True
+    """
+    known = dict(shipped_configs())
+    parts = [part for part in Path(name.removesuffix(".yaml")).parts if part != ".."]
+    if parts[:1] == ["configs"]:
+        parts = parts[1:]
+    asked = "/".join(parts)
+    kinds = dict.fromkeys((first, *DEFAULT_KINDS))
+    candidates = (asked, *(f"{kind}/{asked}" for kind in kinds))
+    return next((known[candidate] for candidate in candidates if candidate in known), None)
+
+
+def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
+    """Replace names of shipped configs in the arguments of a command by their paths.
+
+    Args:
+        arguments: What follows ``lightning-qsgd``. A value that names an existing file stays.
+
+    Raises:
+        FileNotFoundError: If a value is the name of no file and of no shipped config.
+
+    Example:
+        >>> with_shipped_configs(["fit", "--trainer.max_epochs=1", "--config={seed_everything: 1}"])
+        ['fit', '--trainer.max_epochs=1', '--config={seed_everything: 1}']
+    """
+    first = "compare" if arguments[:1] == ["compare"] else "experiments"
+    replaced, is_value = [], False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if is_value:
+            replaced.append(_path_of(argument, first))
+        elif equals and option in FILE_OPTIONS:
+            replaced.append(f"{option}={_path_of(value, first)}")
+        else:
+            replaced.append(argument)
+        is_value = argument in FILE_OPTIONS
+    return replaced
+
+
+def _path_of(value: str, first: str) -> str:
+    if not _IS_A_NAME.fullmatch(value) or Path(value).exists():
+        return value  # a file of the user's, or the text of a config
+    found = find_shipped(value, first)
+    if found is None:
+        raise FileNotFoundError(_no_config(value))
+    return str(found)
+
+
+_IS_A_NAME = re.compile(r"[\w./\\~+-]*\w[\w./\\~+-]*")
+
+
+def _no_config(name: str) -> str:
+    known = [known for known, _ in shipped_configs()]
+    known += [bare.rpartition("/")[2] for bare in known]
+    nearest = get_close_matches(Path(name).with_suffix("").as_posix(), known, n=1)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    return (
+        f"There is no file {name}, and no shipped config has that name.{hint} "
+        "`lightning-qsgd configs` lists those that exist."
+    )
+
+
+def configs_command(arguments: list[str]) -> None:
+    """List the shipped configs, or copy one for editing.
+
+    Args:
+        arguments: What follows ``configs`` on the command line.
+
+    Raises:
+        SystemExit: With status 2 if an argument is wrong or a file would be overwritten.
+    """
+    parser = SuggestingParser(prog="lightning-qsgd configs", description=__doc__)
+    commands = parser.add_subcommands(required=False, dest="command")
+    commands.add_subcommand("list", SuggestingParser(description="List them (the default)."))
+    copying = SuggestingParser(description="Copy a config to a folder, for editing.")
+    copying.add_argument("name", type=str, help="Name of the config, such as digits.")
+    copying.add_argument("folder", type=str, help="Where to; the folder is made if need be.")
+    commands.add_subcommand("copy", copying)
+    parsed = parser.parse_args(arguments)
+    try:
+        if parsed.command == "copy":
+            Console().print(copy_config(parsed.copy.name, Path(parsed.copy.folder)))
+        else:
+            _print_list(Console())
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        parser.error(str(error), error)
+
+
+def copy_config(name: str, folder: Path) -> str:
+    """Copy a shipped config; return one line that says where it lies and how to use it.
+
+    Args:
+        name: Name of the config.
+        folder: Where to.
+
+    Raises:
+        FileNotFoundError: If no shipped config has that name.
+        FileExistsError: If the file is there already.
+        NotADirectoryError: If a part of the folder's path is a file.
+    """
+    found = find_shipped(name)
+    if found is None:
+        raise FileNotFoundError(_no_config(name))
+    target = folder / found.name
+    if target.exists():
+        raise FileExistsError(
+            f"{target} exists already, and copying would overwrite it. Name another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(found, target)
+    command = "compare" if found.parent.name in ("compare", "suites") else "fit"
+    return f"Copied to {target}. Use it with: lightning-qsgd {command} --config {target}"
+
+
+def _print_list(console: Console) -> None:
+    table = Table("config", "what it is", box=None)
+    for name, path in shipped_configs():
+        table.add_row(name, first_comment(path))
+    console.print(table)
+    console.print(
+        "Use one by its name, --config digits --config arms/sine_0.5; copy one with "
+        "lightning-qsgd configs copy digits DIR.",
+        soft_wrap=True,
+    )
+
+
+def first_comment(path: Path) -> str:
+    """Return the first sentence of the comment at the top of a config; empty if it has none."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return re.split(r"(?<!\bEq)(?<!\bal)(?<!\bFig)\.\s", " ".join(lines))[0].rstrip(".")
