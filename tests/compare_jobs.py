@@ -8,8 +8,7 @@ import time
 # So that the server that forks processes has the libraries, whichever test starts it.
 import lightning_qsgd.cli.fit_job  # noqa: F401
 from lightning_qsgd.compare.planning.job import Job
-from lightning_qsgd.compare.results.results import ArmRun, Timing
-from lightning_qsgd.training.recorded_run import RecordedCurve
+from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun, Timing
 
 METRIC = "val/accuracy"
 
@@ -34,6 +33,6 @@ def quick_fit(job):
     curve = RecordedCurve([1.0, 2.0], [0.5, 1.0], [0.1, 0.2], [0.1, value])
     checks = {"initial_weights": f"w{job.seed}", "data_order": "d", "random_state": "r"}
     checks["process"] = str(os.getpid())
-    return ArmRun(
+    return RecordedRun(
         job.arm, job.seed, {METRIC: value}, {METRIC: curve}, checks, Timing(0.2, 0.1, 0.2)
     )

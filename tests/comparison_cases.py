@@ -6,19 +6,22 @@ import numpy as np
 
 from lightning_qsgd.compare import (
     Arm,
-    ArmRun,
     Comparison,
     FailedRun,
     Method,
     Provenance,
     Results,
-    Timing,
 )
 from lightning_qsgd.compare.report import write_report
-from lightning_qsgd.compare.results.results import DATA_ORDER, INITIAL_WEIGHTS
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.recorded_run import RecordedCurve
+from lightning_qsgd.training.recorded_run import (
+    DATA_ORDER,
+    INITIAL_WEIGHTS,
+    RecordedCurve,
+    RecordedRun,
+    Timing,
+)
 
 METRIC = "val/accuracy"
 METHOD = Method(resamples=999)
@@ -29,7 +32,7 @@ HASHES = (INITIAL_WEIGHTS, DATA_ORDER)
 def made_run(arm, seed, value, metric=METRIC, **changes):
     """One run that ended with a value, paired with all others of its seed."""
     checks = {name: f"{name} {seed}" for name in HASHES}
-    return ArmRun(arm, seed, **{"final": {metric: float(value)}, "checks": checks, **changes})
+    return RecordedRun(arm, seed, **{"final": {metric: float(value)}, "checks": checks, **changes})
 
 
 def made_results(values, arms=None, *, higher_is_better=True, target=None, **fields):

@@ -10,18 +10,14 @@ from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.arm_checks import refuse_copies, refuse_what_is_fixed
+from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.training.convergence_callback import Goal
 
-IRRELEVANT = ("config", "run", "baseline", "ckpt_path", "weights_only")
-"""Parts of a fit's configuration that a comparison decides itself."""
-
 MODULES_HINT = (
     ". If it is a file of your own, say where it lies: PYTHONPATH=. lightning-qsgd compare ..."
 )
-
-SWITCHED_OFF = ("logger", "default_root_dir", "log_every_n_steps", "enable_progress_bar")
 
 
 class ParsingCLI(PerturbationCLI):
@@ -114,9 +110,8 @@ def _found(file: str, folder: Path, what: str) -> Path:
 
 def _of_run(config: dict[str, Any], plan: Plan, goal: Goal) -> dict[str, Any]:
     """Keep what determines a run, with the budget and the goal of the comparison."""
-    kept = {key: value for key, value in config.items() if key not in IRRELEVANT}
-    trainer = {k: v for k, v in config["trainer"].items() if k not in SWITCHED_OFF}
-    kept["trainer"] = {**trainer, **plan.budget.trainer_arguments}
+    kept = what_determines(config)
+    kept["trainer"] |= plan.budget.trainer_arguments
     # The target ends no run, so that one taken from the baseline leaves stored runs valid.
     kept["goal"] = {**vars(goal), "target": None}
     return kept

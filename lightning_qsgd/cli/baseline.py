@@ -1,9 +1,6 @@
 """The baseline of a fit: the same run, unperturbed."""
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -34,15 +31,6 @@ def remove_perturbation(model: LightningModule, trainer: Trainer) -> None:
 ARM = "adamw"
 ADAMW = "torch.optim.AdamW"
 RECORD = "record.json"
-_IRRELEVANT = {"run", "baseline", "config", "ckpt_path"}
-_IRRELEVANT_TO_TRAINER = {
-    "default_root_dir",
-    "enable_model_summary",
-    "enable_progress_bar",
-    "log_every_n_steps",
-    "logger",
-}
-_VERSIONS = ("torch", "lightning", "lightning-qsgd")
 
 
 @dataclass(frozen=True)
@@ -96,27 +84,6 @@ def baseline_config(config: Namespace) -> Namespace:
     changed["perturbation"] = changed["baseline"] = changed["ckpt_path"] = None
     changed["run"]["arm"], changed["run"]["name"] = ARM, None
     return changed
-
-
-def fingerprint(config: dict[str, Any]) -> str:
-    """Hash what determines a run: its configuration without places and displays, and versions.
-
-    Args:
-        config: The configuration as plain values.
-
-    Returns:
-        64 hexadecimal digits; equal configurations have equal ones.
-
-    Example:
-        >>> one = fingerprint({"seed_everything": 1, "run": {"root": "a"}})
-        >>> one == fingerprint({"seed_everything": 1, "run": {"root": "b"}})
-        True
-    """
-    relevant = {key: value for key, value in config.items() if key not in _IRRELEVANT}
-    trainer = relevant.get("trainer") or {}
-    relevant["trainer"] = {k: v for k, v in trainer.items() if k not in _IRRELEVANT_TO_TRAINER}
-    relevant["versions"] = {name: version(name) for name in _VERSIONS}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def find_recorded(folder_of_arm: Path, wanted: str) -> tuple[Path, RecordedRun] | None:

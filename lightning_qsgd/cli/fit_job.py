@@ -1,7 +1,6 @@
 """Makes one run of a comparison, in whatever process and on whatever machine."""
 
 from math import nan
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -12,15 +11,21 @@ import torch
 from lightning_qsgd.cli.job_cli import JobCLI
 from lightning_qsgd.cli.main import hush
 from lightning_qsgd.compare.planning.job import Job
-from lightning_qsgd.compare.results.results import ArmRun, Timing
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.convergence_callback import Goal, weights_hash
-from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
+from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.first_weights import hashed_weights
+from lightning_qsgd.training.recorded_run import (
+    DATA_ORDER,
+    FINAL_WEIGHTS,
+    RANDOM_STATE,
+    RecordedCurve,
+    RecordedRun,
+)
 
 MEASURED = (tags.RELATIVE_SIZE, tags.MODEL_RELATIVE_SIZE)
 
 
-def fit_job(job: Job) -> ArmRun:
+def fit_job(job: Job) -> RecordedRun:
     """Train one run with one thread.
 
     Args:
@@ -40,8 +45,11 @@ def fit_job(job: Job) -> ArmRun:
         raise RuntimeError("The run recorded nothing: `fast_dev_run` is on. Switch it off.")
     goal, record = cli.convergence.goal, cli.convergence.run
     final = _final(cli, record, goal)
-    curves, timing = _curves(cli, record, goal), _timing(record, goal)
-    return ArmRun(job.arm, job.seed, final, curves, _checks(cli), timing, cli.pairing.first_weights)
+    curves = _curves(cli, record, goal)
+    return RecordedRun(
+        *(job.arm, job.seed, final, curves, _checks(cli), record.timing),
+        *(record.first_weights, job.fingerprint),
+    )
 
 
 def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
@@ -86,17 +94,8 @@ def _curves(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, RecordedC
 def _checks(cli: JobCLI) -> dict[str, str]:
     convergence: Any = cli.convergence
     return {
-        "initial_weights": convergence.run.initial_weights,
-        "data_order": cli.pairing.data_order,
-        "random_state": cli.pairing.random_state,
-        "final_weights": weights_hash(cli.model),
+        **convergence.run.checks,
+        DATA_ORDER: cli.pairing.data_order,
+        RANDOM_STATE: cli.pairing.random_state,
+        FINAL_WEIGHTS: hashed_weights(cli.model).digest,
     }
-
-
-def _timing(record: RecordedRun, goal: Goal) -> Timing:
-    loss = record.curve(goal.loss)
-    if len(loss.seconds) < 3:  # the first batch is not timed
-        return Timing()
-    seconds, epochs = (points[-1] - points[0] for points in (loss.seconds, loss.epochs))
-    per_step = median(np.diff(loss.seconds)[1:].tolist())
-    return Timing(loss.seconds[-1], per_step, seconds / epochs if epochs else nan)

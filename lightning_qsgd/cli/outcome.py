@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, isnan, nan
 from pathlib import Path
 
@@ -12,9 +12,12 @@ from rich.table import Table
 
 from lightning_qsgd.compare.planning.job import run_name
 from lightning_qsgd.compare.report import summary_table, write_report
-from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.results.arm import Arm
+from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.running.stored_run import RunStore
 from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
+from lightning_qsgd.compare.verdicts import Outcome as Judgement
+from lightning_qsgd.compare.verdicts import analyse, verdicts
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal, Summary, compare, summarise
 from lightning_qsgd.training.recorded_run import RecordedRun
@@ -51,6 +54,7 @@ def publish(results: Results, folder: Path, console: Console) -> None:
         console.print(f"TensorBoard hides more than {MOST_SHOWN} runs until they are ticked.")
 
 
+BASELINE = "adamw"
 VISIBLE = 1e-3
 
 
@@ -75,15 +79,26 @@ class Outcome:
     relative_size: float = nan
     model_relative_size: float = nan
 
+    @property
+    def columns(self) -> dict[str, RecordedRun]:
+        """The runs by name, the baseline first."""
+        name = BASELINE if self.arm != BASELINE else f"{BASELINE} (baseline)"
+        return ({name: self.baseline} if self.baseline is not None else {}) | {self.arm: self.run}
+
+    @property
+    def results(self) -> Results:
+        """The comparison of two arms at one seed that a fit with a baseline is."""
+        arms = tuple(Arm(name, "arm" if n else "baseline") for n, name in enumerate(self.columns))
+        runs = tuple(replace(run, arm=name, seed=0) for name, run in self.columns.items())
+        return Results(Comparison("fit", self.goal, arms, (0,)), runs)
+
 
 def outcome_table(outcome: Outcome) -> Table:
     """Lay out the arm and its baseline side by side.
 
     A target that was not reached is shown as "never".
     """
-    columns = {outcome.arm: outcome.run}
-    if outcome.baseline is not None:
-        columns = {"adamw": outcome.baseline, **columns}
+    columns = outcome.columns
     summaries = [_with_seconds(run, outcome.goal) for run in columns.values()]
     table = Table(
         title=f"One seed, {outcome.goal.metric}",
@@ -110,8 +125,8 @@ def verdict(outcome: Outcome) -> str:
     """Say what the pair shows, and what it does not."""
     if outcome.baseline is None:
         return "Without a baseline there is nothing to compare: add `--baseline '{}'`."
-    loss = outcome.goal.loss
-    if outcome.run.curve(loss).values == outcome.baseline.curve(loss).values:
+    judged = verdicts(analyse(outcome.results))[outcome.arm]
+    if judged.outcome is Judgement.IDENTICAL:
         return f"No effect: {outcome.arm} has AdamW's loss at every step, to the last bit."
     gap = compare(outcome.run, outcome.baseline, outcome.goal).get(
         tags.gap_tag(outcome.goal.metric), nan

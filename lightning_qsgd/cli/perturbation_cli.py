@@ -22,12 +22,12 @@ from lightning_qsgd.cli.baseline import (
     Baseline,
     baseline_config,
     find_recorded,
-    fingerprint,
     remove_perturbation,
 )
 from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
 from lightning_qsgd.cli.run_folder import RunPlace
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training import (
     ConvergenceCallback,
@@ -37,7 +37,7 @@ from lightning_qsgd.training import (
     RandomStateCallback,
     TensorBoardCallback,
 )
-from lightning_qsgd.training.recorded_run import RecordedRun
+from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint
 from lightning_qsgd.training.wrapping import callbacks_of
 
 
@@ -133,7 +133,9 @@ class PerturbationCLI(LightningCLI):
         goal = self._get(self.config_init, "goal")
         plain = self._plain_config(self.config[str(self.subcommand)])
         file = self.folder / RECORD if self.folder is not None else None
-        self.convergence = ConvergenceCallback(goal, self.baseline, file, fingerprint(plain))
+        self.convergence = ConvergenceCallback(
+            goal, self.baseline, file, fingerprint(what_determines(plain))
+        )
         backend = perturbation.backend if perturbation is not None else None
         callbacks = [
             self.convergence,
@@ -158,7 +160,9 @@ class PerturbationCLI(LightningCLI):
         changed = self._parser(self.subcommand).parse_object(baseline_config(config))
         place = RunPlace(config["run"]["root"], config["run"]["experiment"], ARM)
         if config["baseline"]["reuse"]:
-            found = find_recorded(place.folder_of_arm, fingerprint(self._plain_config(changed)))
+            found = find_recorded(
+                place.folder_of_arm, fingerprint(what_determines(self._plain_config(changed)))
+            )
             if found is not None:
                 rank_zero_info(f"Reusing the AdamW baseline in {found[0]}: same configuration.")
                 return found[1]

@@ -2,12 +2,10 @@
 
 from lightning_qsgd.compare.results.arm import Arm
 from lightning_qsgd.compare.results.results import (
-    ArmRun,
     Comparison,
     FailedRun,
     Provenance,
     Results,
-    Timing,
     TunedArm,
     TunedValue,
 )
@@ -15,6 +13,8 @@ from lightning_qsgd.compare.results.results_folder import load_results, save_res
 from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.compare.verdicts.analysis import Analysis, analyse
 from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict, verdicts
+from lightning_qsgd.training.recorded_run import RecordedRun as ArmRun
+from lightning_qsgd.training.recorded_run import Timing
 
 __all__ = [
     "Analysis",

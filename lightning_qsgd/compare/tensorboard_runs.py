@@ -7,12 +7,12 @@ from typing import Any
 
 from lightning_qsgd.compare.planning.job import run_name
 from lightning_qsgd.compare.report.curve_pictures import band_of
-from lightning_qsgd.compare.results.results import ArmRun, Results
+from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
 from lightning_qsgd.tracking import flatten_config, tags
 from lightning_qsgd.tracking.comparison_runs import Points, mean_tag, write_run
 from lightning_qsgd.tracking.pages import Hyperparameter
-from lightning_qsgd.training.recorded_run import RecordedCurve
+from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
 FOLDER = "tensorboard"
 MEAN = "_mean"
@@ -94,7 +94,7 @@ def _means(results: Results, arm: str, compared: Sequence[str]) -> dict[str, Poi
     return found
 
 
-def _gap(run: ArmRun, baseline: ArmRun, tag: str) -> RecordedCurve | None:
+def _gap(run: RecordedRun, baseline: RecordedRun, tag: str) -> RecordedCurve | None:
     ours, theirs = run.curves.get(tag), baseline.curves.get(tag)
     if not (ours and theirs and ours.steps and theirs.steps):
         return None

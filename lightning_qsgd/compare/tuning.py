@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_qsgd.compare.planning.job import TUNING, Job, with_values
 from lightning_qsgd.compare.planning.search import Range, Search
-from lightning_qsgd.compare.results.results import ArmRun, FailedRun, TunedArm, TunedValue
+from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.recorded_run import RecordedRun
 
 if TYPE_CHECKING:
     from optuna.distributions import FloatDistribution
@@ -25,7 +26,7 @@ SHARE = 0.75
 """Share of its budget that the baseline gets: at all of it, half of its runs would miss."""
 
 
-def target_from_baseline(runs: Iterable[ArmRun], metric: str) -> float:
+def target_from_baseline(runs: Iterable[RecordedRun], metric: str) -> float:
     """Return what the baseline reaches after 3/4 of its budget, the median over runs.
 
     Args:
@@ -38,7 +39,7 @@ def target_from_baseline(runs: Iterable[ArmRun], metric: str) -> float:
     Example:
         >>> from lightning_qsgd.training.recorded_run import RecordedCurve
         >>> curve = RecordedCurve([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [0.1, 0.5, 0.8, 0.9])
-        >>> target_from_baseline([ArmRun("adamw", 0, {}, {"accuracy": curve})], "accuracy")
+        >>> target_from_baseline([RecordedRun("adamw", 0, {}, {"accuracy": curve})], "accuracy")
         0.8
     """
     reached = []

@@ -1,6 +1,5 @@
 """How a run converges towards its goal: recorded, logged and summarised."""
 
-import hashlib
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_qsgd.metrics.functional import (
     area_under_curve,
@@ -20,7 +19,19 @@ from lightning_qsgd.metrics.functional import (
     value_at_step,
 )
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun, save_run
+from lightning_qsgd.training.first_weights import (
+    FirstWeights,
+    hashed_weights,
+    start_alike,
+    unlike,
+)
+from lightning_qsgd.training.recorded_run import (
+    INITIAL_WEIGHTS,
+    RecordedCurve,
+    RecordedRun,
+    Timing,
+    save_run,
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,7 @@ class ConvergenceCallback(Callback):
         self.goal = Goal() if goal is None else goal
         self.baseline = baseline
         self.file = file
-        self.run = RecordedRun(fingerprint)
+        self.run = RecordedRun(fingerprint=fingerprint)
         self.summary: Summary = {}
         self._pending: list[tuple[int, float, float, Tensor]] = []
         self._seconds = 0.0
@@ -167,13 +178,16 @@ class ConvergenceCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the initial weights and compare them with the baseline's."""
-        self.run.initial_weights = weights_hash(pl_module)
-        theirs = self.baseline.initial_weights if self.baseline is not None else ""
-        if theirs not in ("", self.run.initial_weights):
+        self.run.first_weights = hashed_weights(pl_module)
+        self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest
+        theirs = self.baseline.first_weights if self.baseline is not None else FirstWeights()
+        if start_alike(self.run.first_weights, theirs) is False:
+            names = unlike(self.run.first_weights, theirs)
             raise RuntimeError(
-                "The baseline started from other weights, so the two runs are no pair: their "
-                "difference would mix the perturbation with the initialisation. Use the same "
-                "seed_everything and model, or train the baseline anew."
+                f"The baseline started from other weights ({', '.join(names[:3])}), so the two "
+                "runs are no pair: their difference would mix the perturbation with the "
+                "initialisation. Use the same seed_everything and model, or train the baseline "
+                "anew."
             )
 
     def on_train_batch_start(
@@ -224,6 +238,8 @@ class ConvergenceCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Summarise, log and save the record."""
         self._flush()
+        self.run.final = {tag: c.values[-1] for tag, c in self.run.curves.items() if c.values}
+        self.run.timing = Timing.of(self.run.curve(self.goal.loss))
         self.summary = summarise(self.run, self.goal)
         _log(trainer, self.summary)
         if self.baseline is not None:
@@ -249,17 +265,6 @@ class ConvergenceCallback(Callback):
             for (step, epoch, seconds, _), loss in zip(self._pending, losses, strict=True):
                 curve.append(float(step), epoch, seconds, loss)
             self._pending.clear()
-
-
-def weights_hash(module: nn.Module) -> str:
-    """Hash names and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        if isinstance(tensor, Tensor):
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _logged_loss(trainer: Trainer, tag: str, outputs: Any) -> Tensor | None:

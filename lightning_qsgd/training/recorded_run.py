@@ -1,13 +1,48 @@
-"""The curves of one run and how they are kept on disk."""
+"""The record of one run: what a fit and a comparison keep of it, and how it lies on disk."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from itertools import pairwise
+from math import nan
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from lightning_qsgd.atomic_file import write_atomically
+from lightning_qsgd.training.first_weights import FirstWeights
 
 FORMAT = 1
+
+INITIAL_WEIGHTS = "initial_weights"
+DATA_ORDER = "data_order"
+RANDOM_STATE = "random_state"
+FINAL_WEIGHTS = "final_weights"
+PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER, RANDOM_STATE)
+"""What must agree between the arms of a seed: the weights before the first step, the first batches,
+and the random generators as training begins, which give the dropout. The hash of the final weights
+need not agree."""
+
+VERSIONS = ("torch", "lightning", "lightning-qsgd")
+
+
+def fingerprint(config: Any) -> str:
+    """Hash what determines a run: its configuration, and the versions it runs on.
+
+    Args:
+        config: The configuration as plain values, without places and displays.
+
+    Returns:
+        64 hexadecimal digits; equal configurations have equal ones.
+
+    Example:
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        True
+    """
+    relevant = {"config": config, "versions": {name: version(name) for name in VERSIONS}}
+    text = json.dumps(relevant, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass
@@ -37,19 +72,55 @@ class RecordedCurve:
         self.values.append(value)
 
 
-@dataclass
-class RecordedRun:
-    """All curves of a run, with what makes it comparable to another.
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock cost of a run, kept apart because it never repeats.
 
     Attributes:
-        fingerprint: Hash of the configuration that produced it; empty if unknown.
-        initial_weights: Hash of the initial parameters; equal for paired runs.
-        curves: The curves by tag.
+        seconds: Seconds from the first step to the last; NaN if unknown.
+        seconds_per_step: Median seconds of an optimizer step; NaN if unknown.
+        seconds_per_epoch: Mean seconds of an epoch without its validation; NaN if unknown.
     """
 
-    fingerprint: str = ""
-    initial_weights: str = ""
+    seconds: float = nan
+    seconds_per_step: float = nan
+    seconds_per_epoch: float = nan
+
+    @classmethod
+    def of(cls, loss: RecordedCurve) -> "Timing":
+        """Read the cost off the curve of the loss, which has a point at every step."""
+        if len(loss.seconds) < 3:  # the first batch is not timed
+            return cls()
+        seconds, epochs = (points[-1] - points[0] for points in (loss.seconds, loss.epochs))
+        steps = [later - earlier for earlier, later in pairwise(loss.seconds)]
+        return cls(loss.seconds[-1], median(steps[1:]), seconds / epochs if epochs else nan)
+
+
+@dataclass
+class RecordedRun:
+    """One run, with what makes it comparable to another.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: Seed of the run; arms with the same seed form a pair.
+        final: Last value by metric, the goal's metric among them; NaN or infinite if it diverged.
+            No wall-clock numbers, which never repeat: those belong into `timing`.
+        curves: Curves by tag, their four lists equally long: `goal.metric`, `goal.loss` and
+            `tags.RELATIVE_SIZE` are drawn, and the first gives the cost to the target.
+        checks: Hashes by name, `PAIRED_CHECKS` and optionally `FINAL_WEIGHTS`.
+        timing: Wall-clock cost.
+        first_weights: What the model started from, tensor by tensor; empty if not recorded.
+        fingerprint: Hash of the configuration that produced it; empty if unknown.
+    """
+
+    arm: str = ""
+    seed: int = 0
+    final: dict[str, float] = field(default_factory=dict)
     curves: dict[str, RecordedCurve] = field(default_factory=dict)
+    checks: dict[str, str] = field(default_factory=dict)
+    timing: Timing = Timing()
+    first_weights: FirstWeights = field(default_factory=FirstWeights)
+    fingerprint: str = ""
 
     def curve(self, tag: str) -> RecordedCurve:
         """Return the curve of a tag, an empty one if nothing was recorded."""
@@ -69,13 +140,27 @@ class RecordedRun:
         try:
             if saved["format"] != FORMAT:
                 raise ValueError(f"format {saved['format']}")
-            curves = {tag: RecordedCurve(**points) for tag, points in saved["curves"].items()}
-            return cls(saved["fingerprint"], saved["initial_weights"], curves)
+            return rebuilt_run({name: saved[name] for name in cls.__dataclass_fields__})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"Cannot read the recorded run: {error!r} does not fit format {FORMAT}. It was "
                 "written by another version or is damaged; delete it and run again."
             ) from error
+
+
+def rebuilt_run(saved: dict[str, Any]) -> RecordedRun:
+    """Build a run from its plain fields; those that earlier versions did not store may be missing.
+
+    Args:
+        saved: Fields as `asdict` gives them; infinite numbers may be written as words.
+    """
+    parts = {
+        "final": {metric: float(value) for metric, value in saved["final"].items()},
+        "curves": {tag: RecordedCurve(**points) for tag, points in saved["curves"].items()},
+        "timing": Timing(**{name: float(value) for name, value in saved["timing"].items()}),
+        "first_weights": FirstWeights(**saved.get("first_weights", {})),
+    }
+    return RecordedRun(**{**saved, **parts})
 
 
 def save_run(run: RecordedRun, path: Path) -> None:

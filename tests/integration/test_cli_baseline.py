@@ -150,7 +150,7 @@ def test_baseline_takes_its_own_learning_rate_when_given(command_line: Any) -> N
 def test_record_of_the_baseline_is_paired_with_the_arms(command_line: Any) -> None:
     command_line.fit(*arm("sine_0.5"), *BASELINE)
     records = [load_run(command_line.run_folder(n) / "record.json") for n in ("adamw", "sine_0.5")]
-    assert records[0].initial_weights == records[1].initial_weights
+    assert records[0].first_weights == records[1].first_weights
     assert records[0].curve("train/loss").steps == records[1].curve("train/loss").steps
     assert records[0].fingerprint != records[1].fingerprint
 

@@ -19,7 +19,12 @@ import yaml
 from lightning_qsgd.cli import compare_command
 from lightning_qsgd.cli.arm_configs import read_question
 from lightning_qsgd.cli.compare_command import _parser, _part
-from lightning_qsgd.compare import Outcome, analyse, load_results, verdicts
+from lightning_qsgd.compare import (
+    Outcome,
+    analyse,
+    load_results,
+    verdicts,
+)
 from lightning_qsgd.compare.executors import RayExecutor
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters

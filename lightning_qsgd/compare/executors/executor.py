@@ -9,9 +9,9 @@ from time import perf_counter
 from typing import TypeAlias
 
 from lightning_qsgd.compare.planning.job import Job
-from lightning_qsgd.compare.results.results import ArmRun
+from lightning_qsgd.training.recorded_run import RecordedRun
 
-Fit: TypeAlias = Callable[[Job], ArmRun]
+Fit: TypeAlias = Callable[[Job], RecordedRun]
 """Trains one run; a function of a module, so that other processes find it."""
 
 
@@ -27,7 +27,7 @@ class Attempt:
     """
 
     job: Job
-    run: ArmRun | None
+    run: RecordedRun | None
     traceback: str = ""
     wall: float = nan
 
@@ -40,8 +40,8 @@ def attempt(fit: Fit, job: Job) -> Attempt:
         job: What to run.
 
     Example:
-        >>> attempt(lambda job: ArmRun(job.arm, job.seed, {"loss": 1.0}), Job("a", 0, {})).run.final
-        {'loss': 1.0}
+        >>> attempt(lambda job: RecordedRun(job.arm, final={"loss": 1.0}), Job("a", 0, {})).run.arm
+        'a'
         >>> attempt(lambda job: 1 / 0, Job("a", 0, {})).traceback.splitlines()[-1]
         'ZeroDivisionError: division by zero'
     """

@@ -1,12 +1,11 @@
 """A job: one run of one arm at one seed, and how failures are handled."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any, Literal
+
+from lightning_qsgd.training.recorded_run import fingerprint
 
 RUNS, TARGET, TUNING = "runs", "target", "tuning"
 """Blocks: the reported runs, those that the target is taken from, and those of the tuning."""
@@ -20,9 +19,6 @@ def run_name(arm: str, seed: int, block: str = RUNS) -> str:
         ('runs/adamw/seed3', 'tuning/trial0/adamw/seed3')
     """
     return f"{block}/{arm}/seed{seed}"
-
-
-VERSIONS = ("torch", "lightning", "lightning-qsgd")
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,30 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Hash of what determines the run: its configuration, and the versions it runs on."""
-        relevant = {
-            "config": self.config,
-            "versions": {name: version(name) for name in VERSIONS},
-        }
-        text = json.dumps(relevant, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint(self.config)
+
+
+PLACES = ("baseline", "ckpt_path", "config", "run", "weights_only")
+DISPLAYS = (
+    *("default_root_dir", "enable_model_summary", "enable_progress_bar"),
+    *("log_every_n_steps", "logger"),
+)
+
+
+def what_determines(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a fit's configuration where it writes and what it shows.
+
+    Args:
+        config: Configuration of the subcommand `fit` as plain values; not changed.
+
+    Example:
+        >>> what_determines({"run": {"root": "a"}, "trainer": {"max_epochs": 1, "logger": None}})
+        {'trainer': {'max_epochs': 1}}
+    """
+    kept = {key: value for key, value in config.items() if key not in PLACES}
+    trainer = config.get("trainer") or {}
+    kept["trainer"] = {key: value for key, value in trainer.items() if key not in DISPLAYS}
+    return kept
 
 
 def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str) -> dict[str, Any]:

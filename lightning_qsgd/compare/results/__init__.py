@@ -2,15 +2,15 @@
 
 from lightning_qsgd.compare.results.arm import Arm
 from lightning_qsgd.compare.results.results import (
-    ArmRun,
     Comparison,
     FailedRun,
     Provenance,
     Results,
-    Timing,
     TunedArm,
     TunedValue,
 )
+from lightning_qsgd.training.recorded_run import RecordedRun as ArmRun
+from lightning_qsgd.training.recorded_run import Timing
 
 __all__ = [
     "Arm",

@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from lightning_qsgd.compare.results.results import FINAL_WEIGHTS, ArmRun, Results
+from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import steps_to_target
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, RecordedRun
 
 Unit = Literal["step", "epoch"]
 
@@ -68,7 +69,7 @@ def are_identical(results: Results, arm: str, other: str) -> bool:
     return bool(common) and all(_same(ours[seed], theirs[seed], goal) for seed in common)
 
 
-def cost_to_target(run: ArmRun, goal: Goal, axis: str) -> float:
+def cost_to_target(run: RecordedRun, goal: Goal, axis: str) -> float:
     """Return what a run paid until its metric reached the target.
 
     Args:
@@ -100,7 +101,7 @@ def costs_of(results: Results, arm: str, axis: str) -> list[float]:
     return [cost for cost in costs if not isnan(cost)]
 
 
-def relative_size(run: ArmRun) -> float:
+def relative_size(run: RecordedRun) -> float:
     """Return the median relative size of a run's perturbation; NaN if it was not measured."""
     curve = run.curves.get(tags.RELATIVE_SIZE)
     known = [value for value in curve.values if not isnan(value)] if curve else []
@@ -123,7 +124,7 @@ def cost_ratio(results: Results, arm: str, unit: Unit) -> float:
     return median(known) if known else nan
 
 
-def _same(ours: ArmRun, theirs: ArmRun, goal: Goal) -> bool:
+def _same(ours: RecordedRun, theirs: RecordedRun, goal: Goal) -> bool:
     hashes = (ours.checks.get(FINAL_WEIGHTS), theirs.checks.get(FINAL_WEIGHTS))
     if None not in hashes and hashes[0] != hashes[1]:
         return False
@@ -134,5 +135,5 @@ def _same(ours: ArmRun, theirs: ArmRun, goal: Goal) -> bool:
     return all(np.array_equal(mine, other, equal_nan=True) for mine, other in pairs)
 
 
-def _values(run: ArmRun, tag: str) -> list[float]:
+def _values(run: RecordedRun, tag: str) -> list[float]:
     return run.curves[tag].values if tag in run.curves else []

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lightning_qsgd.compare.results.first_weights import start_alike
-from lightning_qsgd.compare.results.results import INITIAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
+from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.training.first_weights import start_alike
+from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, PAIRED_CHECKS, RecordedRun
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PairingCheck:
     unknown: int
 
 
-def agree(check: str, run: ArmRun, baseline: ArmRun) -> bool | None:
+def agree(check: str, run: RecordedRun, baseline: RecordedRun) -> bool | None:
     """Tell whether two runs agree in one of `PAIRED_CHECKS`.
 
     First weights are compared tensor by tensor, so that an arm may have parameters besides the
@@ -90,7 +91,7 @@ def _check(results: Results, name: str) -> PairingCheck:
     return PairingCheck(name, equal, tuple(different), unknown)
 
 
-def _pairs(results: Results) -> Iterator[tuple[tuple[str, int], ArmRun, ArmRun | None]]:
+def _pairs(results: Results) -> Iterator[tuple[tuple[str, int], RecordedRun, RecordedRun | None]]:
     expected = results.runs_of(results.comparison.baseline.name)
     for arm in results.comparison.challengers:
         for seed, run in results.runs_of(arm.name).items():

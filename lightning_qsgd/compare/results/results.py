@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import log, nan
+from math import log
 from typing import Literal
 
 from lightning_qsgd.compare.results.arm import Arm
-from lightning_qsgd.compare.results.first_weights import FirstWeights
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.recorded_run import RecordedCurve
+from lightning_qsgd.training.recorded_run import RecordedRun
 
 
 @dataclass(frozen=True)
@@ -102,56 +101,6 @@ class TunedArm:
     seeds: tuple[int, ...]
     values: tuple[TunedValue, ...]
     score: float
-
-
-INITIAL_WEIGHTS = "initial_weights"
-DATA_ORDER = "data_order"
-RANDOM_STATE = "random_state"
-FINAL_WEIGHTS = "final_weights"
-PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER, RANDOM_STATE)
-"""What must agree between the arms of a seed: the weights before the first step, the first batches,
-and the random generators as training begins, which give the dropout. The hash of the final weights
-need not agree."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Wall-clock cost of a run, kept apart because it never repeats.
-
-    Attributes:
-        seconds: Seconds from the first step to the last; NaN if unknown.
-        seconds_per_step: Median seconds of an optimizer step; NaN if unknown.
-        seconds_per_epoch: Mean seconds of an epoch without its validation; NaN if unknown.
-    """
-
-    seconds: float = nan
-    seconds_per_step: float = nan
-    seconds_per_epoch: float = nan
-
-
-@dataclass(frozen=True)
-class ArmRun:
-    """One run that ended.
-
-    Attributes:
-        arm: Name of the arm.
-        seed: Seed of the run; arms with the same seed form a pair.
-        final: Last value by metric, the goal's metric among them; NaN or infinite if it diverged.
-            No wall-clock numbers, which never repeat: those belong into `timing`.
-        curves: Curves by tag, their four lists equally long: `goal.metric`, `goal.loss` and
-            `tags.RELATIVE_SIZE` are drawn, and the first gives the cost to the target.
-        checks: Hashes by name, `PAIRED_CHECKS` and optionally `FINAL_WEIGHTS`.
-        timing: Wall-clock cost.
-        first_weights: What the model started from, tensor by tensor; empty if not recorded.
-    """
-
-    arm: str
-    seed: int
-    final: Mapping[str, float]
-    curves: Mapping[str, RecordedCurve] = field(default_factory=dict)
-    checks: Mapping[str, str] = field(default_factory=dict)
-    timing: Timing = Timing()
-    first_weights: FirstWeights = field(default_factory=FirstWeights)
 
 
 @dataclass(frozen=True)
@@ -256,7 +205,7 @@ class Results:
     """
 
     comparison: Comparison
-    runs: tuple[ArmRun, ...]
+    runs: tuple[RecordedRun, ...]
     failures: tuple[FailedRun, ...] = ()
     tuning: tuple[TunedArm, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
@@ -272,7 +221,7 @@ class Results:
             )
 
     @property
-    def _ended(self) -> list[ArmRun | FailedRun]:
+    def _ended(self) -> list[RecordedRun | FailedRun]:
         return [*self.runs, *self.failures]
 
     @property
@@ -287,14 +236,14 @@ class Results:
         known = {(run.arm, run.seed) for run in self._ended}
         return [key for key in self.planned if key not in known]
 
-    def runs_of(self, arm: str) -> dict[int, ArmRun]:
+    def runs_of(self, arm: str) -> dict[int, RecordedRun]:
         """Return the ended runs of an arm by seed, in the order of the seeds."""
         return self._by_arm.get(arm, {})
 
     @cached_property
-    def _by_arm(self) -> dict[str, dict[int, ArmRun]]:
+    def _by_arm(self) -> dict[str, dict[int, RecordedRun]]:
         place = {seed: number for number, seed in enumerate(self.comparison.seeds)}
-        found: dict[str, dict[int, ArmRun]] = {}
+        found: dict[str, dict[int, RecordedRun]] = {}
         for run in sorted(self.runs, key=lambda run: place[run.seed]):
             found.setdefault(run.arm, {})[run.seed] = run
         return found

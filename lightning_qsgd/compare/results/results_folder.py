@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,18 @@ from numpy.typing import NDArray
 
 from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.results.arm import Arm
-from lightning_qsgd.compare.results.first_weights import FirstWeights
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.compare.results.results import (
-    ArmRun,
     Comparison,
     FailedRun,
     Provenance,
     Results,
-    Timing,
     TunedArm,
     TunedValue,
 )
 from lightning_qsgd.compare.results.run_table import results_csv, timing_csv
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.recorded_run import RecordedCurve
+from lightning_qsgd.training.recorded_run import RecordedRun, rebuilt_run
 
 FORMAT = 1
 RESULTS = "results.json"
@@ -112,10 +109,7 @@ def _to_json(results: Results) -> dict[str, Any]:
     saved = {
         "format": FORMAT,
         "comparison": asdict(results.comparison),
-        "runs": [
-            {**_fields(run), "timing": asdict(run.timing), "curves": list(run.curves)}
-            for run in runs
-        ],
+        "runs": [{**asdict(replace(run, curves={})), "curves": list(run.curves)} for run in runs],
         "failures": [asdict(failure) for failure in results.failures],
         "tuning": [asdict(tuned) for tuned in results.tuning],
         "provenance": {
@@ -125,11 +119,6 @@ def _to_json(results: Results) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _without_infinity(saved)
     return plain
-
-
-def _fields(run: ArmRun) -> dict[str, Any]:
-    plain = {"final": dict(run.final), "checks": dict(run.checks)}
-    return {**vars(run), **plain, "first_weights": asdict(run.first_weights)}
 
 
 def _without_infinity(value: Any) -> Any:
@@ -161,17 +150,13 @@ def _comparison(saved: dict[str, Any]) -> Comparison:
     return Comparison(**{**saved, **parts})
 
 
-def _run(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> ArmRun:
-    final = {metric: float(value) for metric, value in saved["final"].items()}
-    timing = Timing(**{name: float(value) for name, value in saved["timing"].items()})
-    arm, seed = saved["arm"], saved["seed"]
-    own = {tag: _curve(curves[_key(arm, seed, tag)]) for tag in saved["curves"]}
-    first = FirstWeights(**saved.get("first_weights", {}))  # not stored by earlier versions
-    return ArmRun(arm, seed, final, own, saved["checks"], timing, first)
+def _run(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> RecordedRun:
+    own = {tag: _points(curves[_key(saved["arm"], saved["seed"], tag)]) for tag in saved["curves"]}
+    return rebuilt_run({**saved, "curves": own})
 
 
-def _curve(points: NDArray[np.float64]) -> RecordedCurve:
-    return RecordedCurve(**dict(zip(AXES, points.tolist(), strict=True)))
+def _points(curve: NDArray[np.float64]) -> dict[str, list[float]]:
+    return dict(zip(AXES, curve.tolist(), strict=True))
 
 
 def _tuned(saved: dict[str, Any]) -> TunedArm:

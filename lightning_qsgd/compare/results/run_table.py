@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from math import nan
 
 from lightning_qsgd.compare.results.gains import cost_to_target, relative_size
-from lightning_qsgd.compare.results.results import FINAL_WEIGHTS, PAIRED_CHECKS, ArmRun, Results
+from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, PAIRED_CHECKS, RecordedRun
 
 DERIVED = ("steps_to_target", "epochs_to_target", "relative_size", "parameters")
 HASHES = (*PAIRED_CHECKS, FINAL_WEIGHTS)
@@ -70,7 +71,7 @@ def _row(results: Results, key: tuple[str, int], metrics: list[str]) -> list[obj
     return [*lead, "done", *_cells(run, results, metrics)]
 
 
-def _cells(run: ArmRun, results: Results, metrics: list[str]) -> list[str]:
+def _cells(run: RecordedRun, results: Results, metrics: list[str]) -> list[str]:
     goal = results.comparison.goal
     numbers = [run.final.get(metric, nan) for metric in metrics]
     numbers += [cost_to_target(run, goal, axis) for axis in ("steps", "epochs")]

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, field
 
 from lightning_qsgd.compare.planning.job import Job
-from lightning_qsgd.compare.results.first_weights import unlike
 from lightning_qsgd.compare.results.pairing import agree
-from lightning_qsgd.compare.results.results import (
+from lightning_qsgd.compare.running.stored_run import StoredRun
+from lightning_qsgd.training.first_weights import unlike
+from lightning_qsgd.training.recorded_run import (
     DATA_ORDER,
     INITIAL_WEIGHTS,
     PAIRED_CHECKS,
     RANDOM_STATE,
-    ArmRun,
+    RecordedRun,
 )
-from lightning_qsgd.compare.running.stored_run import StoredRun
 
 WORDS = {
     INITIAL_WEIGHTS: "initial weights",
@@ -32,8 +32,8 @@ class PairingGuard:
 
     baseline: str
     violations: list[str] = field(default_factory=list)
-    _baselines: dict[int, ArmRun] = field(default_factory=dict)
-    _waiting: dict[int, list[ArmRun]] = field(default_factory=dict)
+    _baselines: dict[int, RecordedRun] = field(default_factory=dict)
+    _waiting: dict[int, list[RecordedRun]] = field(default_factory=dict)
 
     def look(self, job: Job, stored: StoredRun) -> list[str]:
         """Take note of a run, and compare whatever it makes comparable.
@@ -73,7 +73,7 @@ def refuse_unpaired(violation: str) -> None:
     )
 
 
-def _violation(run: ArmRun, baseline: ArmRun) -> str:
+def _violation(run: RecordedRun, baseline: RecordedRun) -> str:
     different = [name for name in PAIRED_CHECKS if agree(name, run, baseline) is False]
     if not different:
         return ""

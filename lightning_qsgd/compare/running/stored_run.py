@@ -11,9 +11,8 @@ from typing import Any
 from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.executors.executor import Attempt
 from lightning_qsgd.compare.planning.job import Job, differences
-from lightning_qsgd.compare.results.first_weights import FirstWeights
-from lightning_qsgd.compare.results.results import ArmRun, FailedRun, Timing
-from lightning_qsgd.training.recorded_run import RecordedCurve
+from lightning_qsgd.compare.results.results import FailedRun
+from lightning_qsgd.training.recorded_run import RecordedRun, rebuilt_run
 
 FORMAT = 1
 
@@ -31,7 +30,7 @@ class StoredRun:
 
     fingerprint: str
     config: Mapping[str, Any]
-    run: ArmRun | FailedRun
+    run: RecordedRun | FailedRun
     wall: float = nan
 
     @classmethod
@@ -42,9 +41,9 @@ class StoredRun:
         return cls(job.fingerprint, job.config, run, attempt.wall)
 
     @property
-    def finished(self) -> ArmRun | None:
+    def finished(self) -> RecordedRun | None:
         """The run, if it did not fail."""
-        return self.run if isinstance(self.run, ArmRun) else None
+        return self.run if isinstance(self.run, RecordedRun) else None
 
 
 class RunStore:
@@ -86,15 +85,8 @@ def _digest(body: str) -> str:
 
 def _rebuild(saved: dict[str, Any]) -> StoredRun:
     run = saved["run"]
-    ended: ArmRun | FailedRun
-    if saved["kind"] == FailedRun.__name__:
-        ended = FailedRun(**run)
-    else:
-        curves = {tag: RecordedCurve(**points) for tag, points in run["curves"].items()}
-        # A run of an earlier version has no first weights.
-        first = FirstWeights(**run.get("first_weights", {}))
-        timing = Timing(**run["timing"])
-        ended = ArmRun(**{**run, "curves": curves, "timing": timing, "first_weights": first})
+    failed = saved["kind"] == FailedRun.__name__
+    ended = FailedRun(**run) if failed else rebuilt_run(run)
     return StoredRun(saved["fingerprint"], saved["config"], ended, saved["wall"])
 
 

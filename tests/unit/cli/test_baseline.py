@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from jsonargparse import Namespace
 
-from lightning_qsgd.cli.baseline import Baseline, baseline_config, find_recorded, fingerprint
-from lightning_qsgd.training.recorded_run import RecordedRun, save_run
+from lightning_qsgd.cli.baseline import Baseline, baseline_config, find_recorded
+from lightning_qsgd.compare.planning.job import what_determines
+from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint, save_run
 
 
 def config(optimizer: Any, **asked: Any) -> Namespace:
@@ -79,7 +80,8 @@ def test_a_number_that_adamw_could_not_train_with_is_refused(name: str, value: f
 )
 def test_fingerprint_is_of_what_determines_the_run(change: dict[str, Any], same: bool) -> None:
     plain = {"seed_everything": 0, "run": {"root": "a"}, "trainer": {"max_epochs": 1}}
-    assert (fingerprint(plain) == fingerprint({**plain, **change})) == same
+    ours, theirs = (what_determines(c) for c in (plain, {**plain, **change}))
+    assert (fingerprint(ours) == fingerprint(theirs)) == same
 
 
 def test_record_is_found_by_its_fingerprint_and_damaged_ones_are_passed_over(
@@ -87,7 +89,7 @@ def test_record_is_found_by_its_fingerprint_and_damaged_ones_are_passed_over(
 ) -> None:
     for name, mark in (("seed0", "a"), ("seed0_2", "b"), ("seed1", "b")):
         (tmp_path / name).mkdir()
-        save_run(RecordedRun(mark), tmp_path / name / "record.json")
+        save_run(RecordedRun(fingerprint=mark), tmp_path / name / "record.json")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "record.json").write_text("{")
     found = find_recorded(tmp_path, "b")

@@ -6,7 +6,6 @@ from math import inf, isnan, nan
 import pytest
 
 from lightning_qsgd.compare import FailedRun, Results, analyse
-from lightning_qsgd.compare.results.first_weights import FirstWeights
 from lightning_qsgd.compare.results.gains import (
     are_identical,
     cost_ratio,
@@ -17,6 +16,7 @@ from lightning_qsgd.compare.results.gains import (
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters, unpaired
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.first_weights import FirstWeights
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
 
 GOAL = Goal(metric=METRIC, target=0.5)

@@ -3,9 +3,16 @@
 import re
 from dataclasses import replace
 
-from lightning_qsgd.compare import Arm, FailedRun, TunedArm, TunedValue, analyse, verdicts
+from lightning_qsgd.compare import (
+    Arm,
+    FailedRun,
+    TunedArm,
+    TunedValue,
+    analyse,
+    verdicts,
+)
 from lightning_qsgd.compare.report.answer import short_answer
-from lightning_qsgd.compare.results.first_weights import FirstWeights
+from lightning_qsgd.training.first_weights import FirstWeights
 from tests.comparison_cases import METHOD, SEEDS, around, case, made_results, made_run, written
 
 

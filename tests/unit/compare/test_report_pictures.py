@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from scipy import stats
 
-from lightning_qsgd.compare import Arm, Method, Results, analyse, verdicts
+from lightning_qsgd.compare import (
+    Arm,
+    Method,
+    Results,
+    analyse,
+    verdicts,
+)
 from lightning_qsgd.compare.report.curve_pictures import (
     MOST_POINTS,
     band_of,

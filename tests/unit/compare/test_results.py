@@ -19,10 +19,10 @@ from lightning_qsgd.compare import (
     load_results,
     save_results,
 )
-from lightning_qsgd.compare.results.first_weights import FirstWeights
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.first_weights import FirstWeights
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
 
 BASE = Arm("base", "baseline")

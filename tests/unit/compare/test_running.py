@@ -14,7 +14,6 @@ from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.executors import Attempt, LocalExecutor, attempt, choose_executor
 from lightning_qsgd.compare.executors.executor import Executor
 from lightning_qsgd.compare.planning.job import with_values
-from lightning_qsgd.compare.results.first_weights import FirstWeights
 from lightning_qsgd.compare.results.results import FailedRun
 from lightning_qsgd.compare.running import Job, Running
 from lightning_qsgd.compare.running.board import DONE, FAILED, Board, duration
@@ -22,6 +21,7 @@ from lightning_qsgd.compare.running.folder_lock import LOCK, locked
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, differences
+from lightning_qsgd.training.first_weights import FirstWeights
 from tests.compare_jobs import made_job, quick_fit
 
 

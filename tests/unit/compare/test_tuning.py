@@ -7,11 +7,10 @@ import pytest
 
 from lightning_qsgd.compare.executors import attempt
 from lightning_qsgd.compare.planning import Range, Search
-from lightning_qsgd.compare.results.results import ArmRun
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.compare.tuning import STUDY, Tuning, target_from_baseline
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.recorded_run import RecordedCurve
+from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 from tests.compare_jobs import METRIC
 
 pytest.importorskip("optuna")
@@ -27,7 +26,7 @@ def parabola(job):
     """Best at lr 1e-2 and weight decay 0.4, whatever the seed."""
     arguments = job.config["optimizer"]["init_args"]
     error = (math.log10(arguments["lr"]) + 2) ** 2 + (arguments["weight_decay"] - 0.4) ** 2
-    return ArmRun(job.arm, job.seed, {METRIC: 1 - error + job.seed * 1e-9})
+    return RecordedRun(job.arm, job.seed, {METRIC: 1 - error + job.seed * 1e-9})
 
 
 class Bench:
@@ -70,7 +69,7 @@ def test_tuning_finds_the_best_values_inside_the_space(tmp_path):
 
 def test_a_best_value_at_the_edge_is_flagged(tmp_path):
     def rising(job):
-        return ArmRun(job.arm, job.seed, {METRIC: job.config["optimizer"]["init_args"]["lr"]})
+        return RecordedRun(job.arm, job.seed, {METRIC: job.config["optimizer"]["init_args"]["lr"]})
 
     tuned = made_tuning(tmp_path).run(CONFIGS, Bench(rising))["sine"]
     assert {value.name: value.at_edge for value in tuned.values}["lr"]
@@ -79,7 +78,7 @@ def test_a_best_value_at_the_edge_is_flagged(tmp_path):
 def test_a_metric_that_should_fall_is_minimised(tmp_path):
     tuning = made_tuning(tmp_path, higher_is_better=False)
     tuned = tuning.run(
-        CONFIGS, Bench(lambda job: ArmRun("a", 0, {METRIC: -parabola(job).final[METRIC]}))
+        CONFIGS, Bench(lambda job: RecordedRun("a", 0, {METRIC: -parabola(job).final[METRIC]}))
     )
     assert abs(math.log10(tuned["adamw"].values[0].best) + 2) < 0.4
 
@@ -130,8 +129,8 @@ def test_a_setting_that_fails_at_one_seed_is_not_chosen(bad, tmp_path):
         if lr > 3e-3 and job.seed == 8:
             if bad == "raise":
                 raise ArithmeticError("diverged")
-            return ArmRun(job.arm, job.seed, {METRIC: bad})
-        return ArmRun(job.arm, job.seed, {METRIC: lr})
+            return RecordedRun(job.arm, job.seed, {METRIC: bad})
+        return RecordedRun(job.arm, job.seed, {METRIC: lr})
 
     tuned = made_tuning(tmp_path).run(CONFIGS, Bench(fit))["adamw"]
     assert tuned.values[0].best <= 3e-3
@@ -168,7 +167,7 @@ def test_tuning_says_which_extra_it_needs(tmp_path, monkeypatch):
 
 def made_run(values):
     points = [float(number) for number in range(len(values))]
-    return ArmRun("adamw", 0, {}, {METRIC: RecordedCurve(points, points, points, values)})
+    return RecordedRun("adamw", 0, {}, {METRIC: RecordedCurve(points, points, points, values)})
 
 
 def test_target_is_the_median_at_three_quarters_of_the_budget():

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from lightning_qsgd.compare import Arm, Method, Outcome, analyse, verdicts
+from lightning_qsgd.compare import (
+    Arm,
+    Method,
+    Outcome,
+    analyse,
+    verdicts,
+)
 from lightning_qsgd.compare.statistics import holm
 from tests.comparison_cases import made_results, made_run, noise
 
