@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from torch.optim import Optimizer
 
+from lightning_qsgd.optimizers import MuonWithAdamW
 from lightning_qsgd.perturbations import (
     AllEntries,
     Coordinates,
@@ -145,6 +146,7 @@ BASE_CASES = [
         steps=2,  # it converges, and Q vanishes with the gradient
     ),
     BaseCase("Muon", _O.Muon, problem=matrix_problem),
+    BaseCase("MuonWithAdamW", MuonWithAdamW, {"others": [0]}, problem=matrix_problem),
     BaseCase("NAdam", _O.NAdam),
     BaseCase("RAdam", _O.RAdam),
     BaseCase("RMSprop", _O.RMSprop, {"momentum": 0.9, "centered": True}),
@@ -155,4 +157,4 @@ BASE_CASES = [
     BaseCase("SGD maximize", _O.SGD, {"maximize": True, "momentum": 0.9}),
     BaseCase("SparseAdam", _O.SparseAdam, problem=sparse_problem),
 ]
-"""Every optimizer of torch.optim, some in several settings."""
+"""Every optimizer of torch.optim, some in several settings, and Muon with AdamW."""

@@ -1,0 +1,235 @@
+r"""Functions of a matrix' singular values: exactly, and by matrix products alone.
+
+A matrix :math:`M = U \, \mathrm{diag}(S) \, V^T` and a function u of :math:`s = S / \max S` give
+:math:`U \, u(s) \, V^T`. Two ways, equal up to rounding:
+
+    exact        eigenvectors of the smaller Gram matrix G = M M^T give U and S;
+                 U u(s) V^T = U (u(s) / S) U^T M needs no V
+    polynomial   u, continued as an odd function, is a sum of Chebyshev polynomials T_1, T_3, ...;
+                 those of M / sigma need matrix products only, and sigma = max S a few products
+                 with a vector
+
+The second is what a quantum computer does in the quantum singular value transformation, emulated
+with matrices: an odd polynomial of all singular values at once, none of which is ever computed.
+
+Matrices come in batches of one shape (batch, rows, columns), in float32 or better.
+
+References:
+    Gilyén et al. 2019, Quantum singular value transformation and beyond, arXiv:1806.01838.
+    Clenshaw 1955, A note on the summation of Chebyshev series.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SpectralFunction = Callable[[Tensor], Tensor]
+"""Takes s in [0, 1], any shape, to values of the same shape and dtype."""
+
+LINEAR_BELOW = 1e-7
+"""Below this share of the largest, singular values are rounding: a function is linear there."""
+
+LARGEST_DEGREE = 63
+_NODES = 256
+
+
+def exact_part(
+    matrices: Tensor, function: SpectralFunction, linear_below: float = LINEAR_BELOW
+) -> Tensor:
+    """Evaluate U u(s) V^T through the eigenvectors of the smaller Gram matrix.
+
+    A Gram matrix holds squares, so that it is formed and decomposed in float64: singular values
+    down to 1e-8 of the largest are told apart. Where s is below `linear_below`, u(s) is replaced
+    by the line from 0 to u(`linear_below`): the direction of a vanishing singular value is
+    arbitrary. A matrix of zeros, or with an entry that is not finite, gives zeros.
+
+    Args:
+        matrices: Shape (batch, rows, columns).
+        function: u.
+        linear_below: Share of the largest singular value, in (0, 1).
+
+    Returns:
+        Shape and dtype of `matrices`.
+
+    Example:
+        >>> matrices = torch.tensor([[[3.0, 0.0], [0.0, -1.5]]])
+        >>> exact_part(matrices, lambda s: s**2).abs()
+        tensor([[[1.0000, 0.0000],
+                 [0.0000, 0.2500]]])
+    """
+    wide = _wide(_scaled(matrices.double()))
+    values, vectors = torch.linalg.eigh(wide @ wide.mT)
+    singular = values.clamp_(min=0.0).sqrt_()  # ascending, (batch, rows)
+    largest = _or_one(singular[:, -1:])
+    share = singular / largest
+    ratio = function(share.clamp(min=linear_below)) / (share.clamp(min=linear_below) * largest)
+    part = (vectors * ratio[:, None, :]) @ (vectors.mT @ wide)
+    return _like(part, matrices)
+
+
+def odd_coefficients(
+    function: SpectralFunction,
+    tolerance: float = LINEAR_BELOW,
+    largest_degree: int = LARGEST_DEGREE,
+) -> list[float]:
+    r"""Return Chebyshev coefficients of a function, continued to [-1, 1] as an odd one.
+
+    It is evaluated once, at the positive ones of 256 Chebyshev nodes. The degree is the least
+    whose tail, the sum of the sizes of all later coefficients, is at most the tolerance: the
+    polynomial then differs from the function by no more than that.
+
+    Args:
+        function: u.
+        tolerance: Largest error of the polynomial on [-1, 1], above 0.
+        largest_degree: Degree above which the polynomial is refused.
+
+    Returns:
+        Coefficients of :math:`T_1, T_3, T_5, \dots`, at least one.
+
+    Raises:
+        ValueError: If the degree would be too large, as for functions with a jump at 0.
+
+    Example:
+        >>> [round(c, 6) for c in odd_coefficients(lambda s: 4 * s**3)]  # T_3 + 3 T_1
+        [3.0, 1.0]
+    """
+    angles = np.pi * (np.arange(_NODES // 2) + 0.5) / _NODES
+    values = function(torch.from_numpy(np.cos(angles))).double().cpu().numpy()
+    degrees = np.arange(1, _NODES, 2)
+    coefficients = 4 / _NODES * np.cos(np.outer(degrees, angles)) @ values
+    tails = np.cumsum(np.abs(coefficients)[::-1])[::-1]
+    kept = max(1, int((tails > tolerance).sum()))
+    if 2 * kept - 1 > largest_degree:
+        raise ValueError(
+            f"Cannot write the function of the singular values as an odd polynomial: an error of "
+            f"{tolerance:g} needs degree {2 * kept - 1}, and the limit is {largest_degree}. u(0) "
+            f"must be 0, without shots, and u smooth; here u is {values[-1]:.3g} at s = "
+            f"{np.cos(angles[-1]):.2g}. Raise `tolerance`, or use evaluation='exact'."
+        )
+    return [float(value) for value in coefficients[:kept]]
+
+
+def polynomial_part(
+    matrices: Tensor,
+    coefficients: Sequence[float],
+    start: Tensor | None = None,
+    iterations: int = 4,
+) -> tuple[Tensor, Tensor]:
+    r"""Evaluate U u(s) V^T as an odd polynomial, by matrix products alone.
+
+    With :math:`X = M / \sigma` and :math:`Y = T_2(X) = 2 X X^T - 1`, odd Chebyshev polynomials are
+    :math:`T_{2k+1}(X) = R_k(Y) X` with :math:`R_{k+1} = 2 Y R_k - R_{k-1}` and
+    :math:`R_{-1} = R_0 = 1`. Clenshaw's recurrence sums them from the last coefficient on.
+
+    Args:
+        matrices: As for `exact_part`.
+        coefficients: Of T_1, T_3, ...; see `odd_coefficients`.
+        start: Vectors that power iteration starts from, shape (batch, min(rows, columns)): what
+            the last call returned; None starts afresh, with ten times as many iterations.
+        iterations: Products with a vector that sigma is found by.
+
+    Returns:
+        What `exact_part` returns, and the vectors for the next call.
+
+    Example:
+        >>> matrices = torch.tensor([[[3.0, 0.0], [0.0, -1.5]]])
+        >>> part, _ = polynomial_part(matrices, [3.0, 1.0])  # 4 s^3
+        >>> part.abs()
+        tensor([[[4.0000, 0.0000],
+                 [0.0000, 0.5000]]])
+    """
+    wide = _wide(_scaled(matrices))
+    gram = wide @ wide.mT
+    largest, vectors = largest_eigenvalue(gram, start, iterations)
+    largest = _or_one(largest)[:, None, None]
+    twice = gram.mul_(4.0 / largest)  # 2 Y, from here on
+    twice.diagonal(dim1=1, dim2=2).sub_(2.0)
+    factor = _clenshaw(twice, coefficients)
+    part = torch.baddbmm(wide, factor, wide, beta=0.0) if factor.dim() == 3 else factor * wide
+    return _like(part.div_(largest.sqrt()), matrices), vectors
+
+
+def _clenshaw(twice: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Return the sum of c_k R_k(Y), given 2 Y, shape (batch, rows, rows); 0-dim if constant."""
+    if len(coefficients) == 1:
+        return twice.new_tensor(coefficients[0])
+    # b_K is c_K times the identity, so that b_(K-1) = 2 Y c_K + c_(K-1) needs no product.
+    last = twice * coefficients[-1]
+    _diagonal(last).add_(coefficients[-2])
+    before: Tensor | None = None
+    for index in range(len(coefficients) - 3, -1, -1):
+        if before is None:
+            new = twice @ last
+            _diagonal(new).add_(coefficients[index] - coefficients[-1])
+        else:
+            new = torch.baddbmm(before, twice, last, beta=-1.0)
+            _diagonal(new).add_(coefficients[index])
+        last, before = new, last
+    if before is None:
+        _diagonal(last).sub_(coefficients[-1])
+        return last
+    return last.sub_(before)
+
+
+def largest_eigenvalue(
+    gram: Tensor, start: Tensor | None = None, iterations: int = 4
+) -> tuple[Tensor, Tensor]:
+    """Find the largest eigenvalue of Gram matrices by power iteration.
+
+    The norm of what is left, G v - lambda v, is added: a share s above 1 would leave the interval
+    on which the polynomial is small, and once converged nothing is added.
+
+    Args:
+        gram: Shape (batch, rows, rows), positive semi-definite.
+        start: As for `polynomial_part`; where it is None, the row of largest norm, ten times as
+            often multiplied.
+        iterations: Products with a vector.
+
+    Returns:
+        Eigenvalues, shape (batch,), 0 for a matrix of zeros, and unit vectors.
+
+    Example:
+        >>> value, vector = largest_eigenvalue(torch.diag(torch.tensor([4.0, 1.0]))[None])
+        >>> round(value.item(), 4), round(vector[0, 0].item(), 4)
+        (4.0, 1.0)
+    """
+    if start is None:
+        chosen = _diagonal(gram).argmax(dim=1)
+        start, iterations = (
+            gram[torch.arange(len(gram), device=gram.device), chosen],
+            10 * iterations,
+        )
+    vectors = torch.nn.functional.normalize(start, dim=1)[:, :, None]
+    for _ in range(iterations):
+        vectors = torch.nn.functional.normalize(gram @ vectors, dim=1)
+    image = gram @ vectors
+    values = (vectors * image).sum(dim=1, keepdim=True)
+    missed = torch.linalg.vector_norm(image - values * vectors, dim=1)
+    return (values[:, 0] + missed)[:, 0], vectors[:, :, 0]
+
+
+def _diagonal(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=1, dim2=2)
+
+
+def _wide(matrices: Tensor) -> Tensor:
+    """Return matrices of at most as many rows as columns; `_like` turns them back."""
+    return matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+
+
+def _like(wide: Tensor, matrices: Tensor) -> Tensor:
+    turned = wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+    return turned.to(matrices.dtype)
+
+
+def _scaled(matrices: Tensor) -> Tensor:
+    """Divide by the largest entry, so that no square under- or overflows; zeros if not finite."""
+    size = matrices.abs().amax(dim=(1, 2), keepdim=True)
+    finite = torch.isfinite(size)
+    return torch.where(finite, matrices / torch.where(finite, _or_one(size), 1.0), 0.0)
+
+
+def _or_one(values: Tensor) -> Tensor:
+    return torch.where(values > 0, values, 1.0)

@@ -1,0 +1,185 @@
+"""Functions of singular values: the two evaluations, and an oracle of loops over torch's SVD."""
+
+from collections.abc import Callable
+from math import pi
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_qsgd.perturbations.spectrum import (
+    exact_part,
+    largest_eigenvalue,
+    odd_coefficients,
+    polynomial_part,
+)
+
+Function = Callable[[Tensor], Tensor]
+
+FUNCTIONS: dict[str, Function] = {
+    "linear": lambda s: -s,
+    "sine": lambda s: -torch.sin(pi / 2 * s),
+    "sine of s squared times s": lambda s: s * torch.sin(pi * s**2),
+    "T_7": lambda s: torch.cos(7 * torch.arccos(s)),
+}
+TOLERANCE = 1e-6
+
+
+def of_rank(shape: tuple[int, int], singular: list[float], seed: int = 0) -> Tensor:
+    """A matrix of given singular values, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = (
+        torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))[0]
+        for n in shape
+    )
+    middle = torch.zeros(shape, dtype=torch.float64)
+    for index, value in enumerate(singular):
+        middle[index, index] = value
+    return rows @ middle @ columns
+
+
+def random(shape: tuple[int, int], seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+MATRICES: dict[str, Tensor] = {
+    "square": random((6, 6)),
+    "wide": random((4, 9)),
+    "tall": random((11, 3)),
+    "row": random((1, 5)),
+    "column": random((5, 1)),
+    "one entry": random((1, 1)),
+    "large": 1e6 * random((5, 7)),
+    "small": 1e-9 * random((5, 7)),
+    "zero": torch.zeros(3, 4, dtype=torch.float64),
+    "rank one": of_rank((5, 4), [2.0]),
+    "rank two of five": of_rank((5, 8), [3.0, 0.5]),
+    "repeated": of_rank((4, 4), [2.0, 2.0, 1.0, 1.0]),
+    "identity": torch.eye(5, dtype=torch.float64),
+    "condition 1e6": of_rank((6, 6), [10.0 ** (-k) for k in range(0, 12, 2)]),
+    "condition 1e12": of_rank((4, 6), [1.0, 1e-4, 1e-8, 1e-12]),
+}
+
+
+def by_loops(matrix: Tensor, function: Function) -> Tensor:
+    """U u(s) V^T, one singular direction after the other."""
+    u, singular, v = torch.linalg.svd(matrix, full_matrices=False)
+    total = torch.zeros_like(matrix)
+    for index, value in enumerate(singular.tolist()):
+        if singular[0] > 0:
+            share = torch.tensor(value / float(singular[0]), dtype=torch.float64)
+            total += function(share) * torch.outer(u[:, index], v[index])
+    return total
+
+
+@pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_both_evaluations_equal_the_singular_value_decomposition(
+    function: Function, matrix: Tensor
+) -> None:
+    expected = by_loops(matrix, function)
+    exact = exact_part(matrix[None], function)[0]
+    by_polynomial, _ = polynomial_part(matrix[None], odd_coefficients(function), iterations=40)
+    torch.testing.assert_close(exact, expected, atol=TOLERANCE, rtol=0.0)
+    torch.testing.assert_close(by_polynomial[0], expected, atol=TOLERANCE, rtol=0.0)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_both_evaluations_agree_on_random_shapes_and_ranks(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns, rank = (int(n) for n in torch.randint(1, 24, (3,), generator=generator))
+    left = torch.randn(rows, rank, generator=generator, dtype=torch.float64)
+    right = torch.randn(rank, columns, generator=generator, dtype=torch.float64)
+    matrix = (left @ right)[None]
+    for function in FUNCTIONS.values():
+        exact = exact_part(matrix, function)
+        part, _ = polynomial_part(matrix, odd_coefficients(function), iterations=40)
+        torch.testing.assert_close(part, exact, atol=TOLERANCE, rtol=0.0)
+
+
+def test_a_batch_is_evaluated_as_its_matrices_are() -> None:
+    batch = torch.stack([random((5, 8), seed) * 10.0**seed for seed in range(4)])
+    batch[2] = 0.0
+    sine = FUNCTIONS["sine"]
+    coefficients = odd_coefficients(sine)
+    together, _ = polynomial_part(batch, coefficients, iterations=40)
+    for matrix, exact, part in zip(batch, exact_part(batch, sine), together, strict=True):
+        torch.testing.assert_close(exact, exact_part(matrix[None], sine)[0])
+        torch.testing.assert_close(part, exact, atol=TOLERANCE, rtol=0.0)
+
+
+def test_scaling_a_matrix_changes_nothing() -> None:
+    matrix, sine = random((1, 5, 7)), FUNCTIONS["sine"]  # type: ignore[arg-type]
+    torch.testing.assert_close(exact_part(3e4 * matrix, sine), exact_part(matrix, sine))
+    coefficients = odd_coefficients(sine)
+    torch.testing.assert_close(
+        polynomial_part(3e4 * matrix, coefficients)[0], polynomial_part(matrix, coefficients)[0]
+    )
+
+
+def test_single_precision_is_as_exact_as_its_digits_allow() -> None:
+    matrix, sine = random((16, 24)), FUNCTIONS["sine"]
+    expected = exact_part(matrix[None], sine).float()
+    single = matrix.float()[None]
+    torch.testing.assert_close(exact_part(single, sine), expected, atol=1e-6, rtol=0.0)
+    part, _ = polynomial_part(single, odd_coefficients(sine), iterations=40)
+    torch.testing.assert_close(part, expected, atol=1e-5, rtol=0.0)
+
+
+def test_a_constant_function_gives_the_sign_of_the_matrix() -> None:
+    matrix = random((5, 8))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    torch.testing.assert_close(exact_part(matrix[None], torch.ones_like)[0], u @ v)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_matrix_that_is_not_finite_gives_zeros_and_its_neighbours_stay(bad: float) -> None:
+    batch = torch.stack([random((3, 4), 0), random((3, 4), 1)])
+    alone = exact_part(batch[1:], FUNCTIONS["sine"])
+    batch[0, 1, 2] = bad
+    coefficients = odd_coefficients(FUNCTIONS["sine"])
+    for part in (
+        exact_part(batch, FUNCTIONS["sine"]),
+        polynomial_part(batch, coefficients, iterations=40)[0],
+    ):
+        assert not part[0].any()
+        torch.testing.assert_close(part[1:], alone, atol=TOLERANCE, rtol=0.0)
+
+
+def test_the_degree_comes_from_the_tail_of_the_coefficients() -> None:
+    sine = FUNCTIONS["sine"]
+    lengths = [len(odd_coefficients(sine, tolerance)) for tolerance in (1e-2, 1e-4, 1e-6, 1e-10)]
+    assert lengths == sorted(set(lengths))
+    s = torch.linspace(0, 1, 101, dtype=torch.float64)
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        odd = odd_coefficients(sine, tolerance)
+        series = sum(c * torch.cos((2 * k + 1) * torch.arccos(s)) for k, c in enumerate(odd))
+        assert (series - sine(s)).abs().max() <= tolerance
+
+
+def test_a_function_with_a_jump_at_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"as an odd polynomial.*limit is 63.*evaluation='exact'"):
+        odd_coefficients(torch.cos)
+
+
+def test_a_warm_start_needs_few_iterations() -> None:
+    matrix = of_rank((8, 8), [1.0, 0.97, 0.9, 0.5, 0.1])
+    moved = matrix + 1e-3 * random((8, 8))
+    expected = exact_part(moved[None], FUNCTIONS["sine"])
+    coefficients = odd_coefficients(FUNCTIONS["sine"])
+    _, start = polynomial_part(matrix[None], coefficients, iterations=40)
+
+    def error(start: Tensor | None) -> float:
+        part, _ = polynomial_part(moved[None], coefficients, start, iterations=2)
+        return float((part - expected).abs().max())
+
+    assert error(start) < 1e-3 < error(random((1, 8)))
+
+
+def test_the_largest_singular_value_is_hardly_ever_underestimated() -> None:
+    for seed in range(50):
+        matrix = random((12, 20), seed)[None]
+        value, _ = largest_eigenvalue(matrix @ matrix.mT)
+        true = torch.linalg.matrix_norm(matrix, ord=2) ** 2
+        assert 0.98 < float(value / true) < 1.1
