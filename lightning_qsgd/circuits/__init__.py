@@ -3,9 +3,9 @@
 from lightning_qsgd.circuits.from_file import CircuitFromFile
 from lightning_qsgd.circuits.from_function import CircuitFromFunction
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
-from lightning_qsgd.circuits.score import ScoreCircuit
 from lightning_qsgd.circuits.superposition import (
     ENTANGLEMENTS,
+    ScoreCircuit,
     SuperpositionCircuit,
     entangled_pairs,
     superposition_circuit,
