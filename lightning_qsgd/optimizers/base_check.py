@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.optimizers.entries import LOW_PRECISION
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
 from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded, whole
-from lightning_qsgd.perturbations import Perturbation, UpdateInjection
+from lightning_qsgd.perturbations import Perturbation
 
 MOST_GATHERED = 2**25
 """Entries of sharded tensors that are touched at one step, at most: each process reads them all."""
@@ -47,8 +47,7 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
     for parameter in parameters_of(groups):
         _check_parameter(parameter)
     _check_gathered(groups, perturbation)
-    injection = perturbation.injection
-    if isinstance(injection, UpdateInjection) and injection.step_size is None:
+    if perturbation.injection.needs_learning_rate:
         for index, group in enumerate(groups):
             if group.get("lr") is None:
                 raise ValueError(
@@ -61,6 +60,8 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
 
 def blocks_per_step(groups: ParamGroups, perturbation: Perturbation) -> int:
     """Count the blocks of a step at which every parameter has a gradient."""
+    if not perturbation.injection.modulated:
+        return 0
     backend, coordinates = perturbation.backend, perturbation.coordinates
     sizes = [coordinates.num_chosen(spec, backend.num_qubits) for *_, spec in specs_of(groups)]
     sizes = [sum(sizes)] if coordinates.spans_tensors else sizes

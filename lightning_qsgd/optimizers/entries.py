@@ -9,8 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_qsgd.optimizers.rows import Row, as_real
+from lightning_qsgd.optimizers.rows import as_real
 from lightning_qsgd.optimizers.sharding import is_sharded
+from lightning_qsgd.perturbations.step import Row
 
 T = TypeVar("T")
 
@@ -41,8 +42,8 @@ class Entries(ABC):
         """Return a copy of the gradients at the touched entries, shape (total,)."""
 
     @abstractmethod
-    def subtract_from_parameters(self, values: Tensor) -> None:
-        """Subtract `values`, shape (total,), from the touched parameters in place."""
+    def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
+        """Add ``scale * values``, shape (total,), to the touched parameters in place."""
 
     @abstractmethod
     def write_gradients(self, values: Tensor) -> None:
@@ -131,13 +132,13 @@ class DenseEntries(Entries):
             values = values.index_select(0, self._picked)
         return values.float() if self._is_low_precision else values
 
-    def subtract_from_parameters(self, values: Tensor) -> None:
-        """Subtract in one foreach call; see `Entries.subtract_from_parameters`."""
+    def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
+        """Add in one foreach call; see `Entries.add_to_parameters`."""
         if not self._scratch_views or self._is_low_precision:
-            torch._foreach_sub_(self._views, list(torch.split(values, self.sizes)))
+            torch._foreach_add_(self._views, list(torch.split(values, self.sizes)), alpha=scale)
             return
         self._scratch.copy_(values)
-        torch._foreach_sub_(self._views, self._scratch_views)
+        torch._foreach_add_(self._views, self._scratch_views, alpha=scale)
 
     def write_gradients(self, values: Tensor) -> None:
         """Overwrite row by row; see `Entries.write_gradients`."""
@@ -187,13 +188,13 @@ class GeneralEntries(Entries):
         pairs = zip(self.rows, self._indices, strict=True)
         return self._join(gradient_at(row.parameter.grad, index) for row, index in pairs)
 
-    def subtract_from_parameters(self, values: Tensor) -> None:
-        """Subtract row by row; see `Entries.subtract_from_parameters`."""
+    def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
+        """Add row by row; see `Entries.add_to_parameters`."""
         pairs = zip(self.rows, self._indices, torch.split(values, self.sizes), strict=True)
         for row, index, piece in pairs:
             target = as_real(row.parameter.detach())
             wide = target[index].to(piece.dtype)
-            target[index] = (wide - piece.to(target.device)).to(target.dtype)
+            target[index] = (wide + scale * piece.to(target.device)).to(target.dtype)
 
     def write_gradients(self, values: Tensor) -> None:
         """Overwrite row by row; see `Entries.write_gradients`.

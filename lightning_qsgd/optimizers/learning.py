@@ -19,19 +19,19 @@ from time import perf_counter
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightning_qsgd.backends.evaluation import current_account
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.injectors import Injector
-from lightning_qsgd.optimizers.learned_injectors import LearnedInjector, learned_injector_class
+from lightning_qsgd.optimizers.injector import Injector, descended
 from lightning_qsgd.optimizers.own_state import Learned
 from lightning_qsgd.optimizers.pending import Pending, places_of
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
 from lightning_qsgd.optimizers.report import StepReport
-from lightning_qsgd.optimizers.rows import ParamGroups
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks, modulation
+from lightning_qsgd.perturbations.step import TouchedStep
 
 
 def strength_hypergradient(gradient: Tensor, direction: Tensor) -> float:
@@ -111,7 +111,7 @@ class LearningStep(PerturbedStep):
 
     Args:
         perturbation: What to add; its `learning` is set.
-        groups: The base optimizer's parameter groups.
+        base: The base optimizer.
         moment: When the step is taken; at strength 0 it only learns.
         measured: What to measure.
         learned: What was known after the last step.
@@ -127,12 +127,12 @@ class LearningStep(PerturbedStep):
     def __init__(
         self,
         perturbation: Perturbation,
-        groups: ParamGroups,
+        base: Optimizer,
         moment: StepMoment,
         measured: Measured,
         learned: Learned,
     ) -> None:
-        super().__init__(perturbation, groups, moment, measured)
+        super().__init__(perturbation, base, moment, measured)
         self.learned = replace(learned, pending=None)
         self._pending = learned.pending
         self._circuits = 0
@@ -157,13 +157,13 @@ class LearningStep(PerturbedStep):
     def apply(self) -> StepReport | None:
         """Apply the perturbation and keep it to learn from; see `PerturbedStep.apply`."""
         report = super().apply()
-        if isinstance(self._injector, LearnedInjector):
+        if self._injector is not None:
             self.learned = replace(self.learned, pending=self._to_learn_from(self._injector))
         return report
 
     def _learn(self, pending: Pending, entries: Entries, cache: EntriesCache) -> None:
         learning, factor, weights = self.learned.learning, self.learned.factor, self.learned.weights
-        gradient = _descended(entries, self._groups)
+        gradient = descended(entries.read_gradients(), entries, self._groups)
         if learning.strength_rate > 0:
             change = strength_hypergradient(gradient, pending.direction.to(gradient))
             factor = max(0.0, factor - learning.strength_rate * change)
@@ -187,18 +187,22 @@ class LearningStep(PerturbedStep):
         moment = (perturbation.seed, step)
         return modulation(perturbation.backend, theta, blocks, moment, weights)
 
-    def _injector_for(self, entries: Entries, theta: Tensor, blocks: Blocks) -> Injector:
-        step, weights = self._moment.step, self.learned.weights
-        u = self._together(entries, lambda: self._modulate(theta, blocks, step, weights))
-        make = learned_injector_class(self._perturbation.injection)
-        return make(entries, theta, u, self._scale(), self.learned.factor)
+    def _injector_for(self, entries: Entries, step: TouchedStep, blocks: Blocks) -> Injector:
+        number, weights = self._moment.step, self.learned.weights
 
-    def _to_learn_from(self, injector: LearnedInjector) -> Pending:
+        def modulate(step: TouchedStep) -> Tensor:
+            return self._together(
+                entries, lambda: self._modulate(step.theta, blocks, number, weights)
+            )
+
+        return Injector(self._perturbation, entries, step, modulate, self.learned.factor)
+
+    def _to_learn_from(self, injector: Injector) -> Pending:
         entries, step, direction = injector.entries, self._moment.step, injector.direction
         pending = Pending(places_of(entries.rows), step, direction, entries=entries)
         if self.learned.weights is None:
             return pending
-        return replace(pending, coefficients=injector.coefficients, inputs=injector.theta)
+        return replace(pending, coefficients=injector.coefficients, inputs=injector.step.theta)
 
     def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
         report = super()._report(sums, base_sum, seconds)
@@ -215,12 +219,3 @@ class LearningStep(PerturbedStep):
 def _circuits_so_far() -> int:
     account = current_account()
     return 0 if account is None else account.circuits
-
-
-def _descended(entries: Entries, groups: ParamGroups) -> Tensor:
-    """Return the gradient of what is minimised: negated where a group maximises."""
-    gradient = entries.read_gradients()
-    for index, start, stop in entries.group_bounds:
-        if groups[index].get("maximize"):
-            gradient[start:stop].neg_()
-    return gradient

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.rows import ParamGroups, Row, real_numel, specs_of
+from lightning_qsgd.optimizers.rows import ParamGroups, real_numel, specs_of
 from lightning_qsgd.optimizers.touched import indexed_entries
+from lightning_qsgd.perturbations.step import Row
 
 Place = tuple[int, int, slice | Tensor]
 """A parameter's position in its optimizer, its size, and the indices of its touched entries."""

@@ -23,7 +23,6 @@ from lightning_qsgd.optimizers.base_check import (
     has_low_precision,
     is_dry_run,
 )
-from lightning_qsgd.optimizers.injectors import injector_class
 from lightning_qsgd.optimizers.learning import LearningStep
 from lightning_qsgd.optimizers.own_state import (
     Closure,
@@ -98,7 +97,6 @@ class PerturbedOptimizer(Optimizer):
                 "Cannot perturb an optimizer that is perturbed already: it would be perturbed "
                 "twice per step. Pass its `base`, or keep one of the two perturbations."
             )
-        injector_class(perturbation.injection)
         check_base(base)
         check_groups(base.param_groups, perturbation)
         perturbation.backend.check_ready()
@@ -188,8 +186,7 @@ class PerturbedOptimizer(Optimizer):
     def _perturbed_step(self, strength: float, closure: Closure, kwargs: dict[str, Any]) -> Any:
         state = self.own_state
         moment = StepMoment(state.steps, state.due, strength)
-        groups = self.base.param_groups
-        parts = (self.perturbation, groups, moment, self._measured())
+        parts = (self.perturbation, self.base, moment, self._measured())
         step = (
             PerturbedStep(*parts) if state.learned is None else LearningStep(*parts, state.learned)
         )

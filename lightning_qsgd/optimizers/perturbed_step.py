@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightning_qsgd.backends import SkippedStep
 from lightning_qsgd.backends.evaluation import ChargedTo
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.injectors import Injector, Scale, injector_class
+from lightning_qsgd.optimizers.injector import Injector
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
 from lightning_qsgd.optimizers.snapshot import Snapshot
 from lightning_qsgd.optimizers.touched import EntriesCache
-from lightning_qsgd.perturbations import Perturbation, UpdateInjection
+from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks, modulation
+from lightning_qsgd.perturbations.step import TouchedStep
 
 
 class Measured(NamedTuple):
@@ -42,7 +44,7 @@ class PerturbedStep:
 
     Args:
         perturbation: What to add.
-        groups: The base optimizer's parameter groups.
+        base: The base optimizer, which holds parameter groups and state.
         moment: When the step is taken.
         measured: What to measure.
     """
@@ -56,12 +58,13 @@ class PerturbedStep:
     def __init__(
         self,
         perturbation: Perturbation,
-        groups: ParamGroups,
+        base: Optimizer,
         moment: StepMoment,
         measured: Measured,
     ) -> None:
         self._perturbation = perturbation
-        self._groups = groups
+        self._base = base
+        self._groups: ParamGroups = base.param_groups
         self._moment = moment
         self._measured = measured
         self._injector: Injector | None = None
@@ -102,41 +105,51 @@ class PerturbedStep:
             return None
         with self._without_gradients():
             if not self._measured.entries:
-                injector.after_base_step(None)
+                injector.after_base_step()
                 return None
             start = perf_counter()
-            base_step = injector.measure_base_step()
+            base_step = injector.compared_with()
             base_sum = self._snapshot.squared_distance() if self._snapshot else None
-            sums = measure(injector.after_base_step(base_step), base_step)
+            injector.after_base_step()
+            sums = measure(injector.added, base_step)
             return self._report(sums, base_sum, self._seconds + perf_counter() - start)
 
     def _compute(self, entries: Entries, blocks: Blocks) -> None:
-        injector = self._injector_for(entries, entries.read_parameters(), blocks)
-        injector.before_base_step()
+        moment = self._moment
+        step = TouchedStep(
+            entries.rows,
+            entries.group_bounds,
+            self._groups,
+            self._base.state,
+            entries.read_parameters(),
+            (self._perturbation.seed, moment.step),
+            moment.strength,
+        )
+        injector = self._injector_for(entries, step, blocks)
+        injector.before_base_step(self._measured.entries)
         if self._measured.model and injector.moves_parameters:
             self._snapshot = Snapshot(self._groups)
         self._injector = injector
 
-    def _injector_for(self, entries: Entries, theta: Tensor, blocks: Blocks) -> Injector:
-        perturbation, moment = self._perturbation, self._moment
-        key = (perturbation.seed, moment.step)
-        u = self._together(entries, lambda: modulation(perturbation.backend, theta, blocks, key))
-        return injector_class(perturbation.injection)(entries, theta, u, self._scale())
+    def _injector_for(self, entries: Entries, step: TouchedStep, blocks: Blocks) -> Injector:
+        backend = self._perturbation.backend
+
+        def modulate(step: TouchedStep) -> Tensor:
+            return self._together(
+                entries, lambda: modulation(backend, step.theta, blocks, step.moment)
+            )
+
+        return Injector(self._perturbation, entries, step, modulate)
 
     def _together(self, entries: Entries, evaluate: Callable[[], Tensor]) -> Tensor:
         """Evaluate circuits, which fail on all processes or on none; a closed form cannot fail."""
         separable = self._perturbation.backend.separable
         return evaluate() if separable else entries.together(evaluate)
 
-    def _scale(self) -> Scale:
-        injection = self._perturbation.injection
-        step_size = injection.step_size if isinstance(injection, UpdateInjection) else None
-        moment = (self._perturbation.seed, self._moment.step)
-        return Scale(self._moment.strength, self._groups, step_size, moment)
-
     def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))
-        circuits = self._perturbation.backend.circuits_for(self._blocks.total)
+        modulated = self._perturbation.injection.modulated
+        circuits = self._perturbation.backend.circuits_for(self._blocks.total) if modulated else 0
         return StepReport(self._entries.total, total, circuits, seconds, sums, base_sum)
 
 

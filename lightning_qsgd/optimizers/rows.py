@@ -1,7 +1,6 @@
 """Which entries of which parameter are touched at one step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,32 +9,9 @@ from torch import Tensor
 from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
 from lightning_qsgd.perturbations.coordinates import Moment, TensorSpec
+from lightning_qsgd.perturbations.step import Row
 
 ParamGroups = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One touched parameter.
-
-    Attributes:
-        parameter: The parameter, of any shape, strides and dtype.
-        group: Index of its parameter group.
-        name: Its name in the noise keys.
-        chosen: Logical flat indices of its touched entries, never empty.
-    """
-
-    parameter: Tensor
-    group: int
-    name: str
-    chosen: slice | Tensor
-
-    @property
-    def size(self) -> int:
-        """Number of touched entries."""
-        if isinstance(self.chosen, slice):
-            return int(self.chosen.stop - self.chosen.start)
-        return len(self.chosen)
 
 
 def as_real(tensor: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import Entries, gradient_at, refuse_sparse
-from lightning_qsgd.optimizers.rows import Row, as_real
+from lightning_qsgd.optimizers.rows import as_real
 from lightning_qsgd.optimizers.sharding import Meshes, is_sharded, local_of, locate
+from lightning_qsgd.perturbations.step import Row
 
 T = TypeVar("T")
 
@@ -81,9 +82,9 @@ class ShardedEntries(Entries):
             _align_gradient(row.parameter)
         return self._gather(self._gradient_of(part) for part in self._told)
 
-    def subtract_from_parameters(self, values: Tensor) -> None:
-        """Subtract from what this process holds; see `Entries.subtract_from_parameters`."""
-        lines, subtrahends = [], []
+    def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
+        """Add to what this process holds; see `Entries.add_to_parameters`."""
+        lines, summands = [], []
         for part in self._parts:
             if part.parameter.grad is None and is_sharded(part.parameter):
                 continue  # unused here: the base does not move it either
@@ -92,11 +93,11 @@ class ShardedEntries(Entries):
             piece = values[part.lanes].to(target.device)
             if part.is_line:
                 lines.append(here)
-                subtrahends.append(piece)
+                summands.append(piece)
             else:
-                target[part.local_index] = (here.to(piece.dtype) - piece).to(target.dtype)
+                target[part.local_index] = (here.to(piece.dtype) + scale * piece).to(target.dtype)
         if lines:
-            torch._foreach_sub_(lines, subtrahends)
+            torch._foreach_add_(lines, summands, alpha=scale)
 
     def write_gradients(self, values: Tensor) -> None:
         """Overwrite what this process holds; see `Entries.write_gradients`.

@@ -6,12 +6,13 @@ from operator import is_
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import DenseEntries, Entries, GeneralEntries
-from lightning_qsgd.optimizers.rows import ParamGroups, Row, parameters_of, touched_rows
+from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, touched_rows
 from lightning_qsgd.optimizers.sharded_entries import ShardedEntries
 from lightning_qsgd.optimizers.sharding import is_sharded
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
 from lightning_qsgd.perturbations.coordinates import Moment
+from lightning_qsgd.perturbations.step import Row
 
 
 def indexed_entries(rows: Sequence[Row]) -> Entries:

@@ -26,6 +26,7 @@ from lightning_qsgd.perturbations.injection import (
 )
 from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.perturbation import Perturbation
+from lightning_qsgd.perturbations.step import TouchedStep
 from lightning_qsgd.perturbations.strength import (
     ConstantDecay,
     CosineDecay,
@@ -59,5 +60,6 @@ __all__ = [
     "RelativeInjection",
     "RescaledStepControl",
     "Strength",
+    "TouchedStep",
     "UpdateInjection",
 ]

@@ -1,19 +1,80 @@
-"""Where the perturbation enters: the update, the gradient, or the base optimizer's own step.
+"""Where the perturbation enters, and what it adds there per unit of modulation.
 
-The injections are descriptions; the optimizer wrapper carries them out.
+What is added is always the same product, on the touched entries:
+
+    added = strength * coefficients * u
+
+An injection says what the coefficients are and whether the sum enters the update or the gradient.
+The optimizer wrapper carries every injection out in the same way; controls and learning work on
+the two factors, whatever the injection.
 """
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from math import isfinite
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.perturbations.controls import Control
+from lightning_qsgd.perturbations.keyed_draws import normals, signs
+from lightning_qsgd.perturbations.step import TouchedStep
 
 
-class Injection:
-    """A place where the perturbation enters a step; the base of those that exist."""
+@dataclass(frozen=True)
+class Injection(ABC):
+    """Says what a modulation of 1 adds, and where.
 
-    control: Control | None = None
-    """What is added in place of the perturbation; None adds the perturbation itself."""
+    A subclass implements `coefficients` and overrides the attributes that differ.
+
+    Args:
+        control: Replaces what is added by something classical of the same norm in each tensor;
+            None adds the perturbation itself.
+
+    Attributes:
+        enters: "update": added to the parameters after the base's step. "gradient": the base
+            optimizer sees it on top of the gradient, which is restored afterwards.
+        modulated: Whether the circuit multiplies the coefficients; where not, u is 1 and no
+            circuit is evaluated.
+        needs_gradient: Whether the gradient is read.
+        needs_base_step: Whether `coefficients` needs the base's step. What is added is then
+            computed after the base has moved; not for what enters the gradient.
+        needs_learning_rate: Whether every parameter group must have an ``lr``.
+    """
+
+    control: Control | None = field(default=None, kw_only=True)
+
+    enters: ClassVar[Literal["update", "gradient"]] = "update"
+    modulated: ClassVar[bool] = True
+    needs_gradient: ClassVar[bool] = True
+    needs_base_step: ClassVar[bool] = False
+
+    @abstractmethod
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        """Return what a modulation of 1 adds at strength 1, shape (entries,).
+
+        Args:
+            step: What is known of the step. Do not change its tensors.
+        """
+
+    @property
+    def needs_learning_rate(self) -> bool:
+        """Whether every parameter group must have an ``lr``."""
+        return False
+
+    @property
+    def can_be_learned(self) -> bool:
+        """Whether the next gradient tells what the circuit did to the loss."""
+        return self.modulated and self.enters == "update"
+
+    def __post_init__(self) -> None:
+        if self.control is not None and not isinstance(self.control, Control):
+            raise TypeError(
+                f"Expected `control` to be a Control, got {type(self.control).__name__}: it "
+                "replaces what is added. Pass GaussianControl(), or None for the perturbation "
+                "itself."
+            )
 
 
 @dataclass(frozen=True)
@@ -35,15 +96,24 @@ class UpdateInjection(Injection):
     """
 
     step_size: float | None = None
-    control: Control | None = None
 
     def __post_init__(self) -> None:
-        _check_control(self.control)
+        super().__post_init__()
         if self.step_size is not None and not (isfinite(self.step_size) and self.step_size >= 0):
             raise ValueError(
                 f"Expected `step_size` to be non-negative and finite, got {self.step_size}: it "
                 "scales the perturbation. Leave it out to take each group's learning rate."
             )
+
+    @override
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        rates = step.learning_rates if self.step_size is None else self.step_size
+        return step.gradient * -rates
+
+    @property
+    @override
+    def needs_learning_rate(self) -> bool:
+        return self.step_size is None
 
 
 @dataclass(frozen=True)
@@ -52,7 +122,17 @@ class GradientInjection(Injection):
 
     The paper's arm "Adam with quantum-inspired moment updates": the perturbed gradient enters
     Adam's moments. Adam is scale-invariant per coordinate, so little of it survives.
+
+    Args:
+        control: Replaces what is added by something classical of the same norm in each tensor; of
+            the gradient, where a control speaks of the base's step.
     """
+
+    enters = "gradient"
+
+    @override
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        return step.gradient
 
 
 @dataclass(frozen=True)
@@ -71,8 +151,12 @@ class RelativeInjection(Injection):
 
     control: Control | None = None
 
-    def __post_init__(self) -> None:
-        _check_control(self.control)
+    needs_gradient = False
+    needs_base_step = True
+
+    @override
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        return step.base_step
 
 
 @dataclass(frozen=True)
@@ -103,13 +187,21 @@ class NoiseInjection(Injection):
     eta: float = 0.01
     gamma: float = 0.55
 
+    enters = "gradient"
+    modulated = False
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_size("eta", self.eta, "it is the variance of the noise at the first step. Use 0.01")
         _check_size("gamma", self.gamma, "it says how fast the noise fades. Use 0.55")
 
     def deviation(self, step: int) -> float:
         """Return the noise's standard deviation at a step, counted from 0."""
         return float((self.eta / (1 + step) ** self.gamma) ** 0.5)
+
+    @override
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        return step.draw(normals).mul_(self.deviation(step.moment[1]))
 
 
 @dataclass(frozen=True)
@@ -130,22 +222,22 @@ class NudgeInjection(Injection):
         ValueError: If `size` is out of range.
 
     Example:
-        >>> NudgeInjection()
-        NudgeInjection(size=1e-06)
+        >>> NudgeInjection().size
+        1e-06
     """
 
     size: float = 1e-6
 
+    modulated = False
+    needs_gradient = False
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_size("size", self.size, "it is how far each entry is moved. Use 1e-6")
 
-
-def _check_control(control: object) -> None:
-    if control is not None and not isinstance(control, Control):
-        raise TypeError(
-            f"Expected `control` to be a Control, got {type(control).__name__}: it replaces what "
-            "is added. Pass GaussianControl(), or None for the perturbation itself."
-        )
+    @override
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        return step.draw(signs).mul_(self.size)
 
 
 def _check_size(name: str, value: float, meaning: str) -> None:

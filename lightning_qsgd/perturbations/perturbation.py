@@ -4,12 +4,7 @@ from dataclasses import dataclass, field
 
 from lightning_qsgd.backends import Backend, SineBackend
 from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
-from lightning_qsgd.perturbations.injection import (
-    GradientInjection,
-    Injection,
-    RelativeInjection,
-    UpdateInjection,
-)
+from lightning_qsgd.perturbations.injection import Injection, UpdateInjection
 from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.strength import Strength
 
@@ -64,6 +59,7 @@ class Perturbation:
                     f"{type(getattr(self, name)).__name__}: the perturbation is composed of one "
                     f"policy of each kind. Pass an instance of a subclass of {kind.__name__}."
                 )
+        _check_injection(self.injection)
         self.schedule  # noqa: B018 - validates a strength that was given as a number
         if self.learning is not None:
             self._check_learning(self.learning)
@@ -79,15 +75,15 @@ class Perturbation:
                 f"Expected `learning` to be a Learning, got {type(learning).__name__}: it holds "
                 "the rates. Pass Learning(strength_rate=0.02), or None to learn nothing."
             )
-        if isinstance(self.injection, GradientInjection):
-            raise ValueError(
-                "Cannot learn with a GradientInjection: what it adds passes through the base "
-                "optimizer, whose derivative is unknown. Use UpdateInjection or RelativeInjection."
+        if not self.injection.can_be_learned:
+            reason = (
+                "passes through the base optimizer, whose derivative is unknown"
+                if self.injection.modulated
+                else "comes from no circuit"
             )
-        if not isinstance(self.injection, UpdateInjection | RelativeInjection):
             raise ValueError(
-                f"Cannot learn with a {type(self.injection).__name__}: what it adds comes from no "
-                "circuit. Use UpdateInjection or RelativeInjection, or leave `learning` out."
+                f"Cannot learn with a {type(self.injection).__name__}: what it adds {reason}. Use "
+                "UpdateInjection or RelativeInjection, or leave `learning` out."
             )
         if self.injection.control is not None:
             raise ValueError(
@@ -101,6 +97,26 @@ class Perturbation:
                 "Set `weights_rate` to 0, or take a circuit with weights, such as "
                 "SuperpositionCircuit."
             )
+
+
+def _check_injection(injection: Injection) -> None:
+    """Refuse an injection of the user's that contradicts itself."""
+    name = type(injection).__name__
+    if injection.enters not in ("update", "gradient"):
+        raise ValueError(
+            f"Expected `enters` of {name} to be 'update' or 'gradient', got {injection.enters!r}: "
+            "there is nothing else to add to. Set one of them in the class."
+        )
+    if injection.enters == "gradient" and injection.needs_base_step:
+        raise ValueError(
+            f"{name} enters the gradient and needs the base's step, which is known only after the "
+            "base has used the gradient. Set `enters = 'update'`, or do without the step."
+        )
+    if injection.control is not None and not injection.modulated:
+        raise ValueError(
+            f"Cannot control {name} by {type(injection.control).__name__}: what it adds comes from "
+            "no circuit that could be replaced. Leave `control` out."
+        )
 
 
 _POLICIES = {"backend": Backend, "coordinates": Coordinates, "injection": Injection}

@@ -17,9 +17,10 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from lightning_qsgd.backends import SkippedStep
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.optimizers.entries import GeneralEntries
-from lightning_qsgd.optimizers.rows import Row, flat_gradient
+from lightning_qsgd.optimizers.rows import flat_gradient
 from lightning_qsgd.optimizers.touched import indexed_entries
 from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations.step import Row
 from tests.integration.processes import join_gloo
 from tests.integration.sharded_worker import whole
 from tests.learning_cases import Entangled
@@ -69,7 +70,7 @@ def _same_after_writing(cut_rows: list[Row], whole_rows: list[Row]) -> bool:
     read = [(e.read_parameters(), e.read_gradients()) for e in (cut, reference)]
     same = all(torch.equal(left, right) for left, right in zip(*read, strict=True))
     for entries in (cut, reference):
-        entries.subtract_from_parameters(read[1][1] * 0.25)
+        entries.add_to_parameters(read[1][1], -0.25)
         entries.write_gradients(read[1][0] * 3)
     return same and all(
         torch.equal(whole(mine.parameter), other.parameter)

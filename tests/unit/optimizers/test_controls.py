@@ -17,6 +17,7 @@ from lightning_qsgd.perturbations import (
     FirstOfEachTensor,
     FirstOfModel,
     GaussianControl,
+    GradientInjection,
     Injection,
     NoiseInjection,
     NudgeInjection,
@@ -38,6 +39,25 @@ CONTROLS: list[Control] = [
 ]
 every_control = pytest.mark.parametrize("control", CONTROLS, ids=lambda c: type(c).__name__)
 every_kind = pytest.mark.parametrize("kind", [UpdateInjection, RelativeInjection])
+
+
+@every_control
+def test_a_control_of_the_gradient_keeps_the_norm_that_was_added_to_it(control: Control) -> None:
+    def seen_by_base(injection: Injection) -> Tensor:
+        problem = dense_problem()
+        problem.backward()
+        before, gradient = problem.flat(), torch.cat([p.grad.flatten() for p in problem.parameters])
+        base = SGD(problem.parameters, lr=1.0)
+        PerturbedOptimizer(base, Perturbation(injection=injection)).step()
+        assert torch.equal(torch.cat([p.grad.flatten() for p in problem.parameters]), gradient)
+        return before - problem.flat() - gradient
+
+    plain, controlled = (
+        seen_by_base(GradientInjection()),
+        seen_by_base(GradientInjection(control=control)),
+    )
+    assert float(controlled.norm()) == pytest.approx(float(plain.norm()), rel=1e-6)
+    assert not torch.allclose(controlled, plain)
 
 
 def adam(parameters: Any) -> Optimizer:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_qsgd.optimizers.entries import SMALL, DenseEntries, GeneralEntries
-from lightning_qsgd.optimizers.rows import Row, flat_gradient
+from lightning_qsgd.optimizers.rows import flat_gradient
+from lightning_qsgd.perturbations.step import Row
 
 shapes = st.lists(st.integers(1, 5), min_size=0, max_size=3).map(tuple)
 dtypes = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
@@ -48,7 +49,7 @@ def test_dense_and_general_entries_agree(
     torch.testing.assert_close(theta, slow.read_parameters(), rtol=0, atol=0)
     torch.testing.assert_close(gradient, slow.read_gradients(), rtol=0, atol=0)
     for entries in (fast, slow):
-        entries.subtract_from_parameters(0.25 * gradient)
+        entries.add_to_parameters(gradient, -0.25)
         entries.write_gradients(theta * 3)
     for left, right in zip(fast_rows, slow_rows, strict=True):
         assert torch.equal(left.parameter, right.parameter)
@@ -71,7 +72,7 @@ def test_many_entries_do_without_the_scratch_buffer() -> None:
     entries = DenseEntries(rows)
     assert entries.total > SMALL
     expected = entries.read_parameters() - 1
-    entries.subtract_from_parameters(torch.ones(entries.total))
+    entries.add_to_parameters(torch.ones(entries.total), -1.0)
     assert torch.equal(entries.read_parameters(), expected)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Injection, Perturbation
+from lightning_qsgd.perturbations.step import TouchedStep
 from tests.cases import INJECTIONS, Problem, dense_problem
 from tests.reference import ReferenceOptimizer
 
@@ -140,14 +141,38 @@ def test_gradients_are_as_before_after_a_step_that_succeeds(injection: str) -> N
     assert torch.equal(gradients(problem), before)
 
 
-def test_unknown_injection_is_refused_before_anything_moves() -> None:
+class OneTooFew(Injection):
+    """An injection of a user's that returns the wrong shape."""
+
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        return step.gradient[1:]
+
+
+def test_coefficients_of_the_wrong_shape_are_refused_before_anything_moves() -> None:
     problem = dense_problem()
     problem.backward()
     before = problem.flat()
     base = torch.optim.SGD(problem.parameters, lr=1e-2)
-    with pytest.raises(TypeError, match=r"Unknown injection Injection: .*Use UpdateInjection"):
-        PerturbedOptimizer(base, Perturbation(injection=Injection()))
+    optimizer = PerturbedOptimizer(base, Perturbation(injection=OneTooFew()))
+    with pytest.raises(ValueError, match=r"OneTooFew to return shape \(10,\), got \(9,\): .*Ret"):
+        optimizer.step()
     assert torch.equal(problem.flat(), before)
+
+
+@pytest.mark.parametrize("name", ["gradient", "base_step"])
+def test_what_was_not_asked_for_cannot_be_read_by_mistake(name: str) -> None:
+    class Forgetful(Injection):
+        needs_gradient = False
+
+        def coefficients(self, step: TouchedStep) -> Tensor:
+            return getattr(step, name)  # type: ignore[no-any-return]
+
+    problem = dense_problem()
+    problem.backward()
+    base = torch.optim.SGD(problem.parameters, lr=1e-2)
+    optimizer = PerturbedOptimizer(base, Perturbation(injection=Forgetful()))
+    with pytest.raises(RuntimeError, match=rf"`{name}` of this step was not read.*needs_{name} ="):
+        optimizer.step()
 
 
 def test_a_closure_that_is_never_called_perturbs_nothing() -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from lightning_qsgd.perturbations import (
     Control,
     GaussianControl,
-    GradientInjection,
     Injection,
     Learning,
     NoiseInjection,
@@ -26,6 +25,7 @@ from lightning_qsgd.perturbations import (
 )
 from lightning_qsgd.perturbations.controls import Replaced
 from lightning_qsgd.perturbations.keyed_draws import keyed_draws, normals, signs, stream_key
+from lightning_qsgd.perturbations.step import TouchedStep
 
 CONTROLS: list[Control] = [
     GaussianControl(),
@@ -235,6 +235,23 @@ def test_learning_from_what_is_no_circuit_is_refused(injection: Injection, messa
         Perturbation(injection=injection, learning=Learning(strength_rate=0.1))
 
 
-def test_gradient_injections_have_no_control() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'control'"):
-        GradientInjection(control=GaussianControl())  # type: ignore[call-arg]
+def test_what_comes_from_no_circuit_has_no_control() -> None:
+    with pytest.raises(ValueError, match=r"Cannot control NoiseInjection by GaussianControl: .*L"):
+        Perturbation(injection=NoiseInjection(control=GaussianControl()))
+
+
+class Sideways(Injection):
+    """An injection of a user's that contradicts itself."""
+
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        return step.theta
+
+
+def test_an_injection_that_contradicts_itself_is_refused(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Sideways, "enters", "sideways")
+    with pytest.raises(ValueError, match=r"Expected `enters` of Sideways to be 'update' or 'grad"):
+        Perturbation(injection=Sideways())
+    monkeypatch.setattr(Sideways, "enters", "gradient")
+    monkeypatch.setattr(Sideways, "needs_base_step", True)
+    with pytest.raises(ValueError, match=r"Sideways enters the gradient and needs the base's step"):
+        Perturbation(injection=Sideways())

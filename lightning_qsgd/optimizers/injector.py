@@ -1,0 +1,182 @@
+"""Carries out any injection around one step of the base optimizer.
+
+    before the base moves    g <- read, where something needs it
+                             added = strength * coefficients * u, unless it needs the base's step
+                             the gradient is overwritten, where the sum enters it
+    after                    added = ..., where it needs the base's step
+                             theta += added, or the gradient is restored
+
+A control replaces the product, and learning keeps its two factors for the next step. Both see
+nothing of the injection but its coefficients.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lightning_qsgd.optimizers.entries import Entries
+from lightning_qsgd.optimizers.rows import ParamGroups
+from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations.controls import Replaced
+from lightning_qsgd.perturbations.step import TouchedStep
+
+Modulate = Callable[[TouchedStep], Tensor]
+"""Returns u, shape (entries,), of a step as far as it is known."""
+
+
+class Injector:
+    """Injects at one step.
+
+    Args:
+        perturbation: What is added.
+        entries: The touched entries.
+        step: What is known of the step: theta, not g.
+        modulate: Returns the modulation there.
+        factor: Learned factor of the strength, non-negative; None where nothing is learned.
+
+    Attributes:
+        entries: The same.
+        step: The same; filled as the step proceeds.
+        coefficients: What a modulation of 1 adds at factor 1, shape (entries,), finite; kept where
+            something is learned.
+        direction: What is added at factor 1, shape (entries,), finite; kept likewise.
+    """
+
+    coefficients: Tensor
+    direction: Tensor
+
+    def __init__(
+        self,
+        perturbation: Perturbation,
+        entries: Entries,
+        step: TouchedStep,
+        modulate: Modulate,
+        factor: float | None = None,
+    ) -> None:
+        injection = perturbation.injection
+        self.entries = entries
+        self.step = step
+        self._injection = injection
+        self._modulate = modulate
+        self._factor = factor
+        self._waits = injection.needs_base_step
+        self.moves_parameters = injection.enters == "update"
+        self._gradient: Tensor | None = None  # to restore
+
+    def before_base_step(self, measured: bool) -> None:
+        """Compute what depends on theta_t and g_t, before the base optimizer moves anything.
+
+        Args:
+            measured: Whether `added` will be asked for.
+        """
+        step, injection = self.step, self._injection
+        if injection.modulated:
+            self._u = self._modulate(step)
+        if injection.needs_gradient or not self.moves_parameters:
+            raw = self.entries.read_gradients()
+            step.gradient = descended(raw, self.entries, step.groups)
+        if not self._waits:
+            self._coefficients = self._shaped_as_theta(injection.coefficients(step))
+            if injection.control is None or not self.moves_parameters:
+                self._multiply()
+        if not self.moves_parameters:
+            self._gradient = raw
+            self._overwrite_gradients(raw, measured)
+
+    def restore(self) -> None:
+        """Give gradients back as they were, once: the base optimizer has seen the others."""
+        raw, self._gradient = self._gradient, None
+        if raw is not None:
+            with torch.no_grad():
+                self.entries.write_gradients(raw)
+
+    def compared_with(self) -> Tensor:
+        """Return the base's step, or the gradient that is added to, shape (entries,)."""
+        return self._base_step() if self.moves_parameters else self.step.gradient
+
+    def after_base_step(self) -> None:
+        """Add to the parameters, or restore the gradient."""
+        if not self.moves_parameters:
+            self.restore()
+            return
+        if self._waits:
+            self._base_step()
+            self._coefficients = self._shaped_as_theta(self._injection.coefficients(self.step))
+            self._multiply()
+        elif self._injection.control is not None:
+            self._base_step()
+            self._multiply()
+        if self._scale > 0:
+            self.entries.add_to_parameters(self._product, self._scale)
+
+    @property
+    def added(self) -> Tensor:
+        """What was added, shape (entries,)."""
+        return self._product * self._scale
+
+    def _multiply(self) -> None:
+        """Set what is added, as ``product * scale``: the factor is spared an operation."""
+        strength, control = self.step.strength, self._injection.control
+        if control is not None:
+            self._product, self._scale = control.replace(self._replaced()), 1.0
+        elif self._factor is not None:
+            self.coefficients = without_nonfinite(self._coefficients * strength)
+            self.direction = without_nonfinite(self.coefficients * self._u)
+            self._product, self._scale = self.direction, self._factor
+        elif self._injection.modulated:
+            self._product = without_nonfinite(self._coefficients * self._u)
+            self._scale = strength
+        else:
+            self._product = torch.nan_to_num(self._coefficients, 0.0, 0.0, 0.0)
+            self._scale = strength
+
+    def _replaced(self) -> Replaced:
+        step = self.step
+        return Replaced(
+            coefficients=without_nonfinite(self._coefficients * step.strength),
+            modulation=self._u,
+            base_step=torch.nan_to_num(self.compared_with(), 0.0, 0.0, 0.0),
+            names=step.names,
+            sizes=step.sizes,
+            moment=step.moment,
+        )
+
+    def _overwrite_gradients(self, raw: Tensor, measured: bool) -> None:
+        groups = self.step.groups
+        signed = descended(self._product, self.entries, groups)
+        self.entries.write_gradients(torch.add(raw, signed, alpha=self._scale))
+        if measured and not self._injection.modulated:
+            # Read back: a tensor without a gradient got none of it.
+            seen = descended(self.entries.read_gradients(), self.entries, groups)
+            self._product, self._scale = without_nonfinite(seen - self.step.gradient), 1.0
+
+    def _base_step(self) -> Tensor:
+        if not self.step.has_moved:
+            self.step.base_step = self.entries.read_parameters().sub_(self.step.theta)
+        return self.step.base_step
+
+    def _shaped_as_theta(self, coefficients: Tensor) -> Tensor:
+        if coefficients.shape != self.step.theta.shape:
+            raise ValueError(
+                f"Expected `coefficients` of {type(self._injection).__name__} to return shape "
+                f"{tuple(self.step.theta.shape)}, got {tuple(coefficients.shape)}: one number per "
+                "touched entry is added. Return a vector like `step.theta`."
+            )
+        return coefficients
+
+
+def descended(gradient: Tensor, entries: Entries, groups: ParamGroups) -> Tensor:
+    """Return the gradient of what is minimised: negated where a group maximises."""
+    if not any(group.get("maximize") for group in groups):
+        return gradient
+    signed = gradient.clone()
+    for index, start, stop in entries.group_bounds:
+        if groups[index].get("maximize"):
+            signed[start:stop].neg_()
+    return signed
+
+
+def without_nonfinite(values: Tensor) -> Tensor:
+    """Replace NaN and infinity by 0 in place: where theta or g is not finite, nothing is added."""
+    return torch.nan_to_num_(values, 0.0, 0.0, 0.0)
