@@ -24,6 +24,9 @@ class Backend(ABC):
     stochastic: bool = False
     """Whether `readout` draws shots and therefore needs `keys`."""
 
+    skips: bool = False
+    """Whether an evaluation may end in `SkippedStep`, for the optimizer to step without it."""
+
     @abstractmethod
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
@@ -58,6 +61,9 @@ class Backend(ABC):
     def circuits_for(self, num_blocks: int) -> int:
         """Count the circuits evaluated for `num_blocks` rows of inputs."""
         return num_blocks
+
+    def check_blocks(self) -> None:  # noqa: B027 - most backends read out what comes in
+        """Raise a ValueError if a perturbation cannot be read from this backend."""
 
     def check_capacity(self, num_blocks: int) -> None:  # noqa: B027 - most backends have no limit
         """Raise a ValueError if `num_blocks` circuits per step cannot fit into memory."""

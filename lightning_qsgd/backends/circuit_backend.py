@@ -3,11 +3,12 @@
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import pi
+from math import pi, prod
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.backends.backend import Backend
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit, SuperpositionCircuit
@@ -17,8 +18,9 @@ from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit, Superpos
 class CircuitBackend(Backend):
     """Evaluates a circuit of any source; the base of the backends that do.
 
-    Entry i of a block is the circuit's i-th input, and its readout is qubit i's P(1) - P(0):
-    a circuit may have more qubits than inputs, but not fewer.
+    Layers take the probabilities of its outputs. A perturbation takes the readout: entry i of a
+    block is the circuit's i-th input, and its readout is qubit i's P(1) - P(0). For that, a
+    circuit may have more qubits than inputs, but not fewer (`check_blocks`).
 
     Args:
         circuit: What is evaluated.
@@ -27,8 +29,7 @@ class CircuitBackend(Backend):
 
     Raises:
         TypeError: If `circuit` is no source of circuits.
-        ValueError: If the circuit has no inputs or fewer qubits than inputs, or the seed is
-            negative.
+        ValueError: If the seed is negative.
     """
 
     circuit: CircuitSource = field(default_factory=SuperpositionCircuit)
@@ -46,6 +47,24 @@ class CircuitBackend(Backend):
                 f"Expected `weight_seed` to be non-negative, got {self.weight_seed}: numpy takes "
                 "no negative seed. Use 0 or more, or None for zero weights."
             )
+
+    @property
+    def num_qubits(self) -> int:  # type: ignore[override]
+        """Number of entries in a block: the inputs of the circuit, each read from its qubit."""
+        return len(self.describe().inputs)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of what `probabilities` returns for one circuit."""
+        return self.describe().output_shape
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of probabilities of one circuit."""
+        return prod(self.output_shape)
+
+    @override
+    def check_blocks(self) -> None:
         built = self.describe()
         if not 1 <= len(built.inputs) <= built.num_qubits:
             raise ValueError(
@@ -54,18 +73,8 @@ class CircuitBackend(Backend):
                 "one input, and a qubit for each."
             )
 
-    @property
-    def num_qubits(self) -> int:  # type: ignore[override]
-        """Number of entries in a block: the inputs of the circuit, each read from its qubit."""
-        return len(self.describe().inputs)
-
-    @property
-    def num_outcomes(self) -> int:
-        """Number of outcomes that `probabilities` returns for one circuit."""
-        return 1 << self.describe().num_qubits
-
+    @override
     def describe(self) -> ParametrizedCircuit:
-        """Return the circuit that is evaluated."""
         return _built(self.circuit)
 
     def check_arguments(self, inputs: Tensor, weights: Tensor) -> None:
@@ -78,7 +87,8 @@ class CircuitBackend(Backend):
         if not inputs.is_floating_point():
             raise TypeError(
                 f"Expected `inputs` of real floating-point numbers, got {inputs.dtype}: the "
-                "readout comes back in their dtype. Convert them, e.g. with `.float()`."
+                "readout comes back in their dtype. Convert them, e.g. with `.float()`; pass real "
+                "and imaginary parts as inputs of their own."
             )
         if inputs.dim() != 2 or inputs.shape[1] != self.num_qubits:
             raise ValueError(
@@ -92,8 +102,8 @@ class CircuitBackend(Backend):
                 "of a batch share them. Pass one value per weight of the circuit."
             )
 
+    @override
     def initial_weights(self) -> Tensor:
-        """Return the circuit's own weights; see `Backend.initial_weights`."""
         count = len(self.describe().weights)
         if self.weight_seed is None:
             return torch.zeros(count, dtype=torch.float64)
@@ -104,7 +114,7 @@ class CircuitBackend(Backend):
     def probabilities(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Evaluate the probability of each outcome.
+        """Evaluate the probability of each output: of each outcome, or of what it stands for.
 
         Args:
             inputs: Shape (num_circuits, num_inputs).
@@ -112,8 +122,8 @@ class CircuitBackend(Backend):
             weights: As for `readout`.
 
         Returns:
-            Shape (num_circuits, num_outcomes), in [0, 1], in qiskit's order of outcomes, with the
-            dtype and device of `inputs`.
+            Shape (num_circuits, *output_shape), in [0, 1], in qiskit's order of outcomes unless the
+            circuit interprets them, with the dtype and device of `inputs`. It carries gradients.
         """
 
 

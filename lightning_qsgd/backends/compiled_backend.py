@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
@@ -30,6 +30,7 @@ class CompiledBackend(CircuitBackend):
         torch_compile: Compile the evaluation with `torch.compile`, for small numbers of circuits.
 
     Raises:
+        TypeError: If `circuit` is no source of circuits.
         ValueError: If an argument is out of range, a gate cannot be compiled, or one circuit alone
             exceeds the memory limit.
 
@@ -45,32 +46,28 @@ class CompiledBackend(CircuitBackend):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._compiled()
+        self._compiled  # noqa: B018 - refuses what cannot be compiled
 
+    @override
     def check_capacity(self, num_blocks: int) -> None:
-        """Refuse steps that do not fit into memory; see `Backend.check_capacity`."""
-        self._compiled().check_memory(num_blocks)
+        self._compiled.check_memory(num_blocks)
 
-    @property
-    def num_outcomes(self) -> int:
-        """Number of outcomes, fewer than 2^n where the circuit measures some qubits only."""
-        return prod(self._compiled().output_shape)
-
+    @override
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Evaluate all circuits at once; see `Backend.readout`."""
         asks_gradient = torch.is_grad_enabled() and inputs.requires_grad
         if weights is None and inputs.dtype in _EVALUATED and not asks_gradient:
             return self._frozen(inputs.dtype, inputs.device)(inputs)
+        self.check_blocks()
         own = self._own(weights, inputs)
-        return self._compiled().marginals(inputs, own, read=self.num_qubits).to(inputs.dtype)
+        return self._compiled.marginals(inputs, own, read=self.num_qubits).to(inputs.dtype)
 
+    @override
     def probabilities(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Evaluate all circuits at once; see `CircuitBackend.probabilities`."""
-        return self._compiled().outputs(inputs, self._own(weights, inputs)).to(inputs.dtype)
+        return self._compiled.outputs(inputs, self._own(weights, inputs)).to(inputs.dtype)
 
     def amplitudes(self, inputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Evaluate the complex amplitudes, global phase included.
@@ -82,7 +79,7 @@ class CompiledBackend(CircuitBackend):
         Returns:
             Shape (num_circuits, 2^n), in qiskit's order of basis states, differentiable by both.
         """
-        return self._compiled().amplitudes(inputs, self._own(weights, inputs))
+        return self._compiled.amplitudes(inputs, self._own(weights, inputs))
 
     def _own(self, weights: Tensor | None, inputs: Tensor) -> Tensor:
         own = self.initial_weights() if weights is None else weights
@@ -92,8 +89,9 @@ class CompiledBackend(CircuitBackend):
     def _frozen(self, dtype: torch.dtype, device: torch.device) -> FrozenCircuit:
         key = dtype, device
         if key not in self._frozen_circuits:
+            self.check_blocks()
             weights = self.initial_weights().to(device, dtype)
-            self._frozen_circuits[key] = self._compiled().freeze(weights, read=self.num_qubits)
+            self._frozen_circuits[key] = self._compiled.freeze(weights, read=self.num_qubits)
         return self._frozen_circuits[key]
 
     @cached_property
@@ -103,6 +101,7 @@ class CompiledBackend(CircuitBackend):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name in _FIELDS}
 
+    @cached_property
     def _compiled(self) -> CompiledCircuit:
         return _compiled(self.describe(), self.memory_limit_gib, self.torch_compile)
 

@@ -149,5 +149,22 @@ def keys_for(circuits: int) -> list[int]:
     return [_shifted(int(key), shift) for key in keys for shift in range(shifts)]
 
 
+def keys_named(name: tuple[int, ...], circuits: int) -> np.ndarray:
+    """Return keys that follow from a name alone, such as a seed and a number of calls.
+
+    Args:
+        name: Non-negative integers.
+        circuits: Number of keys.
+
+    Returns:
+        Shape (circuits,), uint64.
+
+    Example:
+        >>> keys_named((3, 1), circuits=2).dtype
+        dtype('uint64')
+    """
+    return np.random.SeedSequence(name).generate_state(circuits, np.uint64)
+
+
 def _shifted(key: int, shift: int) -> int:
     return int(np.random.SeedSequence((key, shift)).generate_state(1, np.uint64)[0])

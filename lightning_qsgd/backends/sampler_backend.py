@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.evaluation import Evaluation
@@ -17,6 +19,7 @@ from lightning_qsgd.backends.network_call import NetworkCalls
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.backends.samplers import ExactSampling, Sampling, ShotSampling
 from lightning_qsgd.circuits import ParametrizedCircuit
+from lightning_qsgd.circuits.measurements import unitary_part
 
 MEMORY_LIMIT_GIB = 4
 
@@ -68,6 +71,11 @@ class SamplerBackend(CircuitBackend):
         self.check_capacity(1)
 
     @property
+    def skips(self) -> bool:  # type: ignore[override]
+        """Whether an evaluation may be left out."""
+        return self.on_failure.skips
+
+    @property
     def recipe(self) -> Sampling:
         """How outcomes are drawn, also where only a number of shots was given."""
         sampling = self.sampling
@@ -82,8 +90,8 @@ class SamplerBackend(CircuitBackend):
     def _drifts(self) -> bool:
         return not self.recipe.reproducible or self.on_failure.skips
 
+    @override
     def check_capacity(self, num_blocks: int) -> None:
-        """Refuse circuits whose outcomes do not fit into memory; see `Backend.check_capacity`."""
         num_qubits = self.describe().num_qubits
         needed = num_blocks * 2**num_qubits * self.recipe.bytes_per_outcome // 2**30
         if needed > MEMORY_LIMIT_GIB:
@@ -101,8 +109,9 @@ class SamplerBackend(CircuitBackend):
                 f"{MEMORY_LIMIT_GIB} GiB. Use fewer shots, or ShotSampling, which only counts."
             )
 
+    @override
     def check_ready(self) -> None:
-        """Build the sampler and compare sizes; see `Backend.check_ready`.
+        """Build the sampler and compare sizes.
 
         Raises:
             ModuleNotFoundError: If a library that the sampling needs is not installed.
@@ -112,25 +121,30 @@ class SamplerBackend(CircuitBackend):
         self.recipe.check_size(built.num_qubits)
         _network(built, self.recipe, False)
 
+    @override
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Run all circuits in one call of the SamplerQNN; see `Backend.readout`."""
-        signs = torch.from_numpy(_readout_signs(self.describe().num_qubits))
-        u = (self._probabilities(inputs, keys, weights) @ signs)[:, : self.num_qubits]
+        self.check_blocks()
+        signs = torch.from_numpy(readout_signs(self.describe().num_qubits))
+        # Replicas perturb alike only if one of them evaluates what could differ between them.
+        found = self._probabilities(inputs, keys, weights, together=self._drifts)
+        u = (found @ signs)[:, : self.num_qubits]
         return u.clamp(-1.0, 1.0).to(inputs.dtype).to(inputs.device)
 
+    @override
     def probabilities(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Return the probability of each basis state; see `CircuitBackend.probabilities`."""
-        probabilities = self._probabilities(inputs, keys, weights)
-        return probabilities.to(inputs.dtype).to(inputs.device)
+        # The replicas of a layer have batches of their own, so that each of them evaluates.
+        found = self._probabilities(inputs, keys, weights, together=False)
+        outputs = gathered(found, self.describe())
+        return outputs.to(inputs.dtype).to(inputs.device)
 
     def _probabilities(
-        self, inputs: Tensor, keys: np.ndarray | None, weights: Tensor | None
+        self, inputs: Tensor, keys: np.ndarray | None, weights: Tensor | None, together: bool
     ) -> Tensor:
-        """Return them in float64, on the CPU."""
+        """Return those of all basis states in float64, on the CPU."""
         own = self.initial_weights() if weights is None else weights
         self.check_arguments(inputs, own)
         self.check_capacity(len(inputs))
@@ -146,7 +160,7 @@ class SamplerBackend(CircuitBackend):
             bind(network, evaluation),
             inputs.cpu().double(),  # in this order: MPS has no float64
             own.cpu().double(),
-            NetworkCalls(evaluation, self.on_failure, self.timeout_seconds, self._drifts),
+            NetworkCalls(evaluation, self.on_failure, self.timeout_seconds, together),
         )
 
 
@@ -170,7 +184,7 @@ def _network(built: ParametrizedCircuit, sampling: Sampling, input_gradients: bo
 
 @lru_cache(maxsize=32)
 def _measured_last(built: ParametrizedCircuit) -> Any:
-    """Return the circuit without the measurements at its end, which SamplerQNN adds.
+    """Return the circuit without the measurements at its end; SamplerQNN then measures all qubits.
 
     SamplerQNN reads a register of another name wrongly when there are several rows.
     """
@@ -179,7 +193,7 @@ def _measured_last(built: ParametrizedCircuit) -> Any:
             "Cannot tell the qubits of a circuit that is transpiled already: the layout has moved "
             "them. Give the circuit as it is written, and its pass manager to GivenSampling."
         )
-    circuit = built.circuit.remove_final_measurements(inplace=False)
+    circuit, _ = unitary_part(built.circuit)
     if circuit.clbits:
         raise ValueError(
             "Cannot read out a circuit with classical bits before its end: SamplerQNN evaluates "
@@ -188,8 +202,29 @@ def _measured_last(built: ParametrizedCircuit) -> Any:
     return circuit
 
 
+def gathered(probabilities: Tensor, built: ParametrizedCircuit) -> Tensor:
+    """Add up the probabilities of basis states, shape (B, 2^n), to those of a circuit's outputs.
+
+    Returns:
+        Shape (B, *output_shape).
+    """
+    cells, shape = _cells(built)
+    if cells is None:
+        return probabilities.reshape(-1, *shape)
+    outputs = probabilities.new_zeros(len(probabilities), prod(shape))
+    return outputs.index_add(1, torch.from_numpy(cells), probabilities).reshape(-1, *shape)
+
+
 @lru_cache(maxsize=32)
-def _readout_signs(num_qubits: int) -> np.ndarray:
+def _cells(built: ParametrizedCircuit) -> tuple[np.ndarray | None, tuple[int, ...]]:
+    """Return the output of each basis state, None if it is the same, and the output's shape."""
+    cells, shape = built.output_cells(), built.output_shape
+    same = prod(shape) == len(cells) and np.array_equal(cells, np.arange(len(cells)))
+    return None if same else cells, shape
+
+
+@lru_cache(maxsize=32)
+def readout_signs(num_qubits: int) -> np.ndarray:
     """Return +1 where the qubit's bit is 1 and -1 where it is 0, shape (2^n, n).
 
     An array, and no tensor: one made in inference mode could not serve a gradient later.

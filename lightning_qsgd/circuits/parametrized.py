@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
+from typing_extensions import override
+
+from lightning_qsgd.circuits.measurements import Interpret, cells_of, outcomes_of, unitary_part
 
 
 class CircuitSource(ABC):
@@ -33,6 +39,10 @@ class ParametrizedCircuit(CircuitSource):
         circuit: The circuit; measurements, if any, come last.
         inputs: Parameters that take data: model parameters, or the inputs of a layer.
         weights: Parameters of the circuit itself, in radians.
+        interpret: Maps a measured integer to an index, or a tuple of indices, of the output, as for
+            `SamplerQNN`; None keeps the integer.
+        output_shape: Shape of the output, required with `interpret`; by default 2 to the power of
+            the measured bits, or of the qubits where nothing is measured.
 
     Raises:
         TypeError: If an argument is no circuit or no sequence of parameters.
@@ -52,9 +62,18 @@ class ParametrizedCircuit(CircuitSource):
         circuit: QuantumCircuit,
         inputs: Sequence[Parameter],
         weights: Sequence[Parameter] = (),
+        interpret: Interpret | None = None,
+        output_shape: int | tuple[int, ...] | None = None,
     ) -> None:
         _check_circuit(circuit)
+        if interpret is not None and output_shape is None:
+            raise ValueError(
+                "Got `interpret` without `output_shape`: the size of the output is unknown. Give "
+                "the number of values that `interpret` can return."
+            )
         self.circuit = circuit
+        self.interpret = interpret
+        self._output_shape = output_shape
         self.inputs = _parameters(inputs)
         self.weights = _parameters(weights)
         _check_roles(set(circuit.parameters), [*self.inputs, *self.weights])
@@ -66,7 +85,14 @@ class ParametrizedCircuit(CircuitSource):
         Args:
             network: A `SamplerQNN`.
         """
-        return cls(network.circuit, network.input_params, network.weight_params)
+        default = getattr(network.interpret, "__qualname__", "") == _DEFAULT_INTERPRET
+        return cls(
+            network.circuit,
+            network.input_params,
+            network.weight_params,
+            None if default else network.interpret,
+            tuple(network.output_shape),
+        )
 
     @property
     def num_qubits(self) -> int:
@@ -80,9 +106,56 @@ class ParametrizedCircuit(CircuitSource):
         angles = [angle for gate in self.circuit.data for angle in gate.operation.params]
         return sum(bool(own & set(getattr(angle, "parameters", ()))) for angle in angles)
 
+    @cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output of one circuit: the probabilities of all outputs.
+
+        Raises:
+            ValueError: If no outcome can be read from the circuit's measurements.
+        """
+        if self._output_shape is None:
+            return (2 ** len(unitary_part(self.circuit)[1]),)
+        shape = self._output_shape
+        return (shape,) if isinstance(shape, int) else tuple(shape)
+
+    def output_cells(self) -> np.ndarray:
+        """Return the flat index of the output to which each basis state adds, shape (2^n,).
+
+        Raises:
+            ValueError: If no outcome can be read, or `interpret` leaves the output.
+        """
+        outcomes = outcomes_of(self.num_qubits, unitary_part(self.circuit)[1])
+        return cells_of(outcomes, self.interpret, self.output_shape)
+
+    @override
     def build(self) -> ParametrizedCircuit:
-        """Return the circuit itself; see `CircuitSource.build`."""
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Replace an `interpret` that pickle cannot store, such as a lambda, by its numbers."""
+        if "<" not in getattr(self.interpret, "__qualname__", ""):
+            return self.__dict__
+        count = 2 ** len(unitary_part(self.circuit)[1])
+        table = _Table([self.interpret(outcome) for outcome in range(count)])  # type: ignore[misc]
+        return self.__dict__ | {"interpret": table}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Maps outcomes to what they were interpreted as.
+
+    Args:
+        indices: That of each outcome.
+    """
+
+    indices: list[int | Sequence[int]]
+
+    def __call__(self, outcome: int) -> int | Sequence[int]:
+        return self.indices[outcome]
+
+
+_DEFAULT_INTERPRET = "SamplerQNN.set_interpret.<locals>.<lambda>"
+"""The name of what `SamplerQNN` itself sets, which keeps the integer."""
 
 
 def _check_circuit(circuit: object) -> None:

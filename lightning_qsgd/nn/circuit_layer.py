@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_qsgd.backends.backend_of import BackendSource, EngineName, layer_backend_of
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB
-from lightning_qsgd.backends.engines import EngineName, LayerSource, circuit_of, engine_of
+from lightning_qsgd.backends.evaluation import keys_named
 from lightning_qsgd.circuits.drawing import draw_text
 
 
@@ -21,13 +23,14 @@ class CircuitLayer(nn.Module):
     from a seed of its own, so that adding the layer shifts no other random number.
 
     Args:
-        source: A `SamplerQNN`, or a circuit with roles: a `CircuitSource`.
+        source: A `SamplerQNN`; a circuit with roles, which is a `CircuitSource`; or a backend such
+            as `SamplerBackend`, which says how the circuit is sampled.
         initial_weights: First weights in radians, shape (num_weights,); None draws them uniformly
             from [-1, 1), as TorchConnector does.
         engine: ``"auto"`` compiles where the network samples exactly and all gates are known, and
             runs the network itself otherwise; ``"compiled"`` compiles whatever the sampler;
             ``"sampler"`` never compiles.
-        seed: Names the stream of the drawn weights.
+        seed: Names the stream of the drawn weights, and that of a backend's shots.
         memory_limit_gib: Compiled evaluations that would take more memory are refused, in GiB.
         torch_compile: Compile the evaluation with `torch.compile`, for small batches.
 
@@ -35,8 +38,9 @@ class CircuitLayer(nn.Module):
         weight: The circuit's weights in radians, shape (num_weights,), trainable.
 
     Raises:
-        TypeError: If the source is neither network nor circuit.
-        ValueError: If the initial weights do not fit, or the circuit cannot be compiled and must.
+        TypeError: If the source is neither network nor circuit, nor a backend of one.
+        ValueError: If the initial weights do not fit, the circuit cannot be compiled and must, or a
+            backend may leave an evaluation out.
 
     Example:
         >>> from lightning_qsgd.circuits import SuperpositionCircuit
@@ -45,9 +49,11 @@ class CircuitLayer(nn.Module):
         torch.Size([3, 4])
     """
 
+    evaluations: Tensor
+
     def __init__(
         self,
-        source: LayerSource,
+        source: BackendSource,
         initial_weights: Sequence[float] | Tensor | None = None,
         engine: EngineName = "auto",
         seed: int = 0,
@@ -56,14 +62,17 @@ class CircuitLayer(nn.Module):
     ) -> None:
         super().__init__()
         limits = {"memory_limit_gib": memory_limit_gib, "torch_compile": torch_compile}
-        self._engine = engine_of(source, engine, **limits)
-        self.circuit = circuit_of(source)
-        self.weight = nn.Parameter(_first_weights(initial_weights, self._engine.num_weights, seed))
+        self.backend = layer_backend_of(source, engine, **limits)
+        self.seed = seed
+        self.circuit = self.backend.describe()
+        self.weight = nn.Parameter(_first_weights(initial_weights, len(self.circuit.weights), seed))
+        if self.backend.stochastic:  # elsewhere the state is that of a TorchConnector
+            self.register_buffer("evaluations", torch.zeros((), dtype=torch.int64))
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output for one row of inputs."""
-        return self._engine.output_shape
+        return self.backend.output_shape
 
     def forward(self, input_data: Tensor | None = None) -> Tensor:
         """Evaluate the circuit for each row of inputs.
@@ -79,7 +88,7 @@ class CircuitLayer(nn.Module):
             ValueError: If the last dimension is not the number of inputs.
         """
         inputs = self.weight.new_zeros(0) if input_data is None else input_data
-        count = self._engine.num_inputs
+        count = len(self.circuit.inputs)
         if inputs.dim() == 0 or inputs.shape[-1] != count:
             raise ValueError(
                 f"Expected inputs of shape (..., {count}), got {tuple(inputs.shape)}: each row "
@@ -87,8 +96,18 @@ class CircuitLayer(nn.Module):
             )
         rows = inputs.reshape(inputs.shape[:-1].numel(), count)
         rows = rows.to(torch.promote_types(rows.dtype, self.weight.dtype))
-        outputs = self._engine.outputs(rows, self.weight)
-        return outputs.reshape(*inputs.shape[:-1], *self.output_shape)
+        outputs = self.backend.probabilities(rows, self._keys(len(rows)), self.weight)
+        return outputs.reshape(*inputs.shape[:-1], *outputs.shape[1:])
+
+    def _keys(self, circuits: int) -> np.ndarray | None:
+        """Name the shots of this call by the seed and the number of training calls so far.
+
+        Outside training the number stays, so that validation does not shift what training draws.
+        """
+        if not self.backend.stochastic:
+            return None
+        self.evaluations += self.training
+        return keys_named((self.seed, int(self.training), int(self.evaluations)), circuits)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         state_dict.pop(f"{prefix}_weights", None)  # TorchConnector's second name of `weight`
@@ -100,10 +119,9 @@ class CircuitLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe the layer in the printout of a network."""
-        engine = self._engine
         return (
-            f"{engine.num_inputs} inputs, {engine.num_weights} weights, "
-            f"output_shape={self.output_shape}, engine={type(engine).__name__}"
+            f"{len(self.circuit.inputs)} inputs, {self.weight.numel()} weights, "
+            f"output_shape={self.output_shape}, backend={type(self.backend).__name__}"
         )
 
 

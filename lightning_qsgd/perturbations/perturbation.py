@@ -1,12 +1,20 @@
 """The description of a perturbation: which circuit, where, how strong, and how it enters."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 from lightning_qsgd.backends import Backend, SineBackend
+from lightning_qsgd.backends.backend_of import backend_of
+from lightning_qsgd.circuits import CircuitSource
 from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
 from lightning_qsgd.perturbations.injection import Injection, UpdateInjection
 from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.strength import Strength
+
+if TYPE_CHECKING:
+    Evaluated: TypeAlias = Backend  # whatever is given, a backend is what is found there
+else:
+    Evaluated = Backend | CircuitSource  # what a config may name
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,8 @@ class Perturbation:
     defaults are Eq. 1 and Eq. 2 with the first 4 entries of each tensor and strength 0.5.
 
     Args:
-        backend: Evaluates the circuit; the closed-form sine by default.
+        backend: Evaluates the circuit: a backend; a circuit, which is compiled; or a `SamplerQNN`
+            (`backend_of`). The closed-form sine by default.
         coordinates: Chooses the perturbed entries.
         strength: The paper's lambda: a number, or a `Strength` with a schedule.
         injection: Where the perturbation enters.
@@ -39,7 +48,7 @@ class Perturbation:
         arXiv:2511.01918, Eq. 1 and 2.
     """
 
-    backend: Backend = field(default_factory=SineBackend)
+    backend: Evaluated = field(default_factory=SineBackend)
     coordinates: Coordinates = field(default_factory=FirstOfEachTensor)
     strength: float | Strength = 0.5
     injection: Injection = field(default_factory=UpdateInjection)
@@ -52,6 +61,8 @@ class Perturbation:
                 f"Expected `seed` to be a non-negative integer, got {self.seed}: it names the "
                 "random streams. Use 0 or more."
             )
+        object.__setattr__(self, "backend", backend_of(self.backend))
+        self.backend.check_blocks()
         for name, kind in _POLICIES.items():
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(
@@ -119,4 +130,4 @@ def _check_injection(injection: Injection) -> None:
         )
 
 
-_POLICIES = {"backend": Backend, "coordinates": Coordinates, "injection": Injection}
+_POLICIES = {"coordinates": Coordinates, "injection": Injection}

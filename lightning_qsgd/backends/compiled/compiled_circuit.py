@@ -24,15 +24,11 @@ from lightning_qsgd.backends.compiled.plan import Plan
 from lightning_qsgd.backends.compiled.readouts import (
     AmplitudeReadout,
     CellReadout,
-    Interpret,
     MarginalReadout,
     Readout,
-    cells_of,
-    outcomes_of,
-    places_of,
-    unitary_part,
 )
-from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
+from lightning_qsgd.circuits import CircuitSource
+from lightning_qsgd.circuits.measurements import places_of, unitary_part
 
 Run = Callable[[Tensor], Tensor]
 
@@ -89,10 +85,7 @@ class CompiledCircuit:
     angles that are affine in the parameters.
 
     Args:
-        circuit: The circuit and the roles of its parameters.
-        interpret: Maps a measured integer to an index, or a tuple of indices, of the output, as for
-            `SamplerQNN`; None keeps the integer.
-        output_shape: Shape of the output, required with `interpret`.
+        circuit: The circuit, the roles of its parameters, and what its outcomes stand for.
         memory_limit_gib: Evaluations that would take more are refused, in GiB.
         torch_compile: Compile the evaluation with `torch.compile`: faster for small batches, after
             a compilation of seconds to minutes for each new shape of inputs.
@@ -121,8 +114,6 @@ class CompiledCircuit:
     def __init__(
         self,
         circuit: CircuitSource,
-        interpret: Interpret | None = None,
-        output_shape: int | tuple[int, ...] | None = None,
         memory_limit_gib: float = MEMORY_LIMIT_GIB,
         torch_compile: bool = False,
     ) -> None:
@@ -135,26 +126,14 @@ class CompiledCircuit:
         self.torch_compile = torch_compile
         self._vectors = 0
         self.check_memory(1)
-        bare, measured = unitary_part(built.circuit)
+        bare, _ = unitary_part(built.circuit)
         self._places = places_of(built.circuit)
-        self.output_shape = _output_shape(interpret, output_shape, len(measured))
-        outcomes = outcomes_of(self.num_qubits, measured)
-        self._cells = cells_of(outcomes, interpret, self.output_shape)
+        self.output_shape = built.output_shape
+        self._cells = built.output_cells()
         parameters = [*built.inputs, *built.weights]
         index = {parameter: position for position, parameter in enumerate(parameters)}
         self._program = lower(bare, index, self._grown)
         self._plans: dict[tuple[Any, ...], Plan] = {}
-
-    @classmethod
-    def of_network(cls, network: Any, **settings: Any) -> CompiledCircuit:
-        """Compile the circuit of a `SamplerQNN`, with its interpretation.
-
-        Args:
-            network: A `SamplerQNN`.
-            settings: `memory_limit_gib` and `torch_compile`.
-        """
-        built = ParametrizedCircuit.of_network(network)
-        return cls(built, network.interpret, network.output_shape, **settings)
 
     def outputs(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return what `SamplerQNN.forward` returns: the probability of each output.
@@ -309,19 +288,6 @@ class CompiledCircuit:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_plans": {}}  # tensors of a device are made anew
-
-
-def _output_shape(
-    interpret: Interpret | None, shape: int | tuple[int, ...] | None, measured: int
-) -> tuple[int, ...]:
-    if interpret is None:
-        return (2**measured,)
-    if shape is None:
-        raise ValueError(
-            "Got `interpret` without `output_shape`: the size of the output is unknown. Give the "
-            "number of values that `interpret` can return."
-        )
-    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def _dtype_of(inputs: Tensor, weights: Tensor) -> torch.dtype:

@@ -15,9 +15,9 @@ import numpy as np
 
 from lightning_qsgd.backends.compiled.lowering import lower
 from lightning_qsgd.backends.compiled.program import Operation, Permutation, Phases
-from lightning_qsgd.backends.compiled.readouts import outcomes_of, unitary_part
 from lightning_qsgd.backends.fourier.alternation import Alternation, alternation_of
 from lightning_qsgd.circuits import ParametrizedCircuit
+from lightning_qsgd.circuits.measurements import outcomes_of, unitary_part
 
 LARGEST = 2**18
 """Of 4^n times points or operations: 6 qubits and the 37 points of 3 layers. Above, torch is

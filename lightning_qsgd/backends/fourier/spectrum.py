@@ -17,8 +17,8 @@ from lightning_qsgd.backends.compiled.program import (
     Phases,
     Rotations,
 )
-from lightning_qsgd.backends.compiled.readouts import unitary_part
 from lightning_qsgd.circuits import ParametrizedCircuit
+from lightning_qsgd.circuits.measurements import unitary_part
 
 LARGEST_DEGREE = 256
 """Above, 2 * degree + 1 circuits and as many features of each score are no saving."""

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_qsgd.backends.circuit_runner import RunnerSource, runner_of
+from lightning_qsgd.backends.backend_of import BackendSource, layer_backend_of
+from lightning_qsgd.backends.evaluation import keys_named
 from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.nn.attention.phi import (
     AmplitudePhi,
@@ -38,8 +39,8 @@ class CircuitBias(ScoreBias):
     Args:
         circuit: What is evaluated: a circuit, which is compiled to an exact state vector; a backend
             such as `SamplerBackend`, which says how it is sampled; or a `SamplerQNN`, which is
-            used with its own sampler. The score enters each of its inputs. None takes the
-            paper's circuit, `ScoreCircuit()`.
+            used with its own sampler unless that is exact. The score enters each of its inputs.
+            None takes the paper's circuit, `ScoreCircuit()`.
         readout: How psi_k is read: ``"probability"`` (`ProbabilityPhi`) or ``"amplitude"``
             (`AmplitudePhi`).
         evaluation: ``"fourier"`` runs 2d + 1 circuits per call (`FourierEvaluation`);
@@ -68,16 +69,16 @@ class CircuitBias(ScoreBias):
 
     def __init__(
         self,
-        circuit: RunnerSource | None = None,
+        circuit: BackendSource | None = None,
         readout: ReadoutName = "probability",
         evaluation: EvaluationName = "fourier",
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        self._runner = runner_of(ScoreCircuit() if circuit is None else circuit)
-        phi = _chosen("readout", readout, READOUTS)(self._runner)
+        self._backend = layer_backend_of(ScoreCircuit() if circuit is None else circuit)
+        phi = _chosen("readout", readout, READOUTS)(self._backend)
         self._evaluation = _chosen("evaluation", evaluation, EVALUATIONS)(phi)
-        self.weight = nn.Parameter(torch.empty(len(self._runner.describe().weights)))
+        self.weight = nn.Parameter(torch.empty(len(self._backend.describe().weights)))
         self.register_buffer("evaluations", torch.zeros((), dtype=torch.int64))
         self.reset_parameters()
 
@@ -98,8 +99,8 @@ class CircuitBias(ScoreBias):
 
     def extra_repr(self) -> str:
         """Describe the bias in the printout of a network."""
-        names = type(self._evaluation).__name__, type(self._runner).__name__
-        qubits = self._runner.describe().num_qubits
+        names = type(self._evaluation).__name__, type(self._backend).__name__
+        qubits = self._backend.describe().num_qubits
         return f"{qubits} qubits, {self.weight.numel()} weights, {names[0]} on {names[1]}"
 
     def _keys(self, num_scores: int) -> np.ndarray | None:
@@ -107,12 +108,12 @@ class CircuitBias(ScoreBias):
 
         Outside training the number stays, so that validation does not shift what training draws.
         """
-        if not self._runner.stochastic:
+        if not self._backend.stochastic:
             return None
         self.evaluations += self.training
         name = (self.seed, self.stream, int(self.training), int(self.evaluations))
         circuits = self._evaluation.circuits_for(num_scores)
-        return np.random.SeedSequence(name).generate_state(circuits, np.uint64)
+        return keys_named(name, circuits)
 
 
 def _chosen(argument: str, name: str, choices: dict[str, Choice]) -> Choice:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_qsgd.backends.circuit_runner import CircuitRunner
+from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled.memory import eagerly, in_full_precision
 from lightning_qsgd.backends.compiled_backend import CompiledBackend
 from lightning_qsgd.backends.fourier.fixed_points import (
@@ -29,17 +29,17 @@ class Phi(ABC):
     """Evaluates one circuit per score and adds up what is read from it.
 
     Args:
-        runner: What evaluates the circuit.
+        backend: What evaluates the circuit.
 
     Attributes:
-        runner: The same.
+        backend: The same.
         reading: What is added up, for the same in numpy.
     """
 
     reading: ClassVar[Reading]
 
-    def __init__(self, runner: CircuitRunner) -> None:
-        self.runner = runner
+    def __init__(self, backend: CircuitBackend) -> None:
+        self.backend = backend
 
     def __call__(self, scores: Tensor, weights: Tensor, keys: np.ndarray | None = None) -> Tensor:
         """Return Phi of each score.
@@ -47,12 +47,12 @@ class Phi(ABC):
         Args:
             scores: Shape (M,), float32 or float64.
             weights: The circuit's weights in radians, shape (num_weights,).
-            keys: One uint64 per score where the runner draws shots.
+            keys: One uint64 per score where the backend draws shots.
 
         Returns:
             Shape (M,), with dtype and device of the scores, differentiable by both tensors.
         """
-        inputs = scores[:, None].expand(-1, len(self.runner.describe().inputs))
+        inputs = scores[:, None].expand(-1, len(self.backend.describe().inputs))
         return self.read(inputs, weights, keys)
 
     def at(self, scores: np.ndarray) -> FixedPoints | None:
@@ -65,10 +65,10 @@ class Phi(ABC):
             Phi as a function of the weights on the CPU; None where the circuit is large, sampled,
             or is to be compiled by torch.
         """
-        runner = self.runner
-        if type(runner) is not CompiledBackend or runner.torch_compile:
+        backend = self.backend
+        if type(backend) is not CompiledBackend or backend.torch_compile:
             return None
-        built = runner.describe()
+        built = backend.describe()
         inputs = np.repeat(scores[:, None], len(built.inputs), axis=1)
         return fixed_points_of(built, inputs, self.reading)
 
@@ -94,7 +94,7 @@ class ProbabilityPhi(Phi):
     estimate, lies in [0, 1], and does not depend on a global phase.
 
     Args:
-        runner: What evaluates the circuit.
+        backend: What evaluates the circuit.
 
     Raises:
         ValueError: If the circuit's outcomes are not its 2^n basis states.
@@ -102,24 +102,24 @@ class ProbabilityPhi(Phi):
 
     reading = ProbabilityReading()
 
-    def __init__(self, runner: CircuitRunner) -> None:
-        super().__init__(runner)
-        num_qubits = runner.describe().num_qubits
-        if runner.num_outcomes != 2**num_qubits:
+    def __init__(self, backend: CircuitBackend) -> None:
+        super().__init__(backend)
+        num_qubits = backend.describe().num_qubits
+        if backend.num_outputs != 2**num_qubits:
             raise ValueError(
                 f"Cannot read the first {num_qubits} of 2^{num_qubits} probabilities: the circuit "
-                f"has {runner.num_outcomes} outcomes. Measure all qubits or none, and give a "
+                f"has {backend.num_outputs} outcomes. Measure all qubits or none, and give a "
                 "SamplerQNN no `interpret`."
             )
 
     def read(self, inputs: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Add up the first probabilities; see `Phi.read`."""
-        probabilities = self.runner.probabilities(inputs, keys, weights).flatten(1)
-        return probabilities[:, : self.runner.describe().num_qubits].sum(1)
+        probabilities = self.backend.probabilities(inputs, keys, weights).flatten(1)
+        return probabilities[:, : self.backend.describe().num_qubits].sum(1)
 
     def spectrum(self) -> Spectrum:
         """Return the frequencies of probabilities; see `Phi.spectrum`."""
-        return spectra_of(self.runner.describe())[0]
+        return spectra_of(self.backend.describe())[0]
 
 
 class AmplitudePhi(Phi):
@@ -131,31 +131,31 @@ class AmplitudePhi(Phi):
     so that it equals the real part of `qiskit.quantum_info.Statevector`. No sampler gives it.
 
     Args:
-        runner: A `CompiledBackend`.
+        backend: A `CompiledBackend`.
 
     Raises:
-        ValueError: If the runner is something that samples.
+        ValueError: If the backend is something that samples.
     """
 
     reading = RealPartReading()
-    runner: CompiledBackend
+    backend: CompiledBackend
 
-    def __init__(self, runner: CircuitRunner) -> None:
-        if not isinstance(runner, CompiledBackend):
+    def __init__(self, backend: CircuitBackend) -> None:
+        if not isinstance(backend, CompiledBackend):
             raise ValueError(
-                f"Cannot read amplitudes from {type(runner).__name__}: samplers give "
+                f"Cannot read amplitudes from {type(backend).__name__}: samplers give "
                 "probabilities alone. Use readout='probability', or a CompiledBackend."
             )
-        super().__init__(runner)
+        super().__init__(backend)
 
     def read(self, inputs: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Add up the first real parts; see `Phi.read`."""
-        amplitudes = self.runner.amplitudes(inputs, weights)
-        return amplitudes[:, : self.runner.describe().num_qubits].real.sum(1).to(inputs.dtype)
+        amplitudes = self.backend.amplitudes(inputs, weights)
+        return amplitudes[:, : self.backend.describe().num_qubits].real.sum(1).to(inputs.dtype)
 
     def spectrum(self) -> Spectrum:
         """Return the frequencies of amplitudes; see `Phi.spectrum`."""
-        return spectra_of(self.runner.describe())[1]
+        return spectra_of(self.backend.describe())[1]
 
 
 class Evaluation(ABC):

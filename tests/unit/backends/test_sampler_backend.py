@@ -338,7 +338,7 @@ def test_circuit_that_measures_on_its_way_is_refused() -> None:
     circuit.ry(x, 0)
     circuit.measure(0, 0)
     circuit.h(0)
-    with pytest.raises(ValueError, match=r"classical bits before its end.*Remove mid-circuit"):
+    with pytest.raises(ValueError, match=r"`h` after a measurement of the same qubit.*to the end"):
         SamplerBackend(ParametrizedCircuit(circuit, [x]))
 
 

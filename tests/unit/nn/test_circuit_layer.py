@@ -12,6 +12,7 @@ from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from torch import nn
 
+from lightning_qsgd.backends import SamplerBackend
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 from lightning_qsgd.nn.circuit_layer import CircuitLayer
 from tests.devices import each_device
@@ -191,12 +192,36 @@ def test_compiled_module_takes_other_batches_and_modes_after_the_first() -> None
         assert compiled(torch.rand(4, 2)).shape == (4, 4)
 
 
-def test_layer_draws_its_circuit_and_describes_itself() -> None:
+def test_layer_on_a_backend_draws_shots_that_its_seed_and_its_calls_name() -> None:
+    backend = SamplerBackend(superposition_circuit(2, reps=1), sampling=64)
+    x = torch.rand(3, 2)
+    layer, again = (CircuitLayer(backend, weights(), seed=5) for _ in range(2))
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, again(x))
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(x), again(x))
+    assert not torch.equal(first, CircuitLayer(backend, weights(), seed=6)(x))
+    layer.eval()
+    assert torch.equal(layer(x), layer(x))
+    assert "backend=SamplerBackend" in repr(layer)
+
+
+def test_layer_on_a_backend_learns_from_its_shots() -> None:
+    backend = SamplerBackend(superposition_circuit(2, reps=1), sampling=20_000)
+    exact, sampled = CircuitLayer(backend.circuit, weights()), CircuitLayer(backend, weights())
+    for layer in (exact, sampled):
+        (layer(torch.full((3, 2), 0.3)) ** 2).sum().backward()
+    assert exact.weight.grad is not None
+    torch.testing.assert_close(sampled.weight.grad, exact.weight.grad, rtol=0, atol=0.05)
+
+
+def test_layer_draws_its_its_circuit_and_describes_itself() -> None:
     layer = CircuitLayer(network())
     assert "Ry" in layer.draw()
-    assert "2 inputs, 4 weights, output_shape=(4,), engine=CompiledCircuit" in repr(layer)
+    assert "2 inputs, 4 weights, output_shape=(4,), backend=CompiledBackend" in repr(layer)
     sampled = CircuitLayer(network(sampler=StatevectorSampler()))
-    assert "engine=SamplerEngine" in repr(sampled)
+    assert "backend=NetworkBackend" in repr(sampled)
 
 
 def test_wrong_shapes_are_refused() -> None:
@@ -206,7 +231,9 @@ def test_wrong_shapes_are_refused() -> None:
             layer(x)
     with pytest.raises(ValueError, match=r"`initial_weights` of shape \(4,\), got \(3,\): .*Pass"):
         CircuitLayer(network(), [0.1, 0.2, 0.3])
-    with pytest.raises(TypeError, match=r"Expected real inputs"):
+    with pytest.raises(
+        TypeError, match=r"real floating-point numbers, got torch.complex64: .*real and imag"
+    ):
         layer(torch.zeros(1, 2) + 0j)
 
 

@@ -33,7 +33,7 @@ def check(qnn: SamplerQNN, rows: int = 2) -> None:
     generator = np.random.default_rng(5)
     x = generator.uniform(-3, 3, (rows, qnn.num_inputs))
     w = generator.uniform(-3, 3, qnn.num_weights)
-    compiled = CompiledCircuit.of_network(qnn)
+    compiled = CompiledCircuit(ParametrizedCircuit.of_network(qnn))
     arguments = torch.from_numpy(x), torch.from_numpy(w)
     near = {"rtol": 0, "atol": 1e-10}
     outputs = compiled.outputs(*arguments)
@@ -108,10 +108,12 @@ def test_transpiled_circuit_whose_qubits_have_moved() -> None:
     x, w = torch.rand(2, 3).double(), torch.rand(6).double().requires_grad_()
     for extra in ({}, {"interpret": parity, "output_shape": 2}):
         qnn = network(moved, **extra)
-        outputs = CompiledCircuit.of_network(qnn).outputs(x, w)
+        outputs = CompiledCircuit(ParametrizedCircuit.of_network(qnn)).outputs(x, w)
         expected = torch.from_numpy(qnn.forward(x.numpy(), w.detach().numpy()))
         torch.testing.assert_close(outputs.detach(), expected, rtol=0, atol=1e-10)
-        plain = CompiledCircuit.of_network(network(built, **extra)).outputs(x, w)
+        plain = CompiledCircuit(ParametrizedCircuit.of_network(network(built, **extra))).outputs(
+            x, w
+        )
         gradients = [torch.autograd.grad((each**3).sum(), w)[0] for each in (outputs, plain)]
         torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
     expected = CompiledCircuit(built).marginals(x, w)
@@ -134,7 +136,7 @@ def test_one_kind_of_parameters_alone(of_inputs: bool) -> None:
     circuit.rxx(angles[1], 0, 1)
     built = ParametrizedCircuit(circuit, *((angles, ()) if of_inputs else ((), angles)))
     qnn = network(built)
-    compiled = CompiledCircuit.of_network(qnn)
+    compiled = CompiledCircuit(ParametrizedCircuit.of_network(qnn))
     values = np.array([0.3, -1.1])
     x, w = (values[None], np.zeros(0)) if of_inputs else (np.zeros((1, 0)), values)
     outputs = compiled.outputs(torch.from_numpy(x), torch.from_numpy(w))

@@ -9,8 +9,8 @@ from qiskit.quantum_info import random_unitary
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.backends.compiled.lowering import lower
-from lightning_qsgd.backends.compiled.readouts import unitary_part
 from lightning_qsgd.circuits import ENTANGLEMENTS, ParametrizedCircuit, superposition_circuit
+from lightning_qsgd.circuits.measurements import unitary_part
 
 W = ParameterVector("w", 6)
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from qiskit.circuit import ClassicalRegister, Gate, Parameter, QuantumCircuit, QuantumRegister
 from qiskit.circuit import library as lib
+from qiskit.primitives import StatevectorSampler
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_clifford, random_unitary
 
+from lightning_qsgd.backends import CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 
@@ -108,24 +110,69 @@ def test_gate_after_a_measurement_of_its_qubit_is_refused() -> None:
         CompiledCircuit(ParametrizedCircuit(circuit, [X]))
 
 
-@pytest.mark.parametrize(
-    "registers", [[ClassicalRegister(1), ClassicalRegister(1)], [ClassicalRegister(3)]]
-)
-def test_outcomes_of_no_defined_order_are_refused(registers: list[ClassicalRegister]) -> None:
+def test_outcomes_of_no_defined_order_are_refused() -> None:
+    registers = ClassicalRegister(1, "a"), ClassicalRegister(1, "b")
     circuit = QuantumCircuit(QuantumRegister(2), *registers)
-    circuit.measure([0, 1], [0, len(circuit.clbits) - 1])
-    with pytest.raises(ValueError, match=r"all bits of one register: .*Measure into one register"):
-        CompiledCircuit(ParametrizedCircuit(circuit, []))
+    circuit.measure([0, 1], [0, 1])
+    for build in (CompiledBackend, SamplerBackend):
+        source = ParametrizedCircuit(circuit, [])
+        with pytest.raises(ValueError, match=r"several registers \(a, b\): .*Measure into one reg"):
+            build(source).probabilities(torch.zeros(1, 0))
+
+
+def register_case(bits: int, pairs: list[tuple[int, int]], measure_all: bool) -> QuantumCircuit:
+    circuit = QuantumCircuit(2, bits)
+    circuit.ry(0.7, 0)
+    circuit.ry(1.9, 1)
+    for qubit, bit in pairs:
+        circuit.measure(qubit, bit)
+    if measure_all:
+        circuit.measure_all()
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("bits", "pairs", "measure_all"),
+    [
+        (2, [], False),
+        (2, [], True),
+        (2, [(0, 0)], False),
+        (2, [(0, 1)], False),
+        (2, [(1, 0)], False),
+        (3, [(0, 0), (1, 2)], False),
+        (2, [(0, 1), (1, 0)], False),
+        (2, [(0, 0), (1, 0)], False),
+    ],
+)
+def test_outcomes_are_those_that_qiskit_counts(
+    bits: int, pairs: list[tuple[int, int]], measure_all: bool
+) -> None:
+    circuit = register_case(bits, pairs, measure_all)
+    read = circuit.copy()
+    if not pairs and not measure_all:
+        read = circuit.remove_final_measurements(inplace=False)
+        read.measure_all()
+    result = StatevectorSampler(seed=1).run([read], shots=200_000).result()[0]
+    name = "meas" if "meas" in result.data else next(iter(result.data))
+    counts = result.data[name].get_int_counts()
+    for build in (CompiledBackend, SamplerBackend):
+        found = build(ParametrizedCircuit(circuit, [])).probabilities(torch.zeros(1, 0))[0]
+        assert len(found) == 2 ** result.data[name].num_bits
+        expected = [counts.get(outcome, 0) / 200_000 for outcome in range(len(found))]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=6e-3)
 
 
 def test_interpretation_outside_the_output_is_refused() -> None:
-    source = SuperpositionCircuit(2)
+    built = SuperpositionCircuit(2).build()
+    parts = built.circuit, built.inputs, built.weights
     with pytest.raises(
         ValueError, match=r"maps outcome 2 to 2, outside the output of shape \(2,\)"
     ):
-        CompiledCircuit(source, lambda outcome: outcome, 2)
+        CompiledCircuit(ParametrizedCircuit(*parts, lambda outcome: outcome, 2))
     with pytest.raises(ValueError, match=r"Got `interpret` without `output_shape`: .*Give the"):
-        CompiledCircuit(source, lambda outcome: outcome)
+        ParametrizedCircuit(*parts, lambda outcome: outcome)
+    with pytest.raises(ValueError, match=r"outcome 0 to 0\.0, which is no place.*e\.g\. `int"):
+        CompiledCircuit(ParametrizedCircuit(*parts, float, 4))  # type: ignore[arg-type]
 
 
 def test_wrong_shapes_and_complex_values_are_refused() -> None:

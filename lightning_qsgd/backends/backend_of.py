@@ -1,0 +1,113 @@
+"""One way from whatever a circuit was given as to what evaluates it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, TypeAlias, get_args
+
+from qiskit_machine_learning.neural_networks import SamplerQNN
+
+from lightning_qsgd.backends.backend import Backend
+from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.compiled import CannotCompile
+from lightning_qsgd.backends.compiled_backend import CompiledBackend
+from lightning_qsgd.backends.network_backend import NetworkBackend, samples_exactly
+from lightning_qsgd.backends.sampler_backend import SamplerBackend
+from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
+from lightning_qsgd.circuits.measurements import CannotReadOut
+
+BackendSource: TypeAlias = Backend | CircuitSource | SamplerQNN
+"""A backend, which says how a circuit is evaluated; a circuit, which is compiled; or a network."""
+
+EngineName = Literal["auto", "compiled", "sampler"]
+
+
+def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: Any) -> Backend:
+    """Choose what evaluates a circuit, for perturbations and layers alike.
+
+    A backend is taken as it is. "auto" compiles a circuit wherever that changes no number: where a
+    network samples exactly and all gates are known. A network with shots, noise or hardware stays
+    with its own sampler. The one exception are networks that measure into a register which is not
+    called ``meas``: there SamplerQNN 0.9 mixes the rows of a batch, and the compiled circuit does
+    not.
+
+    Args:
+        source: A backend, a circuit with roles, or a network.
+        engine: "auto", "compiled" or "sampler"; only "auto" with a backend.
+        settings: `memory_limit_gib` and `torch_compile` of a `CompiledBackend`.
+
+    Raises:
+        TypeError: If the source is none of the three.
+        ValueError: If the engine is unknown or contradicts a backend, or a gate of a circuit that
+            must be compiled cannot be.
+
+    Example:
+        >>> from lightning_qsgd.circuits import SuperpositionCircuit
+        >>> type(backend_of(SuperpositionCircuit(2))).__name__
+        'CompiledBackend'
+    """
+    if engine not in get_args(EngineName):
+        raise ValueError(
+            f"Unknown engine {engine!r}: nothing evaluates the circuit. Choose one of "
+            f"{', '.join(get_args(EngineName))}."
+        )
+    if isinstance(source, Backend):
+        if engine != "auto":
+            raise ValueError(
+                f"Got engine={engine!r} and a {type(source).__name__}: both say what evaluates the "
+                "circuit. Leave the engine out, or give the circuit itself."
+            )
+        return source
+    if isinstance(source, SamplerQNN):
+        return _of_network(source, engine, settings)
+    if isinstance(source, CircuitSource):
+        return (
+            SamplerBackend(source) if engine == "sampler" else CompiledBackend(source, **settings)
+        )
+    got = f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
+    raise TypeError(
+        f"Expected a circuit, a backend or a SamplerQNN, got {got}: inputs and weights must be "
+        "told apart. Pass an instance, and wrap a QuantumCircuit as ParametrizedCircuit(circuit, "
+        "inputs, weights)."
+    )
+
+
+def layer_backend_of(
+    source: BackendSource, engine: EngineName = "auto", **settings: Any
+) -> CircuitBackend:
+    """Choose what evaluates the circuit of a layer, which takes probabilities.
+
+    Args:
+        source: As for `backend_of`.
+        engine: As for `backend_of`.
+        settings: As for `backend_of`.
+
+    Raises:
+        TypeError: As for `backend_of`, and if a backend gives no probabilities.
+        ValueError: As for `backend_of`, and if a backend may skip an evaluation.
+    """
+    backend = backend_of(source, engine, **settings)
+    if not isinstance(backend, CircuitBackend):
+        raise TypeError(
+            f"Cannot build a layer on {type(backend).__name__}: it gives readouts of qubits and no "
+            "probabilities of outcomes. Use a CompiledBackend or a SamplerBackend."
+        )
+    if backend.skips:
+        raise ValueError(
+            f"Cannot build a layer on a {type(backend).__name__} that skips failed steps: a "
+            "network's output cannot be left out. Use RaiseOnFailure, alone or after "
+            "RetryOnFailure."
+        )
+    return backend
+
+
+def _of_network(network: SamplerQNN, engine: EngineName, settings: dict[str, Any]) -> Backend:
+    if engine == "sampler" or (engine == "auto" and not samples_exactly(network)):
+        return NetworkBackend(network)
+    try:
+        return CompiledBackend(ParametrizedCircuit.of_network(network), **settings)
+    except (CannotCompile, CannotReadOut) as reason:
+        if engine == "compiled":
+            raise
+        warnings.warn(f"{reason} It runs on its own sampler, which is slow.", stacklevel=4)
+        return NetworkBackend(network)

@@ -1,0 +1,177 @@
+"""What evaluates a circuit: compiled wherever that changes no number."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from qiskit.circuit import Gate, Parameter, QuantumCircuit
+from qiskit.primitives import StatevectorSampler
+from qiskit_aer.primitives import SamplerV2
+from qiskit_machine_learning.neural_networks import SamplerQNN
+from qiskit_machine_learning.primitives import QMLSampler
+
+from lightning_qsgd.backends import (
+    CompiledBackend,
+    SamplerBackend,
+    ShotSampling,
+    SineBackend,
+    SkipOnFailure,
+)
+from lightning_qsgd.backends.backend_of import backend_of, layer_backend_of
+from lightning_qsgd.backends.network_backend import NetworkBackend
+from lightning_qsgd.backends.plugins import VectorizedSampler
+from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
+from lightning_qsgd.perturbations import Perturbation
+
+
+def network(built: ParametrizedCircuit | None = None, **extra: Any) -> SamplerQNN:
+    built = built or superposition_circuit(num_qubits=2, reps=1)
+    return SamplerQNN(
+        circuit=built.circuit, input_params=built.inputs, weight_params=built.weights, **extra
+    )
+
+
+def nonlinear() -> ParametrizedCircuit:
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x * w, 0)
+    return ParametrizedCircuit(circuit, [x], [w])
+
+
+def nonlinear_inputs() -> ParametrizedCircuit:
+    x, y = Parameter("x"), Parameter("y")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x + 2 * y, 0)
+    return ParametrizedCircuit(circuit, [x, y])
+
+
+def test_auto_compiles_circuits_and_exact_networks() -> None:
+    exact = (QMLSampler(), VectorizedSampler())
+    networks = [network(), *(network(sampler=sampler) for sampler in exact)]
+    for source in (*networks, SuperpositionCircuit(2)):
+        assert isinstance(backend_of(source, "auto"), CompiledBackend)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [QMLSampler(shots=10), VectorizedSampler(shots=10), StatevectorSampler(), SamplerV2()],
+    ids=lambda s: type(s),
+)
+def test_auto_leaves_networks_with_shots_to_their_sampler(sampler: Any) -> None:
+    source = network(sampler=sampler)
+    assert isinstance(backend_of(source, "auto"), NetworkBackend)
+    assert isinstance(backend_of(source, "compiled"), CompiledBackend)
+
+
+def test_all_engines_give_the_same_numbers() -> None:
+    x, w = torch.rand(3, 2).double(), torch.rand(4).double()
+    for source, sampled in (
+        (network(), NetworkBackend),
+        (SuperpositionCircuit(2, 1), SamplerBackend),
+    ):
+        sampler = layer_backend_of(source, "sampler")
+        compiled = layer_backend_of(source, "compiled")
+        assert isinstance(sampler, sampled)
+        assert sampler.output_shape == compiled.output_shape == (4,)
+        assert (len(sampler.describe().inputs), len(sampler.initial_weights())) == (2, 4)
+        for ask in ("probabilities", "readout"):
+            found = [getattr(each, ask)(x, None, w) for each in (sampler, compiled)]
+            torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+
+
+def test_outcomes_are_interpreted_alike_whatever_evaluates_them() -> None:
+    built = ParametrizedCircuit.of_network(network(interpret=lambda i: i % 2, output_shape=2))
+    x = torch.rand(3, 2).double()
+    expected = CompiledBackend(built).probabilities(x)
+    for backend in (SamplerBackend(built), SamplerBackend(built, sampling=ShotSampling(10**6))):
+        keys = np.arange(3, dtype=np.uint64)
+        tolerance = 5e-3 if backend.stochastic else 1e-10
+        found = backend.probabilities(x, keys)
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def test_a_backend_is_taken_as_it_is() -> None:
+    backend = SamplerBackend(SuperpositionCircuit(2))
+    assert backend_of(backend) is backend
+    with pytest.raises(ValueError, match=r"engine='compiled' and a SamplerBackend: .*Leave the en"):
+        backend_of(backend, "compiled")
+
+
+def test_layers_refuse_backends_without_probabilities_and_those_that_skip() -> None:
+    with pytest.raises(TypeError, match=r"layer on SineBackend: .*CompiledBackend or a Sampler"):
+        layer_backend_of(SineBackend())
+    skipping = SamplerBackend(SuperpositionCircuit(2), on_failure=SkipOnFailure())
+    with pytest.raises(ValueError, match=r"layer on a SamplerBackend that skips.*RaiseOnFailure"):
+        layer_backend_of(skipping)
+
+
+def test_perturbation_takes_circuits_networks_and_backends_alike() -> None:
+    x = torch.rand(3, 2).double()
+    weights = torch.zeros(4, dtype=torch.float64)
+    circuit, qnn = SuperpositionCircuit(2, reps=1), network()
+    shots = network(sampler=QMLSampler(shots=100))
+    readouts = []
+    for source in (circuit, qnn, CompiledBackend(circuit)):
+        backend = Perturbation(source).backend  # type: ignore[arg-type]
+        readouts.append(backend.readout(x, None, weights))
+    for other in readouts[1:]:
+        torch.testing.assert_close(other, readouts[0], rtol=0, atol=1e-12)
+    sampled = Perturbation(shots).backend.readout(x, None, weights)  # type: ignore[arg-type]
+    torch.testing.assert_close(sampled, readouts[0], rtol=0, atol=0.6)
+
+
+def test_perturbation_refuses_a_network_whose_qubits_cannot_be_read() -> None:
+    halves = network(interpret=lambda i: i % 2, output_shape=2, sampler=QMLSampler(shots=100))
+    with pytest.raises(ValueError, match=r"Cannot read 2 qubits .*without `interpret`"):
+        Perturbation(halves)  # type: ignore[arg-type]
+
+
+def test_perturbation_refuses_a_circuit_with_more_inputs_than_qubits() -> None:
+    source = nonlinear_inputs()
+    assert layer_backend_of(source).output_shape == (2,)
+    with pytest.raises(ValueError, match=r"Cannot perturb with a circuit of 2 inputs and 1 qubits"):
+        Perturbation(source)  # type: ignore[arg-type]
+    for backend in (CompiledBackend(source), SamplerBackend(source)):
+        with pytest.raises(ValueError, match=r"Cannot perturb with a circuit of 2 inputs"):
+            backend.readout(torch.zeros(1, 2))
+
+
+def test_network_that_cannot_be_compiled_falls_back_only_in_auto_and_says_so() -> None:
+    with pytest.warns(UserWarning, match=r"not affine in .* It runs on its own sampler, .*slow"):
+        assert isinstance(backend_of(network(nonlinear()), "auto"), NetworkBackend)
+    for source in (network(nonlinear()), nonlinear()):
+        with pytest.raises(ValueError, match=r"Cannot compile gate `ry`"):
+            backend_of(source, "compiled")
+    with pytest.raises(ValueError, match=r"Cannot compile gate `ry`"):
+        backend_of(nonlinear(), "auto")
+
+
+def test_opaque_gate_is_left_to_the_sampler() -> None:
+    circuit = QuantumCircuit(1)
+    circuit.append(Gate("box", 1, []), [0])
+    with pytest.warns(UserWarning, match="Cannot compile"):
+        engine = backend_of(network(ParametrizedCircuit(circuit, [])), "auto")
+    assert isinstance(engine, NetworkBackend)
+
+
+def test_settings_reach_the_compiled_circuit() -> None:
+    backend = backend_of(SuperpositionCircuit(2), memory_limit_gib=0.5, torch_compile=False)
+    assert isinstance(backend, CompiledBackend)
+    assert backend.memory_limit_gib == 0.5
+
+
+def test_unknown_engine_and_circuit_without_roles_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Unknown engine 'fast': .*auto, compiled, sampler"):
+        backend_of(network(), "fast")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"SamplerQNN, got QuantumCircuit: .*wrap a Quantum"):
+        backend_of(QuantumCircuit(1), "auto")  # type: ignore[arg-type]
+
+
+def test_auto_does_not_hide_what_is_wrong_behind_the_sampler() -> None:
+    large = superposition_circuit(num_qubits=24, reps=1)
+    with pytest.raises(ValueError, match=r"Cannot evaluate 1 circuit.* of 24 qubits"):
+        backend_of(network(large), "auto")
+    outside = network(superposition_circuit(3), interpret=lambda i: i, output_shape=4)
+    with pytest.raises(ValueError, match=r"`interpret` maps outcome 4 to 4, outside the output"):
+        backend_of(outside, "auto")
