@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from time import sleep
 from typing import TypeVar
 
+from typing_extensions import override
+
 from lightning_qsgd.backends.evaluation import CircuitLimitReached
 
 
@@ -68,8 +70,8 @@ class RaiseOnFailure(FailurePolicy):
         3
     """
 
+    @override
     def run(self, job: Callable[[], T]) -> T:
-        """Run the job once; see `FailurePolicy.run`."""
         return job()
 
 
@@ -99,8 +101,8 @@ class SkipOnFailure(FailurePolicy):
                 "Use 1 or more, or RaiseOnFailure."
             )
 
+    @override
     def run(self, job: Callable[[], T]) -> T:
-        """Run the job once; see `FailurePolicy.run`."""
         try:
             return job()
         except CircuitLimitReached:
@@ -156,8 +158,8 @@ class RetryOnFailure(FailurePolicy):
         """Whether a step may be taken without its perturbation."""
         return self.then.skips
 
+    @override
     def run(self, job: Callable[[], T]) -> T:
-        """Run the job until it succeeds; see `FailurePolicy.run`."""
         for attempt in range(1, self.attempts):
             try:
                 return job()

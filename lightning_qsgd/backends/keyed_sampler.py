@@ -19,6 +19,7 @@ from qiskit.primitives import (
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.quantum_info import Statevector
 from qiskit_machine_learning.neural_networks import SamplerQNN
+from typing_extensions import override
 
 from lightning_qsgd.backends.evaluation import Evaluation, keys_for, serving
 
@@ -86,8 +87,8 @@ class BoundSampler(BaseSamplerV2):  # type: ignore[misc]
         self.sampler = sampler
         self.evaluation = evaluation
 
+    @override
     def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> Any:
-        """Start one job for all circuits; see `BaseSamplerV2.run`."""
         pubs = list(pubs)
         self.evaluation.charge(sum(SamplerPub.coerce(pub).size for pub in pubs))
         with serving(self.evaluation):

@@ -1,15 +1,16 @@
-"""Calls that may hang or fail on the way: time limits and readable errors."""
+"""Calls that may hang, fail, or differ between processes: time limits, retries, one for all."""
 
+import pickle
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
+import torch.distributed as dist
 
 from lightning_qsgd.backends.evaluation import Evaluation
 from lightning_qsgd.backends.failures import FailurePolicy
-from lightning_qsgd.backends.one_process import evaluate_once
 
 T = TypeVar("T")
 
@@ -45,6 +46,43 @@ def run_within(seconds: float | None, job: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     return result  # type: ignore[no-any-return]
+
+
+def evaluate_once(job: Callable[[], T]) -> T:
+    """Run a job on the first process and give its result, or its exception, to all of them.
+
+    Replicas whose steps differ would drift apart silently: with shots that nobody can repeat, and
+    with failures that one of them meets alone.
+
+    Args:
+        job: What to run; its result must pickle.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return job()
+    outcome: list[Any] = [None]
+    failure: Exception | None = None
+    if dist.get_rank() == 0:
+        try:
+            outcome = [(job(), None)]
+        except Exception as caught:
+            failure = caught
+            outcome = [(None, _portable(caught))]
+    dist.broadcast_object_list(outcome, src=0)
+    if failure is not None:
+        raise failure
+    result, failure = outcome[0]
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[no-any-return]
+
+
+def _portable(failure: Exception) -> Exception:
+    """Return the exception, or its words if it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(failure))
+    except Exception:
+        return RuntimeError(f"{type(failure).__name__}: {failure}")
+    return failure
 
 
 SUM_TOLERANCE = 1e-6

@@ -6,6 +6,7 @@ from math import pi
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.backends.backend import Backend
 from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
@@ -44,10 +45,10 @@ class SineBackend(Backend):
                 "would be perturbed. The paper uses 4."
             )
 
+    @override
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        """Evaluate the sine entry by entry; see `Backend.readout`."""
         return torch.mul(inputs, pi).sin_()
 
     def describe(self) -> ParametrizedCircuit:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qiskit import qasm2, qasm3, qpy
 from qiskit.circuit import Parameter, QuantumCircuit
+from typing_extensions import override
 
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
@@ -45,8 +46,8 @@ class CircuitFromFile(CircuitSource):
         object.__setattr__(self, "inputs", names)
         object.__setattr__(self, "path", str(self.path))
 
+    @override
     def build(self) -> ParametrizedCircuit:
-        """Read the file; see `CircuitSource.build`."""
         path = Path(self.path)
         if not path.is_file():
             raise FileNotFoundError(

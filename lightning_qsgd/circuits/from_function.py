@@ -7,6 +7,8 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
+from typing_extensions import override
+
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
 
@@ -86,8 +88,8 @@ class CircuitFromFunction(CircuitSource):
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", deepcopy(dict(self.arguments)))
 
+    @override
     def build(self) -> ParametrizedCircuit:
-        """Import and call the function; see `CircuitSource.build`."""
         returned = call_by_name(self.function, self.arguments)
         if isinstance(returned, ParametrizedCircuit):
             return returned

@@ -10,6 +10,7 @@ from math import isfinite, pi
 from typing import Literal, get_args
 
 from qiskit.circuit import Parameter, ParameterExpression, ParameterVector, QuantumCircuit
+from typing_extensions import override
 
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
@@ -208,8 +209,8 @@ class ScoreCircuit(CircuitSource):
                 "not see the score. Use 1 for the score itself as the angle."
             )
 
+    @override
     def build(self) -> ParametrizedCircuit:
-        """Build the circuit; see `CircuitSource.build`."""
         score = Parameter("s")
         angles = [self.factor * score] * self.num_qubits
         circuit, weights = layered_circuit(angles, self.reps, self.entanglement)

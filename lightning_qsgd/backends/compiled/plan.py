@@ -25,7 +25,7 @@ from lightning_qsgd.backends.compiled.rotation_steps import (
     ProductStep,
     RotationStep,
 )
-from lightning_qsgd.backends.compiled.step import Step
+from lightning_qsgd.backends.compiled.step import FixedPart, GradientTape, Step, Tape
 from lightning_qsgd.backends.compiled.steps import (
     FirstPhaseStep,
     MatrixStep,
@@ -35,7 +35,6 @@ from lightning_qsgd.backends.compiled.steps import (
     run_backward,
     run_forward,
 )
-from lightning_qsgd.backends.compiled.tape import FixedPart, GradientTape, Tape
 
 
 class Plan:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 
 class Readout(ABC):
@@ -53,24 +54,24 @@ class CellReadout(Readout):
         self._cells = torch.as_tensor(cells)
         self.count = count
 
+    @override
     def after(self, source: np.ndarray) -> CellReadout:
-        """Include a permutation; see `Readout.after`."""
         cells = self._cells.clone()
         cells[torch.from_numpy(source)] = self._cells
         return CellReadout(cells, self.count)
 
+    @override
     def to(self, dtype: torch.dtype, device: torch.device) -> CellReadout:
-        """Move to a device; see `Readout.to`."""
         return CellReadout(self._cells.to(device), self.count)
 
+    @override
     def read(self, state: Tensor) -> Tensor:
-        """Add up cells; see `Readout.read`."""
         probabilities = probabilities_of(state)
         outputs = probabilities.new_zeros(self.count, probabilities.shape[1])
         return outputs.index_add_(0, self._cells, probabilities).t().contiguous()
 
+    @override
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
-        """Pull back; see `Readout.pull`."""
         return state * cotangent.t().index_select(0, self._cells).mul_(2)
 
 
@@ -92,23 +93,23 @@ class MarginalReadout(Readout):
         basis, places = np.arange(2**num_qubits), np.array(qubits, dtype=int)
         return cls(np.where((basis >> places[:, None]) & 1, 1.0, -1.0))
 
+    @override
     def after(self, source: np.ndarray) -> MarginalReadout:
-        """Include a permutation; see `Readout.after`."""
         signs = torch.empty_like(self._signs)
         signs[:, torch.from_numpy(source)] = self._signs
         return MarginalReadout(signs)
 
+    @override
     def to(self, dtype: torch.dtype, device: torch.device) -> MarginalReadout:
-        """Move to a device; see `Readout.to`."""
         return MarginalReadout(self._signs.to(device, dtype))
 
+    @override
     def read(self, state: Tensor) -> Tensor:
-        """Add up with signs; see `Readout.read`."""
         squares = state.square().flatten(0, 1)  # of real and of imaginary parts
         return (self._factors[:, : len(squares)] @ squares).t().contiguous()
 
+    @override
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
-        """Pull back; see `Readout.pull`."""
         return state * (self._signs.t() @ cotangent.t()).mul_(2)
 
 
@@ -127,23 +128,23 @@ class AmplitudeReadout(Readout):
         self.count = 2**num_qubits
         self._source = source
 
+    @override
     def after(self, source: np.ndarray) -> AmplitudeReadout:
-        """Include a permutation; see `Readout.after`."""
         return AmplitudeReadout(self._num_qubits, torch.from_numpy(source))
 
+    @override
     def to(self, dtype: torch.dtype, device: torch.device) -> AmplitudeReadout:
-        """Move to a device; see `Readout.to`."""
         source = None if self._source is None else self._source.to(device)
         return AmplitudeReadout(self._num_qubits, source)
 
+    @override
     def read(self, state: Tensor) -> Tensor:
-        """Join real and imaginary parts; see `Readout.read`."""
         moved = state if self._source is None else state.index_select(1, self._source)
         imaginary = moved[1] if len(moved) == 2 else torch.zeros_like(moved[0])
         return torch.complex(moved[0], imaginary).t().contiguous()
 
+    @override
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
-        """Split into parts; see `Readout.pull`."""
         parts = torch.view_as_real(cotangent.t().resolve_conj()).permute(2, 0, 1)[: len(state)]
         if self._source is None:
             return parts.contiguous()

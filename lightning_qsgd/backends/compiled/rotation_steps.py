@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.backends.compiled.angles import Row
-from lightning_qsgd.backends.compiled.step import Step, rotate, slope
-from lightning_qsgd.backends.compiled.tape import GradientTape, Tape, table_row
+from lightning_qsgd.backends.compiled.step import GradientTape, Step, Tape, rotate, slope, table_row
 
 DENSE_QUBITS = 4
 DENSE_ENTRIES = 2**14
@@ -32,14 +32,16 @@ class RotationStep(Step):
             self._factors = _matrix_factors(num_qubits, rows).to(device)
             self._partners, self._signs = (t.to(device) for t in _slopes(num_qubits, rows))
 
+    @override
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Turn qubit by qubit, or few states by one matrix each; see `Step.forward`."""
+        """Turn qubit by qubit, or few states by one matrix each."""
         if self._factors is None or not self._is_small(tape):
             return self._turned(state, tape, 1)
         return (self._matrices(self._factors, tape) * state.unsqueeze(1)).sum(2)
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Read off all gradients at once, then turn back; see `Step.backward`."""
+        """Read off all gradients at once, then turn back."""
         self.note_gradients(pair, tape)
         if self._factors is None or not self._is_small(tape):
             return self._turned(pair, tape, -1)
@@ -96,14 +98,16 @@ class ProductStep(RotationStep):
             factors[row.varies].append(table_row(row) + ((basis >> qubit) & 1))
         self._entries = [(v, torch.stack(each).to(device)) for v, each in factors.items() if each]
 
+    @override
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Multiply each basis state's cosines and sines; see `Step.forward`."""
+        """Multiply each basis state's cosines and sines."""
         products = [tape.product(varies, factors) for varies, factors in self._entries]
         product = products[0] if len(products) == 1 else products[0] * products[1]
         return product.unsqueeze(0)
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Read off the gradients; nothing lies before this step; see `Step.backward`."""
+        """Read off the gradients; nothing lies before this step."""
         self.note_gradients(pair, tape)
         return pair
 
@@ -148,12 +152,12 @@ class ControlledRotationStep(Step):
         self._rows = rows
         self._row = row
 
+    @override
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Turn the pairs under control; see `Step.forward`."""
         return self._turned(state, tape, 1)
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Note the gradient and turn back; see `Step.backward`."""
         tape.note(self._row, slope(*(self._pairs(half) for half in pair)))
         return self._turned(pair, tape, -1)
 

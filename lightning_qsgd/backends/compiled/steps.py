@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lightning_qsgd.backends.compiled.step import Step, rotate, slope
-from lightning_qsgd.backends.compiled.tape import GradientTape, Tape
+from lightning_qsgd.backends.compiled.step import GradientTape, Step, Tape, rotate, slope
 
 
 class PhaseStep(Step):
@@ -27,15 +27,16 @@ class PhaseStep(Step):
         self._varying = varying
         self._fixed = fixed
 
+    @override
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Turn real against imaginary parts; see `Step.forward`."""
+        """Turn real against imaginary parts."""
         turn = self._turn(tape)
         if len(state) == 1:
             return state * turn
         return rotate(state.unsqueeze(0), turn[0], turn[1], 1).squeeze(0)
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Note the gradients and turn back; see `Step.backward`."""
         self._note_gradients(pair, tape)
         turn = self._turn(tape)
         return rotate(pair, turn[0], turn[1], -1)
@@ -70,8 +71,9 @@ class PhaseStep(Step):
 class FirstPhaseStep(PhaseStep):
     """A diagonal on states that are real so far: what comes back needs no imaginary part."""
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Note the gradients and return real parts only; see `Step.backward`."""
+        """Note the gradients and return real parts only."""
         self._note_gradients(pair, tape)
         return (pair * self._turn(tape)).sum(1, keepdim=True)
 
@@ -90,12 +92,12 @@ class SignStep(Step):
     def __init__(self, signs: Tensor) -> None:
         self._signs = signs
 
+    @override
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Multiply; see `Step.forward`."""
         return state * self._signs
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Multiply again; see `Step.backward`."""
         return pair * self._signs
 
 
@@ -110,12 +112,12 @@ class PermutationStep(Step):
         self._source = source
         self._inverse = torch.argsort(source)
 
+    @override
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Move rows; see `Step.forward`."""
         return state.index_select(1, self._source)
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Move rows back; see `Step.backward`."""
         return pair.index_select(2, self._inverse)
 
 
@@ -132,12 +134,13 @@ class MatrixStep(Step):
         self._inverse = torch.argsort(order)
         self._matrix = matrix
 
+    @override
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
-        """Multiply; see `Step.forward`."""
         return self._multiplied(state, self._matrix)
 
+    @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
-        """Multiply by the transpose, which un-does it; see `Step.backward`."""
+        """Multiply by the transpose, which un-does it."""
         return torch.stack([self._multiplied(half, self._matrix.t()) for half in pair])
 
     def _multiplied(self, state: Tensor, matrix: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from lightning_qsgd.backends.compiled.lowering import lower
 from lightning_qsgd.backends.compiled.program import Operation, Permutation, Phases
@@ -47,26 +48,27 @@ class Reading(ABC):
 class ProbabilityReading(Reading):
     """Adds up the probabilities of outcomes."""
 
+    @override
     def rows(self, built: ParametrizedCircuit, count: int) -> np.ndarray:
-        """Return where the first outcomes are; see `Reading.rows`."""
         _, measured = unitary_part(built.circuit)
         return np.flatnonzero(outcomes_of(built.num_qubits, measured) < count)
 
+    @override
     def seen(self, operations: Sequence[Operation]) -> Sequence[Operation]:
-        """Leave out phases that come last; see `Reading.seen`."""
+        """Leave out phases that come last."""
         moves = (Phases, Permutation)
         others = [i for i, operation in enumerate(operations) if not isinstance(operation, moves)]
         last = others[-1] if others else -1
         tail = [each for each in operations[last + 1 :] if isinstance(each, Permutation)]
         return [*operations[: last + 1], *tail]
 
+    @override
     def read(self, entries: np.ndarray) -> np.ndarray:
-        """Add up squares; see `Reading.read`."""
         sums: np.ndarray = (entries.real**2 + entries.imag**2).sum(0)
         return sums
 
+    @override
     def pull(self, entries: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
-        """Differentiate squares; see `Reading.pull`."""
         flow: np.ndarray = entries * (2 * cotangent)
         return flow
 
@@ -74,21 +76,22 @@ class ProbabilityReading(Reading):
 class RealPartReading(Reading):
     """Adds up the real parts of amplitudes."""
 
+    @override
     def rows(self, built: ParametrizedCircuit, count: int) -> np.ndarray:
-        """Return the first basis states; see `Reading.rows`."""
         return np.arange(count)
 
+    @override
     def seen(self, operations: Sequence[Operation]) -> Sequence[Operation]:
-        """Return all; see `Reading.seen`."""
         return operations
 
+    @override
     def read(self, entries: np.ndarray) -> np.ndarray:
-        """Add up; see `Reading.read`."""
         sums: np.ndarray = entries.real.sum(0)
         return sums
 
+    @override
     def pull(self, entries: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
-        """Spread to all entries; see `Reading.pull`."""
+        """Spread to all entries."""
         return np.broadcast_to(cotangent, entries.shape)
 
 

@@ -10,6 +10,7 @@ from qiskit import generate_preset_pass_manager
 from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import BaseSamplerV2, SamplerPubLike
 from qiskit.primitives.containers.sampler_pub import SamplerPub
+from typing_extensions import override
 
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
 from lightning_qsgd.backends.samplers.noise import Noise, noise_on
@@ -85,8 +86,8 @@ class TranspilingSampler(BaseSamplerV2):  # type: ignore[misc]
         self.pass_manager = pass_manager
         self._kept: dict[int, tuple[QuantumCircuit, QuantumCircuit]] = {}
 
+    @override
     def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> Any:
-        """Start one job for all circuits; see `BaseSamplerV2.run`."""
         ready = [self._transpiled(SamplerPub.coerce(pub)) for pub in pubs]
         return self.sampler.run(ready, shots=shots)
 
@@ -160,8 +161,8 @@ class AerSampling(Sampling):
                 "a machine with a GPU."
             )
 
+    @override
     def sampler(self) -> BaseSamplerV2:
-        """Build the sampler; see `Sampling.sampler`."""
         from qiskit_aer import AerSimulator
 
         options: dict[str, Any] = {"method": self.method, "device": self.device}
@@ -177,8 +178,9 @@ class AerSampling(Sampling):
         )
         return TranspilingSampler(KeyedAerSampler(simulator, self.shots, noise), passes)
 
+    @override
     def check_size(self, num_qubits: int) -> None:
-        """Refuse circuits larger than the noisy device; see `Sampling.check_size`."""
+        """Refuse circuits larger than the noisy device."""
         device = None if self.noise is None else self.noise.device()
         if device is not None and device.num_qubits < num_qubits:
             raise ValueError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qiskit.primitives import BaseSamplerV2
+from typing_extensions import override
 
 from lightning_qsgd.backends.samplers.aer import TranspilingSampler
 from lightning_qsgd.backends.samplers.sampling import Sampling
@@ -55,8 +56,8 @@ class GivenSampling(Sampling):
                 "circuits could not be transpiled. Pass what generate_preset_pass_manager returns."
             )
 
+    @override
     def sampler(self) -> BaseSamplerV2:
-        """Build the sampler; see `Sampling.sampler`."""
         return TranspilingSampler(self.given, self.pass_manager)
 
 
@@ -93,8 +94,8 @@ class SamplingFromFunction(Sampling):
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", deepcopy(dict(self.arguments)))
 
+    @override
     def sampler(self) -> BaseSamplerV2:
-        """Call the function and build the sampler; see `Sampling.sampler`."""
         returned = call_by_name(self.function, self.arguments)
         given = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned,)
         return GivenSampling(*given).sampler()

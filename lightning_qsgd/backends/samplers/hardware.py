@@ -5,6 +5,7 @@ from typing import Any
 
 from qiskit import generate_preset_pass_manager
 from qiskit.primitives import BaseSamplerV2
+from typing_extensions import override
 
 from lightning_qsgd.backends.samplers.aer import TranspilingSampler
 from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
@@ -50,8 +51,8 @@ class HardwareSampling(Sampling):
                 "has no other. Use 1, or 3 for the shortest circuits."
             )
 
+    @override
     def sampler(self) -> BaseSamplerV2:
-        """Build the sampler; see `Sampling.sampler`."""
         runtime = _runtime()
         device = self._opened(runtime)
         passes = generate_preset_pass_manager(

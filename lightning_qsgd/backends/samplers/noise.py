@@ -11,6 +11,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from qiskit.providers import BackendV2
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from qiskit_aer.noise import NoiseModel
@@ -106,8 +107,8 @@ class DepolarizingNoise(Noise):
         for name in ("one_qubit", "two_qubit", "readout"):
             check_probability(name, getattr(self, name))
 
+    @override
     def build(self) -> NoiseModel:
-        """Build Aer's noise model; see `Noise.build`."""
         from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
 
         one, two = gates_of(1), gates_of(2)
@@ -162,8 +163,8 @@ class ThermalNoise(Noise):
                     "it is how long a gate takes. Give nanoseconds, e.g. 50 or 300."
                 )
 
+    @override
     def build(self) -> NoiseModel:
-        """Build Aer's noise model; see `Noise.build`."""
         from qiskit_aer.noise import NoiseModel, thermal_relaxation_error
 
         t1, t2 = 1000 * self.t1, 1000 * self.t2
@@ -196,12 +197,12 @@ class DeviceNoise(Noise):
 
     name: str
 
+    @override
     def build(self) -> NoiseModel:
-        """Build Aer's noise model; see `Noise.build`."""
         return _model_of_snapshot(self.name)
 
+    @override
     def device(self) -> Any:
-        """Return the device; see `Noise.device`."""
         return _snapshot(self.name)
 
 
@@ -233,12 +234,12 @@ class GenericDeviceNoise(Noise):
                 f"{self.seed}: qiskit makes up no such device. Use e.g. num_qubits=5, seed=0."
             )
 
+    @override
     def build(self) -> NoiseModel:
-        """Build Aer's noise model; see `Noise.build`."""
         return _model_of(self.device())
 
+    @override
     def device(self) -> Any:
-        """Return the device; see `Noise.device`."""
         from qiskit.providers.fake_provider import GenericBackendV2
 
         return GenericBackendV2(self.num_qubits, seed=self.seed)

@@ -6,6 +6,7 @@ from typing import Any
 from qiskit.circuit import Barrier, ControlFlowOp, Delay, Gate, QuantumCircuit, Reset
 from qiskit.primitives import BaseSamplerV2
 from qiskit_machine_learning.primitives import QMLSampler
+from typing_extensions import override
 
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
 from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
@@ -57,12 +58,12 @@ class ExactSampling(Sampling):
     bytes_per_outcome = 2048
     """Measured peak: 0.5 GB for 4 circuits of 16 qubits."""
 
+    @override
     def sampler(self) -> BaseSamplerV2:
-        """Build the sampler; see `Sampling.sampler`."""
         return QMLSampler()
 
+    @override
     def check_circuit(self, circuit: QuantumCircuit) -> None:
-        """Refuse circuits that do not end in one state; see `Sampling.check_circuit`."""
         check_one_state(circuit)
 
 
@@ -89,10 +90,10 @@ class ShotSampling(Sampling):
     def __post_init__(self) -> None:
         check_shots(self.shots)
 
+    @override
     def sampler(self) -> BaseSamplerV2:
-        """Build the sampler; see `Sampling.sampler`."""
         return KeyedSampler(self.shots)
 
+    @override
     def check_circuit(self, circuit: QuantumCircuit) -> None:
-        """Refuse circuits that do not end in one state; see `Sampling.check_circuit`."""
         check_one_state(circuit)

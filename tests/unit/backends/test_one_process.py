@@ -17,7 +17,7 @@ from lightning_qsgd.backends import (
     SkipOnFailure,
     SkippedStep,
 )
-from lightning_qsgd.backends.one_process import evaluate_once
+from lightning_qsgd.backends.network_call import evaluate_once
 from lightning_qsgd.circuits import SuperpositionCircuit
 
 
