@@ -128,6 +128,8 @@ class SuperpositionalAdam(PerturbedOptimizer):
         arXiv:2511.01918, Eq. 1 and 2.
     """
 
+    known_as = "SuperpositionalAdam"
+
     def __init__(
         self,
         params: Any,

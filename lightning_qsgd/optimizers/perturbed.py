@@ -13,7 +13,7 @@ accumulation and clipping all happen there.
 import warnings
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from torch.optim import Optimizer
 
@@ -23,6 +23,7 @@ from lightning_qsgd.optimizers.base_check import (
     has_low_precision,
     is_dry_run,
 )
+from lightning_qsgd.optimizers.identity import class_for, is_made, keeps, own_class
 from lightning_qsgd.optimizers.learning import LearningStep
 from lightning_qsgd.optimizers.own_state import (
     Closure,
@@ -39,7 +40,7 @@ from lightning_qsgd.optimizers.perturbed_step import (
 )
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
 from lightning_qsgd.optimizers.touched import EntriesCache
-from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations import Perturbation, Strength
 
 STATE_KEY = "quantum_perturbation"
 MEASURE_EVERY = 50
@@ -56,7 +57,10 @@ class PerturbedOptimizer(Optimizer):
 
     The wrapper shares `param_groups`, `state` and `defaults` with its base, so schedulers,
     gradient scalers, clipping and checkpoints see one truth. Everything else that the base has is
-    forwarded. A step of strength 0 is the base's own step, bit for bit.
+    read, written and called on the base. The wrapper's class is made for the base's class: it has
+    its name and is a subclass of both. A step of strength 0 is the base's own step, bit for bit.
+
+    A subclass keeps the attributes that it annotates; others that it sets go to the base.
 
     Args:
         base: The optimizer to wrap.
@@ -85,10 +89,32 @@ class PerturbedOptimizer(Optimizer):
         >>> optimizer.step()  # 0.5 - 0.1 * 1 - 0.1 * 0.5 * sin(pi / 2) * 1
         >>> round(theta.item(), 6)
         0.35
+        >>> type(optimizer).__name__, isinstance(optimizer, torch.optim.SGD)
+        ('SGD', True)
 
     References:
         arXiv:2511.01918, Eq. 1 and 2.
     """
+
+    known_as: ClassVar[str | None] = None
+    """Name of the classes that are made for bases; that of the base's class if None."""
+
+    base: Optimizer
+    perturbation: Perturbation
+    own_state: OwnState
+    measure_every: int
+    measure_model_every: int
+    report: StepReport | None
+    _schedule: Strength
+    _cache: EntriesCache
+    _watch: SizeWatch
+    _optimizer_step_pre_hooks: Any
+    _optimizer_step_post_hooks: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # What a base's class does with its subclasses, it must not do with the made ones.
+        if not is_made(cls):
+            super().__init_subclass__(**kwargs)
 
     def __init__(self, base: Optimizer, perturbation: Perturbation | None = None) -> None:
         perturbation = Perturbation() if perturbation is None else perturbation
@@ -106,11 +132,16 @@ class PerturbedOptimizer(Optimizer):
         self.measure_every = MEASURE_EVERY
         self.measure_model_every = 0
         self._start_afresh()
+        self.__class__ = type(self)._class_around(type(base))
         self._warn_of_low_precision()
+
+    @classmethod
+    def _class_around(cls, base: type[Optimizer]) -> type[Self]:
+        return class_for(cls, base, cls.known_as or base.__name__)
 
     def _start_afresh(self) -> None:
         """Set what neither checkpoints nor pickles keep."""
-        self.report: StepReport | None = None
+        self.report = None
         self._schedule = self.perturbation.schedule
         self._cache = EntriesCache(self.perturbation)
         self._watch = SizeWatch()
@@ -140,13 +171,29 @@ class PerturbedOptimizer(Optimizer):
         """The base's defaults."""
         return self.base.defaults
 
-    def __getattr__(self, name: str) -> Any:
+    @property
+    def _step_supports_amp_scaling(self) -> Any:
         # A gradient scaler leaves unscaling and skipping to optimizers that support it; the
-        # perturbation would then see scaled gradients and move parameters on an inf step. Special
-        # methods such as __deepcopy__ would return the base alone.
+        # perturbation would then see scaled gradients and move parameters on an inf step.
+        raise AttributeError("_step_supports_amp_scaling")
+
+    def __getattr__(self, name: str) -> Any:
+        # Special methods such as __deepcopy__ would return the base alone.
         if name in _KEPT or name == "_step_supports_amp_scaling" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.base, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if keeps(self, name):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.base, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if keeps(self, name):
+            object.__delattr__(self, name)
+        else:
+            delattr(self.base, name)
 
     def step(self, closure: Closure = None, **kwargs: Any) -> Any:
         """Take one perturbed step.
@@ -260,6 +307,10 @@ class PerturbedOptimizer(Optimizer):
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != STATE_KEY})
         self.own_state = own
 
+    # These two stay here, even where the base's class has its own: they run around the whole step.
+    register_step_pre_hook = Optimizer.register_step_pre_hook
+    register_step_post_hook = Optimizer.register_step_post_hook
+
     def register_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
         """Register the hook on the base, whose `state_dict` runs it."""
         return self.base.register_state_dict_pre_hook(hook, prepend)
@@ -276,6 +327,11 @@ class PerturbedOptimizer(Optimizer):
         """Register the hook on the base, whose `load_state_dict` runs it."""
         return self.base.register_load_state_dict_post_hook(hook, prepend)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not is_made(type(self)):
+            return super().__reduce_ex__(protocol)
+        return _unset, (own_class(self), type(self.base)), self.__getstate__()
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _KEPT}
 
@@ -284,7 +340,13 @@ class PerturbedOptimizer(Optimizer):
         self._start_afresh()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.perturbation}, base={self.base!r})"
+        return f"{own_class(self).__name__}({self.perturbation}, base={self.base!r})"
+
+
+def _unset(own: type[PerturbedOptimizer], base: type[Optimizer]) -> PerturbedOptimizer:
+    """Make a wrapper without attributes, for copies and pickles to fill."""
+    kind = own._class_around(base)
+    return kind.__new__(kind)
 
 
 def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache, state: OwnState) -> Any:

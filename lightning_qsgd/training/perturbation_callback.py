@@ -147,7 +147,7 @@ def _install(trainer: Trainer, optimizers: list[Optimizer]) -> None:
 
 
 def _was_called(optimizer: PerturbedOptimizer) -> bool:
-    return bool(vars(optimizer).get("_opt_called", False))
+    return bool(getattr(optimizer, "_opt_called", False))
 
 
 def _check_strategy(trainer: Trainer) -> None:

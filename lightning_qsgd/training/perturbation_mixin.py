@@ -41,8 +41,8 @@ class PerturbationMixin:
         ...
         ...     def configure_optimizers(self):
         ...         return torch.optim.AdamW(self.parameters())
-        >>> type(Module().configure_optimizers()).__name__
-        'PerturbedOptimizer'
+        >>> isinstance(Module().configure_optimizers(), PerturbedOptimizer)
+        True
     """
 
     perturbation: Perturbation | None = None

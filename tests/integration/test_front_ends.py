@@ -119,7 +119,7 @@ def test_front_end_equals_a_plain_torch_loop_bit_for_bit(
 def test_mixin_wraps_what_each_class_configures_without_a_trainer(module: Any) -> None:
     configured = module(perturbation=VISIBLE).configure_optimizers()
     (optimizer,) = configured if isinstance(configured, list) else [configured]
-    assert type(optimizer) is PerturbedOptimizer
+    assert isinstance(optimizer, PerturbedOptimizer)
     assert optimizer.perturbation is VISIBLE
     assert type(optimizer.base) is torch.optim.SGD
 

@@ -8,14 +8,19 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
+    EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    LearningRateMonitor,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lightning_qsgd.training import PerturbationCallback
+from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
 from tests.integration.modules import (
     BATCHES,
     VISIBLE,
@@ -287,3 +292,42 @@ def test_a_warm_up_of_lightning_and_of_the_strength_run_side_by_side() -> None:
     fit(Scheduled(), PerturbationCallback(VISIBLE), probe)
     assert probe.lrs[:1] == pytest.approx([0.0325])
     assert all(a <= b for a, b in pairwise(probe.lrs))
+
+
+class Asked(Finished):
+    """Tells whether the trainer's optimizer is of the base's class."""
+
+    def on_train_start(self) -> None:
+        self.of_class = isinstance(self.optimizers(), torch.optim.SGD)
+
+
+class AskedMixed(PerturbationMixin, Asked):
+    pass
+
+
+def asked(front_end: str) -> tuple[Any, list[Any]]:
+    callbacks = [PerturbationCallback(VISIBLE)] if front_end == "callback" else []
+    return (AskedMixed(perturbation=VISIBLE) if front_end == "mixin" else Asked()), callbacks
+
+
+@pytest.mark.parametrize("front_end", ["none", "callback", "mixin"])
+def test_programs_that_choose_by_class_see_the_class_of_the_base(
+    front_end: str, tmp_path: Any
+) -> None:
+    module, callbacks = asked(front_end)
+    monitor = LearningRateMonitor()
+    stopping = EarlyStopping("lr-SGD", patience=100, check_on_train_epoch_end=True)
+    settings = {"logger": CSVLogger(tmp_path), "log_every_n_steps": 1}
+    fit(module, monitor, stopping, *callbacks, **settings)
+    assert list(monitor.lrs) == ["lr-SGD"]
+    assert module.of_class
+
+
+@pytest.mark.parametrize("front_end", ["none", "callback", "mixin"])
+def test_lbfgs_under_a_gradient_scaler_is_refused_by_lightning(front_end: str) -> None:
+    module, callbacks = asked(front_end)
+    module.make = torch.optim.LBFGS
+    scaler = torch.amp.GradScaler("cpu")
+    plugins = [MixedPrecision("16-mixed", "cpu", scaler)]
+    with pytest.raises(MisconfigurationException, match="LBFGS optimizer are not compatible"):
+        fit(module, *callbacks, plugins=plugins)
