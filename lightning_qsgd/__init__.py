@@ -34,6 +34,7 @@ from lightning_qsgd.circuits import (
     CircuitFromFunction,
     CircuitSource,
     ParametrizedCircuit,
+    SignalProcessingCircuit,
     SuperpositionCircuit,
 )
 from lightning_qsgd.optimizers import (
@@ -132,6 +133,7 @@ __all__ = [
     "SamplerBackend",
     "SamplingFromFunction",
     "ShotSampling",
+    "SignalProcessingCircuit",
     "SineBackend",
     "SkipOnFailure",
     "Strength",

@@ -1,8 +1,8 @@
 """What is simulated: parametrised circuits whose inputs are model parameters or data."""
 
-from lightning_qsgd.circuits.from_file import CircuitFromFile
-from lightning_qsgd.circuits.from_function import CircuitFromFunction
+from lightning_qsgd.circuits.from_user import CircuitFromFile, CircuitFromFunction
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
+from lightning_qsgd.circuits.signal_processing import SignalProcessingCircuit, signal_polynomial
 from lightning_qsgd.circuits.superposition import (
     ENTANGLEMENTS,
     ScoreCircuit,
@@ -18,7 +18,9 @@ __all__ = [
     "CircuitSource",
     "ParametrizedCircuit",
     "ScoreCircuit",
+    "SignalProcessingCircuit",
     "SuperpositionCircuit",
     "entangled_pairs",
+    "signal_polynomial",
     "superposition_circuit",
 ]

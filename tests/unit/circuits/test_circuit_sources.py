@@ -17,7 +17,7 @@ from lightning_qsgd.circuits import (
     CircuitSource,
     ParametrizedCircuit,
     SuperpositionCircuit,
-    from_file,
+    from_user,
 )
 
 
@@ -158,7 +158,7 @@ rz(w) q[0];
 
 def test_openqasm_3_names_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "c.qasm").write_text(OPENQASM_3)
-    monkeypatch.setattr(from_file, "find_spec", lambda _: None)
+    monkeypatch.setattr(from_user, "find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install qiskit-qasm3-import"):
         CircuitFromFile(str(tmp_path / "c.qasm"), "x").build()
 
