@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.autograd import evaluate
+from lightning_qsgd.backends.compiled.derivatives import mapped_copies
 from lightning_qsgd.backends.compiled.lowering import lower
 from lightning_qsgd.backends.compiled.memory import (
     bytes_needed,
     bytes_of_program,
     check_limit,
     check_memory,
+    check_memory_of_states,
     columns_in_cache,
     eagerly,
     in_full_precision,
@@ -219,10 +222,18 @@ class CompiledCircuit:
         dtype = torch.promote_types(asked, torch.float32)
         plan = self._plan(read, dtype, inputs.device)
         parameters = weights.to(inputs.device, dtype)
+        plain = partial(self._plain, plan, len(inputs))
         outputs = self._in_chunks(
-            inputs, plan, dtype, lambda rows: evaluate(plan, rows, parameters)
+            inputs, plan, dtype, lambda rows: evaluate(plan, plain, rows, parameters)
         )
         return outputs if outputs.is_complex() else outputs.to(asked)
+
+    def _plain(self, plan: Plan, batch: int, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Evaluate a chunk of a batch in operations that torch can differentiate."""
+        rows, limit = batch * mapped_copies(), self.memory_limit_gib
+        check_memory_of_states(rows, self.num_qubits, inputs.dtype, plan.num_turns, limit)
+        with in_full_precision(inputs.device.type):
+            return plan.plain(inputs, weights)
 
     def _in_chunks(
         self, inputs: Tensor, plan: Plan, dtype: torch.dtype, run: Callable[[Tensor], Tensor]

@@ -25,7 +25,7 @@ from lightning_qsgd.backends.compiled.rotation_steps import (
     ProductStep,
     RotationStep,
 )
-from lightning_qsgd.backends.compiled.step import FixedPart, GradientTape, Step, Tape
+from lightning_qsgd.backends.compiled.step import FixedPart, GradientTape, PlainTape, Step, Tape
 from lightning_qsgd.backends.compiled.steps import (
     FirstPhaseStep,
     MatrixStep,
@@ -48,6 +48,7 @@ class Plan:
 
     Attributes:
         num_outputs: Number of outputs of one circuit.
+        num_turns: Number of states on the way from the first to the final one.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Plan:
         operations, readout = _without_unread_tail(program, readout)
         builder = _StepBuilder(program.num_qubits, counts, like)
         self._steps = builder.steps(operations)
+        self.num_turns = sum(step.turns for step in self._steps)
         self._half_angles = builder.half_angles.map(like.dtype, like.device)
         self._quarters = self._half_angles.quarters()
         self._phases = builder.phases.map(like.dtype, like.device)
@@ -84,11 +86,19 @@ class Plan:
             Outputs, shape (B, outputs), and the final state, shape (parts, 2^n, B).
         """
         fixed = self.fixed_part(weights) if fixed is None else fixed
-        tape = Tape(fixed, self._quarters, self._phases, inputs)
-        state = run_forward(self._steps, self._start, tape)
-        if state.shape[2] != len(inputs):
-            state = state.expand(-1, -1, len(inputs)).contiguous()
+        state = self._state(Tape(fixed, self._quarters, self._phases, inputs), len(inputs))
         return self._readout.read(state), state
+
+    def plain(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Return the outputs in plain operations, which torch can differentiate: slower, larger."""
+        fixed = self.fixed_part(weights)
+        tape = PlainTape(fixed, self._quarters, self._phases, inputs)
+        return self._readout.read(self._state(tape, len(inputs)))
+
+    def _state(self, tape: Tape, rows: int) -> Tensor:
+        """Return the final state, shape (parts, 2^n, B)."""
+        state = run_forward(self._steps, self._start, tape)
+        return state if state.shape[2] == rows else state.expand(-1, -1, rows).contiguous()
 
     def backward(
         self, inputs: Tensor, weights: Tensor, state: Tensor, cotangent: Tensor

@@ -27,6 +27,7 @@ class RotationStep(Step):
     def __init__(self, num_qubits: int, rows: dict[int, Row], device: torch.device) -> None:
         self._num_qubits = num_qubits
         self._rows = rows
+        self.turns = max(1, len(rows))
         self._factors: Tensor | None = None
         if num_qubits <= DENSE_QUBITS and len(rows) == num_qubits and _all_vary(rows):
             self._factors = _matrix_factors(num_qubits, rows).to(device)
@@ -73,7 +74,7 @@ class RotationStep(Step):
     def _turned(self, state: Tensor, tape: Tape, direction: int) -> Tensor:
         shape = state.shape[:-1]
         for qubit, row in self._rows.items():
-            state = rotate(self._pairs(state, qubit), *tape.turn(row), direction)
+            state = rotate(self._pairs(state, qubit), *tape.turn(row), direction, tape.plain)
         return state.reshape(*shape, -1)
 
     def _pairs(self, state: Tensor, qubit: int) -> Tensor:
@@ -162,11 +163,11 @@ class ControlledRotationStep(Step):
         return self._turned(pair, tape, -1)
 
     def _turned(self, state: Tensor, tape: Tape, direction: int) -> Tensor:
-        turned = rotate(self._pairs(state), *tape.turn(self._row), direction)
-        width = turned.shape[-1]
-        out = state.expand(*state.shape[:-1], width).clone()
-        out.view(-1, *out.shape[-2:]).index_copy_(1, self._rows.flatten(), turned.flatten(1, 2))
-        return out
+        turned = rotate(self._pairs(state), *tape.turn(self._row), direction, tape.plain)
+        size, width = state.shape[-2], turned.shape[-1]
+        wide = state.expand(*state.shape[:-1], width).reshape(-1, size, width)
+        out = wide.index_copy(1, self._rows.flatten(), turned.flatten(1, 2))
+        return out.view(*state.shape[:-1], width)
 
     def _pairs(self, state: Tensor) -> Tensor:
         flat = state.reshape(-1, *state.shape[-2:])

@@ -51,7 +51,12 @@ class Tape:
         quarters: Evaluates half the angles of all rotations in quarters.
         phases: Evaluates the angles of all phases.
         inputs: Shape (B, num_inputs).
+
+    Attributes:
+        plain: Whether the steps are to change nothing in place.
     """
+
+    plain = False
 
     def __init__(
         self, fixed: FixedPart, quarters: AngleMap, phases: AngleMap, inputs: Tensor
@@ -85,6 +90,12 @@ class Tape:
         """Return cosine and sine of half a rotation's angle, shape (B,) or (1,)."""
         table, first = self.tables[row.varies], table_row(row)
         return table[first], table[first + 1]
+
+
+class PlainTape(Tape):
+    """The angles of an evaluation that torch is to differentiate."""
+
+    plain = True
 
 
 class GradientTape(Tape):
@@ -127,7 +138,13 @@ def table_row(row: Row) -> int:
 
 
 class Step(ABC):
-    """One operation on a batch of states."""
+    """One operation on a batch of states.
+
+    Attributes:
+        turns: Number of states that it makes one after the other.
+    """
+
+    turns = 1
 
     @abstractmethod
     def forward(self, state: Tensor, tape: Tape) -> Tensor:
@@ -146,7 +163,7 @@ class Step(ABC):
         """
 
 
-def rotate(pairs: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+def rotate(pairs: Tensor, cos: Tensor, sin: Tensor, direction: int, plain: bool = False) -> Tensor:
     """Turn pairs by an angle, or back.
 
     Args:
@@ -154,11 +171,15 @@ def rotate(pairs: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
         cos: Cosine of the angle, broadcastable to (inner, B).
         sin: Its sine.
         direction: +1 to turn, -1 to turn back.
+        plain: Change nothing in place, which autograd and `torch.func` need, at more memory.
 
     Returns:
         A new tensor; wider than `pairs` if only the angles vary within the batch.
     """
     first, second = pairs.unbind(1)
+    if plain:
+        sin = sin * direction
+        return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=1)
     turned = pairs * cos
     out_first, out_second = turned.unbind(1)
     out_first.addcmul_(second, sin, value=-direction)

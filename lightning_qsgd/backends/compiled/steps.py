@@ -33,7 +33,7 @@ class PhaseStep(Step):
         turn = self._turn(tape)
         if len(state) == 1:
             return state * turn
-        return rotate(state.unsqueeze(0), turn[0], turn[1], 1).squeeze(0)
+        return rotate(state.unsqueeze(0), turn[0], turn[1], 1, tape.plain).squeeze(0)
 
     @override
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
@@ -146,7 +146,7 @@ class MatrixStep(Step):
     def _multiplied(self, state: Tensor, matrix: Tensor) -> Tensor:
         _, size, width = state.shape
         columns = state.index_select(1, self._order).view(matrix.shape[1], -1)
-        return (matrix @ columns).view(-1, size, width).index_select(1, self._inverse)
+        return (matrix @ columns).reshape(-1, size, width).index_select(1, self._inverse)
 
 
 def run_forward(steps: Sequence[Step], state: Tensor, tape: Tape) -> Tensor:

@@ -186,21 +186,6 @@ def test_rows_that_are_not_finite_stay_among_themselves() -> None:
     torch.testing.assert_close(outputs[[0, 3]], expected, rtol=0, atol=0)
 
 
-def test_second_derivatives_are_refused() -> None:
-    compiled, x, w = superposed()
-    total = (compiled.outputs(x, w) ** 2).sum()
-    (gradient,) = torch.autograd.grad(total, w, create_graph=True)
-    with pytest.raises(NotImplementedError, match=r"first derivatives only: .*finite differences"):
-        gradient.sum().backward()
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own
-def test_forward_mode_is_refused() -> None:
-    compiled, x, w = superposed()
-    with pytest.raises((RuntimeError, NotImplementedError), match=r"forward(-| )mode|forward AD"):
-        torch.func.jvp(lambda v: compiled.outputs(x.detach(), v), (w.detach(),), (w.detach(),))
-
-
 def test_vmap_over_inputs_weights_and_both() -> None:
     compiled, x, _ = superposed(rows=6)
     batches = x.detach().reshape(3, 2, 2)

@@ -1,0 +1,78 @@
+"""Derivatives that a fast way back does not give: second ones, forward mode, `torch.func`.
+
+A fast function computes values and first gradients by hand and hides both from torch. For all else
+there is a slow twin of it in plain operations, which torch can differentiate as often as it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+from torch._functorch.pyfunctorch import VmapInterpreter, retrieve_all_functorch_interpreters
+from torch.autograd import forward_ad
+
+Plain = Callable[..., Tensor]
+"""A function of tensors in plain, differentiable operations that change nothing in place."""
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` or forward mode is at work: they follow plain operations alone."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def asks_for_more(cotangent: Tensor) -> bool:
+    """Whether a backward pass has to be in plain operations, since it is differentiated or mapped.
+
+    Args:
+        cotangent: What the backward pass was given.
+    """
+    create_graph = torch.is_grad_enabled()
+    return create_graph or is_transformed() or is_legacy_batchedtensor(cotangent)
+
+
+def pull_back(plain: Plain, arguments: tuple[Tensor, ...], cotangent: Tensor) -> tuple[Any, ...]:
+    """Return the gradients of a function's arguments so that they can be differentiated again.
+
+    Args:
+        plain: The function.
+        arguments: Where it is evaluated.
+        cotangent: Gradient of the loss by its values.
+
+    Returns:
+        One gradient for each argument, differentiable by arguments and cotangent.
+
+    Example:
+        >>> x = torch.tensor(2.0, requires_grad=True)
+        >>> (gradient,) = pull_back(lambda value: value**3, (x,), torch.tensor(1.0))
+        >>> torch.autograd.grad(gradient, x)  # 6 x
+        (tensor(12.),)
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        aliases = [_alias(argument) for argument in arguments]
+        values = plain(*aliases)
+    return torch.autograd.grad(
+        values, aliases, cotangent, create_graph=create_graph, materialize_grads=True
+    )
+
+
+def _alias(argument: Tensor) -> Tensor:
+    """Return a tensor whose gradient is that of the argument, but stops short of its history."""
+    return argument.view_as(argument) if argument.requires_grad else _leaf(argument)
+
+
+def _leaf(argument: Tensor) -> Tensor:
+    return argument.detach().requires_grad_()
+
+
+def mapped_copies() -> int:
+    """Return how many evaluations `torch.func.vmap` makes of one call, 1 outside of it."""
+    if not torch._C._are_functorch_transforms_active():
+        return 1
+    levels = retrieve_all_functorch_interpreters()
+    return prod(level.batch_size() for level in levels if isinstance(level, VmapInterpreter))
