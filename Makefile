@@ -7,7 +7,7 @@ PROCESSES ?= 2
 RUN := $(BIN)/lightning-qsgd
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types package bench bench-layer bench-attention bench-llm clean
+.PHONY: help install demo test check lint types package docs bench bench-layer bench-attention bench-llm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -52,6 +52,10 @@ bench-llm: $(STAMP) ## Measure the step of a 1 B-parameter language model (needs
 
 package: ## Build wheel and sdist, install the wheel into an empty environment, and run it there
 	PYTHON=$(PYTHON) bash .ci/package
+
+docs: $(STAMP) ## Build the documentation site into build/site; a broken link is an error
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean: ## Remove the environment and caches, but no runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -42,6 +42,12 @@ def test_python_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypa
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
 
 
+@pytest.mark.parametrize("number", range(len(blocks(PAGES[0], "python"))))
+def test_each_python_block_of_the_readme_runs_when_pasted_alone(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks(PAGES[0], "python")[number], "README", "exec"), {"__name__": "docs"})
+
+
 @pytest.mark.parametrize("page", pages_with("yaml"), ids=named)
 def test_yaml_blocks_are_yaml(page):
     for block in blocks(page, "yaml"):
