@@ -7,7 +7,7 @@ PROCESSES ?= 2
 RUN := $(BIN)/lightning-qsgd
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types package docs bench bench-layer bench-attention bench-llm clean
+.PHONY: help install demo test check lint types package docs audit test-lowest test-python bench bench-layer bench-attention bench-llm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -57,5 +57,15 @@ docs: $(STAMP) ## Build the documentation site into build/site; a broken link is
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+audit: $(STAMP) ## Check the pinned dependencies for known weaknesses
+	$(BIN)/python -m pip install --quiet --upgrade pip-audit
+	$(BIN)/python .ci/audit
+
+test-lowest: ## Run unit tests and fits with the lowest versions of pyproject.toml (needs uv)
+	bash .ci/test-lowest
+
+test-python: ## Run all tests with another Python: make test-python PYTHON=python3.13
+	$(MAKE) test VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON)
+
 clean: ## Remove the environment and caches, but no runs
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build .mypy_cache .pytest_cache .ruff_cache .hypothesis
