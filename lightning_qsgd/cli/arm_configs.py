@@ -1,5 +1,6 @@
 """Reads the configuration of every arm, before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning_qsgd.cli.configs_command import find_shipped
 from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
-from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.planning import ArmPlan, Plan, Range
 from lightning_qsgd.compare.planning.arm_checks import refuse_copies, refuse_what_is_fixed
-from lightning_qsgd.compare.planning.job import what_determines
+from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines
 from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.training.convergence_callback import Goal
@@ -70,11 +71,20 @@ def read_question(plan: Plan, folder: Path, published: Published | None = None) 
     parsed = {name: _parse(f"arm {name!r}", [*experiment, *t]) for name, t in overlays.items()}
     for name, config in parsed.items():
         refuse_what_is_fixed(name, config, base)
+    plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
     words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
     shown = published or Published()
     return Question(base["run"]["experiment"], plan, goal, configs, words, shown)
+
+
+def _with_ranges(arm: ArmPlan, config: dict[str, Any]) -> ArmPlan:
+    """Give a tuned arm the ranges that its configs bring along, behind those of the plan."""
+    if arm.hyperparameters != "tuned":
+        return arm
+    brought = {name: Range(**span) for name, span in (config.get(SEARCH_SPACE) or {}).items()}
+    return replace(arm, space={**brought, **arm.space})
 
 
 def _parse(what: str, configs: list[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from lightning_qsgd.cli.baseline import (
 from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
 from lightning_qsgd.cli.run_folder import RunPlace
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training import (
@@ -72,6 +73,12 @@ class PerturbationCLI(LightningCLI):
             "--baseline", type=Baseline | None, default=None, help="The AdamW run to compare with."
         )
         parser.add_argument("--goal", type=Goal, default=Goal(), help="What runs are judged by.")
+        parser.add_argument(
+            "--search_space",
+            type=dict[str, Range] | None,
+            default=None,
+            help="Ranges in which `compare` tunes it; a fit leaves them alone.",
+        )
         parser.add_argument("--run", type=RunPlace, default=RunPlace(), help="Where a run writes.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -212,7 +219,7 @@ class PerturbationCLI(LightningCLI):
         )
 
 
-_OWN_GROUPS = ("perturbation", "baseline", "goal", "run")
+_OWN_GROUPS = ("perturbation", "baseline", "goal", "run", "search_space")
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:

@@ -111,22 +111,16 @@ def _tune(question: Question, workshop: Workshop, console: Console) -> dict[str,
 
     tuning = Tuning(search, question.goal, workshop.store.folder / TUNING / "studies")
     wanted = {arm: question.configs[arm] for arm in question.plan.tuned}
-    return tuning.run(wanted, make_runs)
+    return tuning.run(wanted, make_runs, {arm: question.space_of(arm) for arm in wanted})
 
 
 def _tuned_configs(
     question: Question, tuned: Mapping[str, TunedArm]
 ) -> dict[str, Mapping[str, Any]]:
-    search, plan = question.plan.tuning, question.plan
-    configs: dict[str, Mapping[str, Any]] = {}
-    for arm, config in question.configs.items():
-        source = plan.baseline if plan.arms[arm].hyperparameters == "of_baseline" else arm
-        chosen = tuned.get(source)
-        if search is not None and chosen is not None:
-            values = {search.paths[value.name]: value.best for value in chosen.values}
-            config = with_values(config, values, arm)
-        configs[arm] = config
-    return configs
+    return {
+        arm: with_values(config, question.chosen(arm, tuned), arm)
+        for arm, config in question.configs.items()
+    }
 
 
 def _with_target(
@@ -146,6 +140,9 @@ def _with_target(
 
 
 def _comparison(question: Question, goal: Goal, tuned: Mapping[str, TunedArm]) -> Comparison:
-    arms = tuple(question.plan.arm(name, question.overlays[name]) for name in question.plan.arms)
+    arms = tuple(
+        question.plan.arm(name, question.overlays[name], question.lacks(name))
+        for name in question.plan.arms
+    )
     budget, seeds = str(question.plan.budget), question.plan.seed_block
     return Comparison(question.name, goal, arms, seeds, budget, question.published)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil, isfinite, sqrt
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from lightning_qsgd.compare.planning.job import TUNING, Job, with_values
+from lightning_qsgd.compare.planning.job import TUNING, Job, value_at, with_values
 from lightning_qsgd.compare.planning.search import Range, Search
 from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue
 from lightning_qsgd.compare.running.stored_run import StoredRun
@@ -59,6 +59,86 @@ STUDY = "study.log"
 MakeRuns = Callable[[Sequence[Job], str], Mapping[Job, StoredRun]]
 """Makes runs, or finds them stored; shown under the title."""
 
+FEWEST_TRIALS = 6
+"""With fewer, a best value at the edge of a range says nothing about what lies beyond."""
+
+
+@dataclass
+class ArmSearch:
+    """The search of one arm.
+
+    Attributes:
+        name: Name of the arm.
+        config: Configuration of its runs.
+        space: Ranges by hyperparameter, with their places; they may widen.
+        study: Optuna's study, in what `Range.searched` draws.
+        extra: Trials after ranges have been widened.
+        failure: What the last failed run said.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    space: dict[str, Range]
+    study: Study
+    extra: int = 0
+    failure: str = ""
+
+    def start(self) -> None:
+        """Let the first trial be the arm as its configuration has it, moved into the ranges."""
+        own = {n: value_at(self.config, str(s.path), self.name) for n, s in self.space.items()}
+        known = {n: v for n, v in own.items() if isinstance(v, int | float)}
+        self._enqueue({name: self.space[name].clipped(value) for name, value in known.items()})
+
+    def tuned(self, search: Search) -> TunedArm:
+        """Return what was chosen.
+
+        Raises:
+            RuntimeError: If all trials failed or diverged.
+        """
+        if all(trial.value is None for trial in self.study.trials):
+            raise RuntimeError(
+                f"Cannot tune {self.name!r}: each of its {len(self.study.trials)} trials failed or "
+                f"diverged. Narrow `tuning.space`, or mend the arm. {self.failure}".rstrip()
+            )
+        drawn = self.study.best_params
+        values = tuple(
+            TunedValue(
+                *(name, span.low, span.high, span.clipped(span.turned(drawn[name]))), span.scale
+            )
+            for name, span in self.space.items()
+        )
+        trials, score = len(self.study.trials), float(self.study.best_value)
+        return TunedArm(self.name, trials, search.seed_block, values, score, self.extra)
+
+    def widen(self, best: TunedArm, trials: int) -> bool:
+        """Widen the ranges whose best value lies at an edge, and plan two trials in the new parts.
+
+        Args:
+            best: What was chosen so far.
+            trials: Trials that follow if anything was widened.
+
+        Returns:
+            Whether anything was widened.
+        """
+        inside, ends = {value.name: value.best for value in best.values}, dict[str, float]()
+        middles = dict[str, float]()
+        for value in best.values:
+            old = self.space[value.name]
+            if not value.edge or (new := old.widened(value.edge)) == old:
+                continue
+            self.space[value.name] = new
+            one, other = (new.turned(getattr(span, value.edge)) for span in (old, new))
+            middles[value.name] = new.turned(sqrt(one * other) if one * other > 0 else other)
+            ends[value.name] = getattr(new, value.edge)
+        if ends:
+            self.extra += trials
+            self._enqueue({**inside, **middles})
+            self._enqueue({**inside, **ends})
+        return bool(ends)
+
+    def _enqueue(self, values: Mapping[str, float]) -> None:
+        self.study.enqueue_trial({name: self.space[name].turned(v) for name, v in values.items()})
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -67,7 +147,8 @@ class Tuning:
     The runs on disk are the truth: an interrupted search proposes the same settings again, finds
     their runs, and goes on where it stopped. That needs proposals that depend on nothing but the
     results so far, so each trial seeds the sampler anew. Arms share those seeds, and with them
-    their first, random settings.
+    their first, random settings. What one arm is given never depends on another: an arm that is
+    added later leaves the others' trials as they are.
 
     Attributes:
         search: Space, trials and seeds.
@@ -80,13 +161,17 @@ class Tuning:
     folder: Path
 
     def run(
-        self, configs: Mapping[str, Mapping[str, Any]], make_runs: MakeRuns
+        self,
+        configs: Mapping[str, Mapping[str, Any]],
+        make_runs: MakeRuns,
+        spaces: Mapping[str, Mapping[str, Range]] | None = None,
     ) -> dict[str, TunedArm]:
         """Tune arms.
 
         Args:
             configs: Configuration of the run by arm, with whatever seed.
             make_runs: Makes the runs of a round.
+            spaces: Ranges by arm, with places; None takes those of the search for all.
 
         Returns:
             What was chosen, by arm.
@@ -99,41 +184,51 @@ class Tuning:
         optuna = _import_optuna()
         sense = "maximize" if self.goal.higher_is_better else "minimize"
         memory = optuna.storages.InMemoryStorage()
-        studies = {
-            arm: optuna.create_study(storage=memory, study_name=arm, direction=sense)
-            for arm in configs
-        }
-        space = {name: _distribution(span) for name, span in self.search.space.items()}
-        last: dict[str, str] = {}
-        for number in range(self.search.trials):
-            for study in studies.values():
-                study.sampler = optuna.samplers.TPESampler(seed=self._seed(number))
-            trials = {arm: study.ask(space) for arm, study in studies.items()}
-            jobs = [
-                job for arm, trial in trials.items() for job in self._jobs(arm, configs[arm], trial)
-            ]
-            title = f"Tuning, trial {number + 1} of {self.search.trials}"
-            ended = make_runs(jobs, title)
-            for arm, trial in trials.items():
-                own = [stored for job, stored in ended.items() if job.arm == arm]
-                last |= _tracebacks(arm, own)
-                self._tell(studies[arm], trial, own)
-                self._save(memory, arm)
-        return {arm: self._best(arm, study, last.get(arm, "")) for arm, study in studies.items()}
+        searches = []
+        for arm, config in configs.items():
+            space = dict((spaces or {}).get(arm) or self.search.space_of(arm, config, {}, True))
+            study = optuna.create_study(storage=memory, study_name=arm, direction=sense)
+            searches.append(ArmSearch(arm, config, space, study))
+            searches[-1].start()
+        self._trials(searches, self.search.trials, make_runs, memory)
+        more, still = ceil(self.search.trials / 3), searches
+        for _ in range(self.search.extensions if self.search.trials >= FEWEST_TRIALS else 0):
+            still = [one for one in still if one.widen(one.tuned(self.search), more)]
+            self._trials(still, more, make_runs, memory)
+        return {one.name: one.tuned(self.search) for one in searches}
 
-    def values(self, tuned: TunedArm) -> dict[str, float]:
-        """Return what was chosen, by place in the configuration."""
-        return {self.search.paths[value.name]: value.best for value in tuned.values}
+    def _trials(
+        self, searches: Sequence[ArmSearch], count: int, make_runs: MakeRuns, memory: BaseStorage
+    ) -> None:
+        optuna = _import_optuna()
+        for _ in range(count if searches else 0):
+            number = sum(trial.state.is_finished() for trial in searches[0].study.trials)
+            asked = {}
+            for one in searches:
+                one.study.sampler = optuna.samplers.TPESampler(seed=self._seed(number))
+                space: Any = {name: _distribution(span) for name, span in one.space.items()}
+                asked[one.name] = one.study.ask(space)
+            jobs = [job for one in searches for job in self._jobs(one, asked[one.name])]
+            known = self.search.trials
+            total = f" of {known}" if number < known else ", in a wider range"
+            ended = make_runs(jobs, f"Tuning, trial {number + 1}{total}")
+            for one in searches:
+                own = [stored for job, stored in ended.items() if job.arm == one.name]
+                failed = [stored.run for stored in own if isinstance(stored.run, FailedRun)]
+                if failed:
+                    one.failure = f"The last failure was:\n{failed[-1].traceback}"
+                self._tell(one.study, asked[one.name], own)
+                self._save(memory, one.name)
 
     def _seed(self, number: int) -> int:
         return 1000 * self.search.sampler_seed + number
 
-    def _jobs(self, arm: str, config: Mapping[str, Any], trial: Trial) -> list[Job]:
-        values = {self.search.paths[name]: value for name, value in trial.params.items()}
-        changed = with_values(config, values, arm)
+    def _jobs(self, one: ArmSearch, trial: Trial) -> list[Job]:
+        values = {str(s.path): s.turned(trial.params[name]) for name, s in one.space.items()}
+        changed = with_values(one.config, values, one.name)
         block = f"{TUNING}/trial{trial.number}"
         return [
-            Job(arm, seed, {**changed, "seed_everything": seed}, block)
+            Job(one.name, seed, {**changed, "seed_everything": seed}, block)
             for seed in self.search.seed_block
         ]
 
@@ -146,19 +241,6 @@ class Tuning:
         else:  # diverged or failed at a seed: not a setting to choose
             optuna = _import_optuna()
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
-
-    def _best(self, arm: str, study: Study, traceback: str) -> TunedArm:
-        if all(trial.value is None for trial in study.trials):
-            raise RuntimeError(
-                f"Cannot tune {arm!r}: each of its {len(study.trials)} trials failed or diverged. "
-                f"Narrow `tuning.space`, or mend the arm. {traceback}".rstrip()
-            )
-        values = tuple(
-            TunedValue(name, span.low, span.high, study.best_params[name], span.scale)
-            for name, span in self.search.space.items()
-        )
-        seeds = self.search.seed_block
-        return TunedArm(arm, self.search.trials, seeds, values, float(study.best_value))
 
     def _save(self, memory: BaseStorage, arm: str) -> None:
         """Write the study as a journal that optuna and its dashboard read."""
@@ -178,15 +260,11 @@ class Tuning:
 
 def _distribution(span: Range) -> FloatDistribution:
     optuna = _import_optuna()
+    low, high = span.searched
     distribution: FloatDistribution = optuna.distributions.FloatDistribution(
-        span.low, span.high, log=span.scale == "log"
+        low, high, log=span.scale != "linear"
     )
     return distribution
-
-
-def _tracebacks(arm: str, ended: Sequence[StoredRun]) -> dict[str, str]:
-    failed = [stored.run for stored in ended if isinstance(stored.run, FailedRun)]
-    return {arm: f"The last failure was:\n{failed[-1].traceback}"} if failed else {}
 
 
 def _import_optuna() -> Any:

@@ -294,6 +294,7 @@ def test_tuning_and_target_use_seeds_of_their_own(compare: Compare) -> None:
     chosen = {value.name: value.best for value in tuned.values}
     for arm in ("adamw", "copy"):
         arguments = used[arm]["config"]["optimizer"]["init_args"]
+        arguments["beta1"] = arguments["betas"][0]
         assert {name: arguments[name] for name in chosen} == chosen
     assert used["still"]["config"]["optimizer"]["init_args"]["lr"] == 0.0
     table = compare.table()

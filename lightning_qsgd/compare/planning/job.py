@@ -53,7 +53,8 @@ class Job:
         return fingerprint(self.config)
 
 
-PLACES = ("baseline", "ckpt_path", "config", "run", "weights_only")
+SEARCH_SPACE = "search_space"
+PLACES = ("baseline", "ckpt_path", "config", "run", "weights_only", SEARCH_SPACE)
 DISPLAYS = (
     *("default_root_dir", "enable_model_summary", "enable_progress_bar"),
     *("log_every_n_steps", "logger"),
@@ -61,7 +62,7 @@ DISPLAYS = (
 
 
 def what_determines(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of a fit's configuration where it writes and what it shows.
+    """Leave out of a fit's configuration where it writes, what it shows, and how it is tuned.
 
     Args:
         config: Configuration of the subcommand `fit` as plain values; not changed.
@@ -76,11 +77,57 @@ def what_determines(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def has_place(config: Mapping[str, Any], path: str) -> bool:
+    """Tell whether a configuration has a place.
+
+    Example:
+        >>> has_place({"betas": [0.9, 0.99]}, "betas.0"), has_place({"betas": None}, "betas.0")
+        (True, False)
+    """
+    try:
+        value_at(config, path, "")
+    except ValueError:
+        return False
+    return True
+
+
+def value_at(config: Mapping[str, Any], path: str, arm: str) -> Any:
+    """Return what lies at a dotted path.
+
+    Args:
+        config: Nested mappings and lists.
+        path: Names and, for lists, indices.
+        arm: Name of the arm, for error messages.
+
+    Raises:
+        ValueError: If the configuration has no such place.
+    """
+    *parents, last = path.split(".")
+    node: Any = config
+    for name in parents:
+        node = node[_key(node, name)] if _key(node, name) is not None else None
+    if _key(node, last) is None:
+        raise ValueError(
+            f"Cannot set `{path}` of the arm {arm!r}: its configuration has no such place. "
+            "Name the optimizer by `optimizer: {class_path: ...}`, give the range another "
+            "`path`, or write `hyperparameters: given`."
+        )
+    return node[_key(node, last)]
+
+
+def _key(node: Any, name: str) -> Any:
+    """Return the key or index that a name means in a node; None if the node has no such."""
+    if isinstance(node, Mapping):
+        return name if name in node else None
+    inside = isinstance(node, list | tuple) and name.isdigit() and int(name) < len(node)
+    return int(name) if inside else None
+
+
 def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str) -> dict[str, Any]:
     """Set values deep inside a configuration.
 
     Args:
-        config: Nested mappings; not changed.
+        config: Nested mappings and lists; not changed.
         values: Values by dotted path.
         arm: Name of the arm, for error messages.
 
@@ -88,22 +135,17 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str
         ValueError: If the configuration has no such place.
 
     Example:
-        >>> with_values({"optimizer": {"lr": 1.0}}, {"optimizer.lr": 2.0}, "adamw")
-        {'optimizer': {'lr': 2.0}}
+        >>> with_values({"optimizer": {"betas": [0.9, 0.99]}}, {"optimizer.betas.0": 0.5}, "adamw")
+        {'optimizer': {'betas': [0.5, 0.99]}}
     """
     changed = deepcopy(dict(config))
     for path, value in values.items():
+        value_at(changed, path, arm)
         *parents, last = path.split(".")
         node: Any = changed
         for name in parents:
-            node = node.get(name) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node:
-            raise ValueError(
-                f"Cannot set `{path}` of the arm {arm!r}: its configuration has no such place. "
-                "Name the optimizer by `optimizer: {class_path: ...}`, give the range another "
-                "`path`, or write `hyperparameters: given`."
-            )
-        node[last] = value
+            node = node[_key(node, name)]
+        node[_key(node, last)] = value
     return changed
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from lightning_qsgd.compare.planning.search import Budget, Search, seed_list
+from lightning_qsgd.compare.planning.search import Budget, Range, Search, seed_list
 from lightning_qsgd.compare.results.arm import Arm, Kind
 from lightning_qsgd.training.convergence_callback import Goal
 
@@ -29,6 +29,7 @@ class ArmPlan:
         must_equal_baseline: Whether every run must equal the baseline's to the last bit, as at
             strength 0; a difference is then an error.
         description: What the arm does, in a few words for the report.
+        space: Ranges of the arm's own for the search, in front of those of `tuning.space`.
 
     Raises:
         ValueError: If anything but a control has `control_of`, or the baseline is to copy itself.
@@ -45,8 +46,14 @@ class ArmPlan:
     hyperparameters: Hyperparameters = "given"
     must_equal_baseline: bool = False
     description: str = ""
+    space: dict[str, Range] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.space and self.hyperparameters != "tuned":
+            raise ValueError(
+                f"Expected `space` only with `hyperparameters: tuned`, got it with "
+                f"{self.hyperparameters!r}: nothing would be searched. Leave one of them out."
+            )
         if self.control_of and self.kind != "control":
             raise ValueError(
                 f"Expected only controls to have `control_of`, got it in a {self.kind}: it names "
@@ -169,16 +176,17 @@ class Plan:
         """Names of the arms that are tuned."""
         return self._with("tuned")
 
-    def arm(self, name: str, overlay: str) -> Arm:
+    def arm(self, name: str, overlay: str, lacks: tuple[str, ...] = ()) -> Arm:
         """Describe an arm for the report.
 
         Args:
             name: Name of the arm.
             overlay: The lines of configuration that make it what it is.
+            lacks: Tuned hyperparameters that it does not have.
         """
         asked = self.arms[name]
         controls = tuple(other for other, arm in self.arms.items() if name in arm.control_of)
-        return Arm(name, asked.kind, controls, asked.description, overlay)
+        return Arm(name, asked.kind, controls, asked.description, overlay, lacks)
 
     def _with(self, hyperparameters: str) -> list[str]:
         return [name for name, arm in self.arms.items() if arm.hyperparameters == hyperparameters]

@@ -1,9 +1,12 @@
 """What a search over hyperparameters may try, on which seeds, within which budget."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite, sqrt
 from typing import Any, Literal
+
+from lightning_qsgd.compare.planning.job import has_place, value_at
+from lightning_qsgd.compare.results.results import Scale
 
 HIGHEST_SEED = 2**32 - 1
 """What numpy's global generator takes."""
@@ -104,9 +107,17 @@ FIRST_TUNING_SEED = 100_000
 """Where the block of tuning seeds starts, unless they are listed."""
 
 ALWAYS = ("lr", "weight_decay")
-"""What is always tuned: on its own, either moves results by more than most perturbations do."""
+"""What a search has to name: on its own, either moves results by more than most perturbations."""
 
-PATHS = {name: f"optimizer.init_args.{name}" for name in ALWAYS}
+MOMENTUM = "beta1"
+PLACES = {
+    "lr": ("optimizer.init_args.lr",),
+    "weight_decay": ("optimizer.init_args.weight_decay",),
+    MOMENTUM: tuple(
+        f"optimizer.init_args.{place}" for place in ("betas.0", "beta1", "momentum", "beta")
+    ),
+}
+"""Where optimizers have what is tuned; the first place that an arm's configuration has counts."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +127,11 @@ class Range:
     Args:
         low: Least value.
         high: Greatest value.
-        scale: Whether to search the value or its logarithm.
-        path: Where it is in the config of the run; None takes `lr` and `weight_decay` from
-            `optimizer.init_args`, and the name itself for any other.
+        scale: What is searched evenly: "log" the value's logarithm, "linear" the value,
+            "complement" the logarithm of one minus the value, as suits momentum.
+        path: Where it is in the config of the run; None takes `lr`, `weight_decay` and `beta1`
+            from `optimizer.init_args`, and the name itself for any other. A number in the path is
+            an index: `optimizer.init_args.betas.0`.
 
     Raises:
         ValueError: If the range is empty or has no logarithm.
@@ -130,7 +143,7 @@ class Range:
 
     low: float
     high: float
-    scale: Literal["log", "linear"] = "log"
+    scale: Scale = "log"
     path: str | None = None
 
     def __post_init__(self) -> None:
@@ -144,6 +157,52 @@ class Range:
                 f"Expected `low` above 0 on a log scale, got {self.low}: it has no logarithm. Use "
                 "`scale: linear` or a positive bound."
             )
+        if self.scale == "complement" and not 0 <= self.low < self.high < 1:
+            raise ValueError(
+                f"Expected a range from 0 to below 1 with `scale: complement`, got [{self.low}, "
+                f"{self.high}]: one minus the value has no logarithm. Use `scale: linear`."
+            )
+
+    @property
+    def searched(self) -> tuple[float, float]:
+        """The ends in what is drawn: one minus the value for "complement", else the value."""
+        return (
+            (1 - self.high, 1 - self.low) if self.scale == "complement" else (self.low, self.high)
+        )
+
+    def clipped(self, value: float) -> float:
+        """Return the value of the range that is nearest."""
+        return min(max(value, self.low), self.high)
+
+    def turned(self, number: float) -> float:
+        """Turn a value into what is drawn, or the other way round."""
+        return self.clipped(1 - number) if self.scale == "complement" else number
+
+    def widened(self, end: Literal["low", "high"]) -> "Range":
+        """Move one end outwards by half the width of the range, as it is searched.
+
+        A range of numbers that are not negative stays one, and momentum stays below 1.
+
+        Example:
+            >>> wider = Range(1e-4, 1e-2).widened("high")
+            >>> wider.low, round(wider.high, 6)
+            (0.0001, 0.1)
+        """
+        low, high = self.searched
+        upwards = (end == "high") != (self.scale == "complement")
+        if self.scale == "linear":
+            half = (high - low) / 2
+            least = 0.0 if low >= 0 else low - half
+            low, high = (low, high + half) if upwards else (max(least, low - half), high)
+        else:
+            factor = sqrt(high / low)
+            low, high = (low, high * factor) if upwards else (low / factor, high)
+        if self.scale == "complement":
+            low, high = 1 - min(high, 1.0), 1 - low
+        return replace(self, low=low, high=high)
+
+
+DEFAULT_MOMENTUM = Range(0.5, 0.98, "complement")
 
 
 @dataclass(frozen=True)
@@ -152,24 +211,33 @@ class Search:
 
     Args:
         space: Ranges by name of the hyperparameter; `lr` and `weight_decay` must be there.
+            `beta1`, the momentum, is searched too wherever an optimizer has one: give its range to
+            change it.
         trials: Number of settings tried per arm.
         seeds: Seeds of each trial, none of which is reported: how many, or which.
         sampler_seed: Names the random stream of the search.
+        extensions: How often an arm whose best value lies at the edge of a range gets a wider one,
+            each time with a third of the trials more.
 
     Raises:
-        ValueError: If lr or weight decay is missing, or `trials` is below 1.
+        ValueError: If lr or weight decay is missing, or a number is too small.
 
     Example:
         >>> sorted(Search().space), Search(seeds=2).seed_block
-        (['lr', 'weight_decay'], (100000, 100001))
+        (['beta1', 'lr', 'weight_decay'], (100000, 100001))
     """
 
     space: dict[str, Range] = field(
-        default_factory=lambda: {"lr": Range(1e-4, 1e-1), "weight_decay": Range(1e-4, 1.0)}
+        default_factory=lambda: {
+            "lr": Range(1e-4, 1e-1),
+            "weight_decay": Range(1e-4, 1.0),
+            MOMENTUM: DEFAULT_MOMENTUM,
+        }
     )
     trials: int = 12
     seeds: int | list[int] = 3
     sampler_seed: int = 0
+    extensions: int = 2
 
     def __post_init__(self) -> None:
         missing = [name for name in ALWAYS if name not in self.space]
@@ -184,13 +252,46 @@ class Search:
                 f"Expected `tuning.trials` to be at least 1, got {self.trials}: nothing would be "
                 "tuned. Leave `tuning` out for that."
             )
+        if self.extensions < 0:
+            raise ValueError(
+                f"Expected `tuning.extensions` to be 0 or more, got {self.extensions}: a range can "
+                "be widened so often. Write 0 to keep every range."
+            )
+        if MOMENTUM not in self.space:
+            object.__setattr__(self, "space", {**self.space, MOMENTUM: DEFAULT_MOMENTUM})
 
     @property
     def seed_block(self) -> tuple[int, ...]:
         """The tuning seeds."""
         return seed_list("tuning.seeds", self.seeds, FIRST_TUNING_SEED)
 
-    @property
-    def paths(self) -> dict[str, str]:
-        """Place in the config by name of the hyperparameter."""
-        return {name: span.path or PATHS.get(name, name) for name, span in self.space.items()}
+    def space_of(
+        self, arm: str, config: Mapping[str, Any], own: Mapping[str, Range], strict: bool = False
+    ) -> dict[str, Range]:
+        """Return what is searched for an arm, with the places of its own configuration.
+
+        Args:
+            arm: Name of the arm, for error messages.
+            config: Configuration of its runs.
+            own: Ranges of the arm's own, which stand in front of those of the search.
+            strict: Whether a missing learning rate, weight decay or named place is refused, as for
+                the baseline; another arm goes without it.
+
+        Raises:
+            ValueError: If a hyperparameter that must be there is not, or nothing is left to search.
+        """
+        found: dict[str, Range] = {}
+        for name, span in {**self.space, **own}.items():
+            places = _places(name, span)
+            place = next((path for path in places if has_place(config, path)), None)
+            if place is not None:
+                found[name] = replace(span, path=place)
+            elif name in own or (strict and name != MOMENTUM):
+                value_at(config, places[0], arm)  # says what is missing
+        if not found:
+            value_at(config, PLACES["lr"][0], arm)
+        return found
+
+
+def _places(name: str, span: Range) -> tuple[str, ...]:
+    return (span.path,) if span.path is not None else PLACES.get(name, (name,))

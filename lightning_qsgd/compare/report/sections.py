@@ -133,7 +133,7 @@ def tuning_section(results: Results) -> list[Block]:
     if not results.tuning:
         return [Heading("Tuning"), Paragraph("No arm was tuned for this comparison.")]
     blocks: list[Block] = [Heading("Tuning"), tables.tuning_table(results)]
-    if len({tuned.trials for tuned in results.tuning}) > 1:
+    if len({tuned.trials - tuned.extra for tuned in results.tuning}) > 1:
         blocks.append(
             Notice("**Unfair:** arms were tuned with different numbers of trials.", "warn")
         )
@@ -144,6 +144,17 @@ def tuning_section(results: Results) -> list[Block]:
                 f"**Unfair:** the tuning seeds {sorted(shared)} are reported as well, which "
                 "flatters what was tuned.",
                 "warn",
+            )
+        )
+    lacking = [arm for arm in results.comparison.arms if arm.lacks]
+    if lacking:
+        names = tuple(f"`{arm.name}` has no {' and no '.join(arm.lacks)}." for arm in lacking)
+        blocks += [Paragraph("Tuned for the baseline, and not there in an arm:"), Bullets(names)]
+    if any(tuned.extra for tuned in results.tuning):
+        blocks.append(
+            Paragraph(
+                "A best value at the edge of its range widened the range, with a third of the "
+                "trials more for that arm. The ranges in the table are those searched in the end."
             )
         )
     edges = [

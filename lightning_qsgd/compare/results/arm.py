@@ -18,6 +18,7 @@ class Arm:
             if it also beats each of them.
         description: What it does, in a few words for the report.
         overlay: The lines of configuration that make it what it is.
+        lacks: Hyperparameters that were tuned for the baseline and that this arm does not have.
 
     Raises:
         ValueError: If the kind is unknown, or something else than an arm has controls.
@@ -32,6 +33,7 @@ class Arm:
     controls: tuple[str, ...] = ()
     description: str = ""
     overlay: str = ""
+    lacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

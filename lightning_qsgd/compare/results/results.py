@@ -37,6 +37,9 @@ class Provenance:
 EDGE = 0.05
 """Share of the range, at either end, that counts as its edge."""
 
+Scale = Literal["linear", "log", "complement"]
+"""How a range is searched: the value, its logarithm, or the logarithm of one minus it."""
+
 
 @dataclass(frozen=True)
 class TunedValue:
@@ -47,7 +50,7 @@ class TunedValue:
         low: Least value tried, in the hyperparameter's unit.
         high: Greatest value tried.
         best: The value chosen.
-        scale: How the range was searched, "linear" or "log".
+        scale: How the range was searched.
 
     Raises:
         ValueError: If the range is empty, or does not hold the best value.
@@ -61,7 +64,7 @@ class TunedValue:
     low: float
     high: float
     best: float
-    scale: Literal["linear", "log"] = "linear"
+    scale: Scale = "linear"
 
     def __post_init__(self) -> None:
         if not self.low <= self.best <= self.high or self.low == self.high:
@@ -78,10 +81,22 @@ class TunedValue:
     @property
     def at_edge(self) -> bool:
         """Whether a better value may lie outside: best within `EDGE` of an end of the range."""
-        low, high, best = self.low, self.high, self.best
-        if self.scale == "log":
-            low, high, best = log(low), log(high), log(best)
-        return not EDGE <= (best - low) / (high - low) <= 1 - EDGE
+        return bool(self.edge)
+
+    @property
+    def edge(self) -> Literal["low", "high", ""]:
+        """The end of the range that the best value lies at; empty if it lies inside."""
+        low, high, best = (
+            _searched(value, self.scale) for value in (self.low, self.high, self.best)
+        )
+        share = (best - low) / (high - low)
+        return "low" if share < EDGE else "high" if share > 1 - EDGE else ""
+
+
+def _searched(value: float, scale: Scale) -> float:
+    if scale == "complement":
+        return -log(1 - value)
+    return log(value) if scale == "log" else value
 
 
 @dataclass(frozen=True)
@@ -90,10 +105,11 @@ class TunedArm:
 
     Attributes:
         arm: Name of the arm.
-        trials: Number of settings tried; fair if equal for all tuned arms.
+        trials: Number of settings tried; fair if equal for all tuned arms, `extra` left out.
         seeds: Seeds used for tuning, none of which is reported.
         values: What was chosen.
         score: Mean of the goal's metric over the tuning seeds at the best setting.
+        extra: Trials among them that came after a best value at an edge had widened its range.
     """
 
     arm: str
@@ -101,6 +117,7 @@ class TunedArm:
     seeds: tuple[int, ...]
     values: tuple[TunedValue, ...]
     score: float
+    extra: int = 0
 
 
 @dataclass(frozen=True)

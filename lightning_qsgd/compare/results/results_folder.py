@@ -143,11 +143,16 @@ def _from_json(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) ->
 
 
 def _comparison(saved: dict[str, Any]) -> Comparison:
-    arms = tuple(Arm(**{**arm, "controls": tuple(arm["controls"])}) for arm in saved["arms"])
+    arms = tuple(_arm(arm) for arm in saved["arms"])
     goal = Goal(**saved["goal"])
     published = Published(**saved.get("published", {}))  # not stored by earlier versions
     parts = {"goal": goal, "arms": arms, "seeds": tuple(saved["seeds"]), "published": published}
     return Comparison(**{**saved, **parts})
+
+
+def _arm(saved: dict[str, Any]) -> Arm:
+    lists = {"controls": tuple(saved["controls"]), "lacks": tuple(saved.get("lacks", ()))}
+    return Arm(**{**saved, **lists})
 
 
 def _run(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> RecordedRun:

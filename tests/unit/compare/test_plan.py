@@ -161,11 +161,72 @@ def test_paths_of_hyperparameters():
         "weight_decay": Range(1e-4, 1e-1),
         "perturbation.strength": Range(0.1, 1.0),
     }
-    assert Search(space).paths == {
+    config = {
+        "model": {"init_args": {"learning_rate": 0.1}},
+        "optimizer": {"init_args": {"weight_decay": 0.1, "betas": [0.9, 0.99]}},
+        "perturbation": {"strength": 0.5},
+    }
+    found = Search(space).space_of("adamw", config, {}, strict=True)
+    assert {name: span.path for name, span in found.items()} == {
         "lr": "model.init_args.learning_rate",
         "weight_decay": "optimizer.init_args.weight_decay",
         "perturbation.strength": "perturbation.strength",
+        "beta1": "optimizer.init_args.betas.0",
     }
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "place"),
+    [({"betas": [0.9, 0.99]}, "betas.0"), ({"momentum": 0.0}, "momentum"), ({"eps": 1.0}, None)],
+)
+def test_momentum_is_searched_wherever_an_optimizer_has_it(optimizer, place):
+    config = {"optimizer": {"init_args": {"lr": 0.1, "weight_decay": 0.0, **optimizer}}}
+    found = Search().space_of("sgd", config, {})
+    assert ("beta1" in found) == (place is not None)
+    if place is not None:
+        assert found["beta1"].path == f"optimizer.init_args.{place}"
+
+
+def test_an_arm_goes_without_what_it_does_not_have_and_the_baseline_may_not():
+    config = {"optimizer": {"init_args": {"lr": 0.1}}}
+    assert list(Search().space_of("equation_1", config, {})) == ["lr"]
+    with pytest.raises(ValueError, match=r"Cannot set `optimizer\.init_args\.weight_decay` of the"):
+        Search().space_of("adamw", config, {}, strict=True)
+    with pytest.raises(ValueError, match=r"Cannot set `optimizer\.init_args\.betas\.0` of the arm"):
+        Search().space_of("mine", config, {"beta1": Range(0.1, 0.9, "complement")})
+    with pytest.raises(ValueError, match=r"Cannot set `optimizer\.init_args\.lr` of the arm"):
+        Search().space_of("mine", {"optimizer": None}, {})
+
+
+def test_a_range_of_the_arms_own_stands_in_front():
+    config = {"optimizer": {"init_args": {"lr": 0.1, "weight_decay": 0.1}}}
+    found = Search().space_of("lion", config, {"lr": Range(1e-6, 1e-3)})
+    assert (found["lr"].low, found["lr"].high) == (1e-6, 1e-3)
+    with pytest.raises(ValueError, match=r"`space` only with `hyperparameters: tuned`"):
+        ArmPlan(space={"lr": Range(1e-6, 1e-3)})
+
+
+@pytest.mark.parametrize(
+    ("span", "end", "expected"),
+    [
+        (Range(1e-3, 1e-1), "low", (1e-4, 1e-1)),
+        (Range(0.0, 1.0, "linear"), "high", (0.0, 1.5)),
+        (Range(0.0, 1.0, "linear"), "low", (0.0, 1.0)),
+        (Range(-1.0, 1.0, "linear"), "low", (-2.0, 1.0)),
+        (Range(0.84, 0.99, "complement"), "high", (0.84, 0.9975)),
+        (Range(0.5, 0.98, "complement"), "low", (0.0, 0.98)),
+    ],
+)
+def test_a_range_widens_at_one_end_and_stays_possible(span, end, expected):
+    wider = span.widened(end)
+    assert (wider.low, wider.high) == pytest.approx(expected)
+
+
+def test_momentum_of_one_has_no_logarithm():
+    with pytest.raises(ValueError, match=r"from 0 to below 1 with `scale: complement`"):
+        Range(0.5, 1.0, "complement")
+    with pytest.raises(ValueError, match=r"`tuning\.extensions` to be 0 or more, got -1"):
+        Search(extensions=-1)
 
 
 def test_impossible_running_is_refused():

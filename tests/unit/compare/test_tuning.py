@@ -102,6 +102,58 @@ def test_an_interrupted_search_proposes_the_same_again(tmp_path):
     assert len({job.key for job in whole.jobs}) == len(whole.jobs)
 
 
+def test_a_best_value_at_the_edge_widens_the_range_and_is_followed_there(tmp_path):
+    def far(job):
+        lr = job.config["optimizer"]["init_args"]["lr"]
+        return RecordedRun(job.arm, job.seed, {METRIC: -((math.log10(lr) - 0.2) ** 2)})
+
+    bench = Bench(far)
+    tuned = made_tuning(tmp_path, trials=9).run(CONFIGS, bench)["adamw"]
+    lr = next(value for value in tuned.values if value.name == "lr")
+    assert lr.high > 0.1
+    assert abs(math.log10(lr.best) - 0.2) < 0.4
+    assert (tuned.trials - tuned.extra, tuned.extra in (3, 6)) == (9, True)
+    assert len(settings(bench.jobs, "adamw")) == 2 * tuned.trials
+
+
+def test_ranges_are_kept_where_extensions_are_switched_off(tmp_path):
+    def rising(job):
+        return RecordedRun(job.arm, job.seed, {METRIC: job.config["optimizer"]["init_args"]["lr"]})
+
+    search = Search(SPACE, 9, seeds=[7], extensions=0)
+    tuned = Tuning(search, Goal(metric=METRIC), tmp_path).run(CONFIGS, Bench(rising))["adamw"]
+    assert (tuned.trials, tuned.extra, tuned.values[0].high) == (9, 0, 0.1)
+
+
+def test_the_first_trial_is_the_arm_as_it_is_configured(tmp_path):
+    own = {"lr": 0.02, "weight_decay": 0.3}
+    configs = {"adamw": {"seed_everything": 0, "optimizer": {"init_args": own}}}
+    bench = Bench()
+    made_tuning(tmp_path, trials=3).run(configs, bench)
+    assert settings(bench.jobs, "adamw")[0] == pytest.approx((0.02, 0.3))
+
+
+def test_another_arm_changes_no_trial_of_those_that_are_there(tmp_path):
+    alone, together = Bench(), Bench()
+    made_tuning(tmp_path / "a", trials=9).run({"adamw": CONFIGS["adamw"]}, alone)
+    made_tuning(tmp_path / "b", trials=9).run(CONFIGS, together)
+    assert settings(together.jobs, "adamw") == settings(alone.jobs, "adamw")
+
+
+def test_momentum_is_set_inside_the_betas(tmp_path):
+    def fit(job):
+        first, second = job.config["optimizer"]["init_args"]["betas"]
+        assert second == 0.999
+        return RecordedRun(job.arm, job.seed, {METRIC: -abs(first - 0.9)})
+
+    arguments = {"lr": 1e-3, "weight_decay": 0.1, "betas": [0.6, 0.999]}
+    configs = {"adamw": {"seed_everything": 0, "optimizer": {"init_args": arguments}}}
+    tuned = made_tuning(tmp_path, trials=25).run(configs, Bench(fit))["adamw"]
+    momentum = next(value for value in tuned.values if value.name == "beta1")
+    assert abs(momentum.best - 0.9) < 0.05
+    assert (momentum.low, momentum.high, momentum.scale) == (0.5, 0.98, "complement")
+
+
 def test_the_study_is_saved_for_optuna(tmp_path):
     tuned = made_tuning(tmp_path, trials=3).run(CONFIGS, Bench())["adamw"]
     study = stored_study(tmp_path, "adamw")
