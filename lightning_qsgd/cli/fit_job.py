@@ -12,7 +12,7 @@ from lightning_qsgd.cli.job_cli import JobCLI
 from lightning_qsgd.cli.main import hush
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.convergence_callback import Goal, steps_taken
 from lightning_qsgd.training.first_weights import hashed_weights
 from lightning_qsgd.training.recorded_run import (
     DATA_ORDER,
@@ -64,7 +64,7 @@ def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
                 "`validation_step`."
             )
         final[goal.metric] = curve.values[-1]
-    step, loss = float(cli.trainer.global_step), record.curve(goal.loss)
+    step, loss = float(steps_taken(cli.trainer)), record.curve(goal.loss)
     curve = record.curve(goal.metric)
     if not curve.steps or curve.steps[-1] < step:
         epoch = loss.epochs[-1] if loss.epochs else float(cli.trainer.current_epoch)

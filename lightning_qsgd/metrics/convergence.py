@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.metrics.curve_metric import CurveMetric, DirectedCurveMetric
 from lightning_qsgd.metrics.functional import (
@@ -35,9 +36,11 @@ class AreaUnderLossCurve(CurveMetric):
 
     higher_is_better = False
 
+    @override
     def _summarise(self, steps: Tensor, values: Tensor) -> float:
         return area_under_curve(steps, values)
 
+    @override
     def _mark(self, ax: Any, steps: Tensor, values: Tensor) -> None:
         height = self._summarise(steps, values)
         ax.fill_between(steps, values, alpha=0.2)
@@ -57,12 +60,37 @@ class BestValue(DirectedCurveMetric):
         tensor(0.7500, dtype=torch.float64)
     """
 
+    @override
     def _summarise(self, steps: Tensor, values: Tensor) -> float:
         return best_value(steps, values, higher_is_better=self.higher_is_better)
 
+    @override
     def _mark(self, ax: Any, steps: Tensor, values: Tensor) -> None:
         best = self._summarise(steps, values)
         ax.axhline(best, color="black", linestyle="--", label=f"best {best:g}")
+
+
+class FinalValue(DirectedCurveMetric):
+    """Report the value at the last step of a run, NaN included.
+
+    The constructor is that of `DirectedCurveMetric`.
+
+    Example:
+        >>> metric = FinalValue(higher_is_better=True)
+        >>> for step, accuracy in [(0, 0.25), (10, 0.75), (20, 0.5)]:
+        ...     metric.update(accuracy, step)
+        >>> metric.compute()
+        tensor(0.5000, dtype=torch.float64)
+    """
+
+    @override
+    def _summarise(self, steps: Tensor, values: Tensor) -> float:
+        return float(values[-1])
+
+    @override
+    def _mark(self, ax: Any, steps: Tensor, values: Tensor) -> None:
+        last = self._summarise(steps, values)
+        ax.axhline(last, color="black", linestyle="--", label=f"last {last:g}")
 
 
 class TargetMetric(CurveMetric):
@@ -94,6 +122,7 @@ class TargetMetric(CurveMetric):
         self.window = checked_window(window)
         self.values_improve_upwards = higher_is_better
 
+    @override
     def _summarise(self, steps: Tensor, values: Tensor) -> float:
         return self._cost(steps, values)
 
@@ -103,6 +132,7 @@ class TargetMetric(CurveMetric):
             steps, smoothed, self.target, higher_is_better=self.values_improve_upwards
         )
 
+    @override
     def _mark(self, ax: Any, steps: Tensor, values: Tensor) -> None:
         if self.window > 1:
             smoothed = trailing_mean(values, self.window)
@@ -205,6 +235,7 @@ class GapToBaseline(DirectedCurveMetric):
         self.baseline_steps: list[float] = steps.tolist()
         self.baseline_values: list[float] = values.tolist()
 
+    @override
     def _summarise(self, steps: Tensor, values: Tensor) -> float:
         first, last = self.baseline_steps[0], self.baseline_steps[-1]
         shared = ((steps >= first) & (steps <= last)).nonzero()
@@ -213,6 +244,7 @@ class GapToBaseline(DirectedCurveMetric):
         step, value = float(steps[shared[-1]]), float(values[shared[-1]])
         return value - value_at_step(self.baseline_steps, self.baseline_values, step)
 
+    @override
     def _mark(self, ax: Any, steps: Tensor, values: Tensor) -> None:
         gap = self._summarise(steps, values)
         label = f"baseline (gap {gap:g})"
@@ -266,9 +298,11 @@ class SpeedupOverBaseline(TargetMetric):
         self.baseline_steps: list[float] = steps.tolist()
         self.baseline_values: list[float] = values.tolist()
 
+    @override
     def _summarise(self, steps: Tensor, values: Tensor) -> float:
         return speedup_over_baseline(self._cost(steps, values), self.baseline_cost)
 
+    @override
     def _mark(self, ax: Any, steps: Tensor, values: Tensor) -> None:
         super()._mark(ax, steps, values)
         label = f"baseline (speedup {self._summarise(steps, values):g})"

@@ -14,20 +14,20 @@ from torchmetrics.utilities.plot import plot_curve
 from lightning_qsgd.metrics.functional import merge_equal_steps
 
 
-def append_point(chunks: list[Tensor], point: Tensor) -> None:
-    """Append one number to a list state, in place.
+def append_points(chunks: list[Tensor], points: Tensor) -> None:
+    """Append numbers to a list state, in place.
 
     Args:
         chunks: 1-D tensors whose concatenation is the recorded sequence.
-        point: The next number, shape (1,), same dtype and device.
+        points: The next numbers, shape (n,), same dtype and device.
 
     Example:
         >>> chunks = [torch.tensor([1.0])]
-        >>> append_point(chunks, torch.tensor([2.0]))
+        >>> append_points(chunks, torch.tensor([2.0]))
         >>> chunks
         [tensor([1., 2.])]
     """
-    chunks.append(point)
+    chunks.append(points)
     compact(chunks)
 
 
@@ -84,15 +84,16 @@ class CurveMetric(Metric):
         self.add_state("values", [], dist_reduce_fx="cat", persistent=True)
 
     def update(self, value: Tensor | float, step: Tensor | float) -> None:
-        """Record one point.
+        """Record one point, or several at once.
 
         Args:
-            value: Scalar in the metric's unit; NaN and infinity are recorded as they are.
-            step: Scalar, where the value was observed: finite and non-negative.
+            value: Scalar in the metric's unit, or shape (n,); NaN and infinity are recorded as they
+                are.
+            step: Where each value was observed: of the same shape, finite and non-negative.
 
         Raises:
-            ValueError: If `value` or `step` is not a single number, or `step` is negative, NaN or
-                infinite.
+            ValueError: If `value` and `step` are neither two single numbers nor equally many, or a
+                step is negative, NaN or infinite.
             RuntimeError: If the metric currently holds the points of all processes.
         """
         if self._is_synced:
@@ -100,15 +101,15 @@ class CurveMetric(Metric):
                 f"Cannot record a point in {type(self).__name__}: it is synchronised, and `unsync` "
                 "would drop the point. Call `unsync()` first."
             )
-        value, step = _scalar(value, "value"), float(_scalar(step, "step"))
-        if not (math.isfinite(step) and step >= 0):
+        values, steps = _points(value, step)
+        bad = steps[~(steps.isfinite() & (steps >= 0))]
+        if bad.numel():
             raise ValueError(
-                f"Expected `step` to be finite and non-negative, got {step}: it counts the work "
-                "done since the start of training. Pass the global step."
+                f"Expected `step` to be finite and non-negative, got {float(bad[0])}: it counts "
+                "the work done since the start of training. Pass the global step."
             )
-        step = torch.tensor([step], dtype=torch.float64, device=self.device)
-        append_point(self._list("steps"), step)
-        append_point(self._list("values"), value.to(self.device, torch.float64, copy=True))
+        append_points(self._list("steps"), steps.to(self.device, torch.float64, copy=True))
+        append_points(self._list("values"), values.to(self.device, torch.float64, copy=True))
 
     def compute(self) -> Tensor:
         """Summarise the points recorded so far, on all processes.
@@ -116,7 +117,7 @@ class CurveMetric(Metric):
         Returns:
             A float64 scalar on the metric's device; nan if there are no points.
         """
-        summary = self._summarise(*self.curve()) if self._num_points() else math.nan
+        summary = self._summarise(*self.curve()) if self.num_points else math.nan
         return torch.tensor(summary, dtype=torch.float64, device=self.device)
 
     def curve(self) -> tuple[Tensor, Tensor]:
@@ -128,7 +129,7 @@ class CurveMetric(Metric):
         Raises:
             ValueError: If no point was recorded.
         """
-        if not self._num_points():
+        if not self.num_points:
             raise ValueError(
                 f"Expected {type(self).__name__} to hold at least one point, got none: there is "
                 "no curve. Call `update(value, step)` first."
@@ -182,14 +183,16 @@ class CurveMetric(Metric):
         state = getattr(self, name)
         return state if isinstance(state, list) else [state]
 
-    def _num_points(self) -> int:
+    @property
+    def num_points(self) -> int:
+        """How many points were recorded, on this process unless the metric is synchronised."""
         return sum(chunk.numel() for chunk in self._list("steps"))
 
     def _forget_result(self) -> None:
         # torchmetrics neither drops the cached result nor counts updates when points arrive by
         # any other way than `update`: `compute` would return the old result, or warn.
         self._computed = None
-        self._update_count = self._num_points()
+        self._update_count = self.num_points
 
     def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
         super()._reduce_states(incoming_state)
@@ -219,15 +222,26 @@ def _float64_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def _scalar(number: Tensor | float, name: str) -> Tensor:
+def _points(value: Tensor | float, step: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Return values and steps, both of shape (n,), detached."""
+    values, steps = _tensor(value), _tensor(step)
+    if values.shape == steps.shape and values.ndim == 1 and values.numel():
+        return values, steps
+    for tensor, name in ((values, "value"), (steps, "step")):
+        if tensor.numel() != 1:
+            raise ValueError(
+                f"Expected `{name}` to be a single number, got shape {tuple(tensor.shape)}: a "
+                "curve has one value per step. Reduce it first, for example with `.mean()`, or "
+                "pass as many values as steps."
+            )
+    return values.reshape(1), steps.reshape(1)
+
+
+def _tensor(number: Tensor | float) -> Tensor:
     # A plain float has the precision of float64; torch would make it a float32 by default.
-    tensor = number if isinstance(number, Tensor) else torch.tensor(number, dtype=torch.float64)
-    if tensor.numel() != 1:
-        raise ValueError(
-            f"Expected `{name}` to be a single number, got shape {tuple(tensor.shape)}: a curve "
-            "has one value per step. Reduce it first, for example with `.mean()`."
-        )
-    return tensor.detach().reshape(1)
+    if isinstance(number, Tensor):
+        return number.detach()
+    return torch.tensor(number, dtype=torch.float64)
 
 
 class DirectedCurveMetric(CurveMetric):

@@ -37,6 +37,19 @@ CIRCUIT_TEXT = "circuit/text"
 CIRCUIT_PICTURE = "circuit/picture"
 
 
+OWN = ("baseline/", "circuit/", "convergence/", "final/", "perturbation/")
+
+
+def is_own(tag: str) -> bool:
+    """Whether a tag is one of this package's, and not of the module that is trained.
+
+    Example:
+        >>> is_own("convergence/best_val/accuracy"), is_own("val/accuracy")
+        (True, False)
+    """
+    return tag.startswith(OWN)
+
+
 def gap_tag(metric: str) -> str:
     """Name the gap of a metric to the AdamW baseline, in the metric's unit.
 

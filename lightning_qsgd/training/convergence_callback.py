@@ -1,144 +1,68 @@
-"""How a run converges towards its goal: recorded, logged and summarised."""
+"""Records how a run converges towards its goal, logs it and keeps it on disk."""
 
-from dataclasses import dataclass
-from math import isfinite, nan
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from math import nan
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from typing_extensions import override
 
-from lightning_qsgd.metrics.functional import (
-    area_under_curve,
-    best_value,
-    speedup_over_baseline,
-    steps_to_target,
-    value_at_step,
-)
 from lightning_qsgd.tracking import tags
+from lightning_qsgd.training.convergence_metrics import (
+    ConvergenceMetrics,
+    Goal,
+    Moment,
+    Summary,
+    compare,
+    summarise,
+)
 from lightning_qsgd.training.first_weights import (
     FirstWeights,
     hashed_weights,
     start_alike,
     unlike,
 )
-from lightning_qsgd.training.recorded_run import (
-    INITIAL_WEIGHTS,
-    RecordedCurve,
-    RecordedRun,
-    Timing,
-    save_run,
-)
+from lightning_qsgd.training.publishing import publish, show
+from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, RecordedRun, Timing, save_run
+from lightning_qsgd.training.wrapping import callbacks_of
 
+__all__ = [
+    "ConvergenceCallback",
+    "Goal",
+    "Summary",
+    "compare",
+    "steps_taken",
+    "summarise",
+]
 
-@dataclass(frozen=True)
-class Goal:
-    """Names the scalars that are compared between runs.
-
-    Args:
-        loss: Tag of the training loss, logged at every step.
-        metric: Tag of the validation metric, logged at every validation.
-        higher_is_better: Whether the metric improves upwards (accuracy) or downwards (loss).
-        target: Value of the metric to reach, in its unit; fix it before the run. None looks for
-            no target.
-
-    Raises:
-        ValueError: If `target` is not finite.
-
-    Example:
-        >>> Goal(metric="val/accuracy", target=0.9).target
-        0.9
-    """
-
-    loss: str = "train/loss"
-    metric: str = "val/accuracy"
-    higher_is_better: bool = True
-    target: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.target is not None and not isfinite(self.target):
-            raise ValueError(
-                f"Expected `target` to be finite, got {self.target}: no run could reach it. Leave "
-                "it out to look for no target."
-            )
-
-
-Summary = dict[str, float]
-
-
-def summarise(run: RecordedRun, goal: Goal) -> Summary:
-    """Summarise how a run converged.
-
-    Args:
-        run: The recorded curves.
-        goal: Which of them count, and the target.
-
-    Returns:
-        Values by tag: area under the loss curve, best and last metric, and with a target the
-        steps, epochs and seconds to it, ``inf`` if it was not reached. What was not recorded has
-        no entry.
-    """
-    loss, metric = run.curve(goal.loss), run.curve(goal.metric)
-    summary: Summary = {}
-    if loss.steps:
-        summary[tags.AREA_UNDER_LOSS_CURVE] = area_under_curve(loss.steps, loss.values)
-    if metric.steps:
-        best = best_value(metric.steps, metric.values, higher_is_better=goal.higher_is_better)
-        summary[tags.best_tag(goal.metric)] = best
-        summary[tags.final_tag(goal.metric)] = metric.values[-1]
-        if goal.target is not None:
-            summary[tags.STEPS_TO_TARGET] = _cost(metric, metric.steps, goal)
-            summary[tags.EPOCHS_TO_TARGET] = _cost(metric, metric.epochs, goal)
-            summary[tags.SECONDS_TO_TARGET] = _cost(metric, metric.seconds, goal)
-    return summary
-
-
-def compare(run: RecordedRun, baseline: RecordedRun, goal: Goal) -> Summary:
-    """Compare a run with its baseline at the last step that both have.
-
-    Args:
-        run: The recorded curves of the arm.
-        baseline: Those of the baseline.
-        goal: Which curves count, and the target.
-
-    Returns:
-        Values by tag: the gap (arm minus baseline) of the loss and of the metric, and the
-        speed-up in steps at the target (NaN while neither has reached it).
-    """
-    summary: Summary = {}
-    for tag in (goal.loss, goal.metric):
-        gap = last_gap(run.curve(tag), baseline.curve(tag))
-        if gap == gap:  # not NaN
-            summary[tags.gap_tag(tag)] = gap
-    if goal.target is not None and run.curve(goal.metric).steps:
-        arm, base = run.curve(goal.metric), baseline.curve(goal.metric)
-        base_cost = _cost(base, base.steps, goal) if base.steps else nan
-        summary[tags.SPEEDUP] = speedup_over_baseline(_cost(arm, arm.steps, goal), base_cost)
-    return summary
-
-
-def last_gap(arm: RecordedCurve, baseline: RecordedCurve) -> float:
-    """Return arm minus baseline at the arm's last step; NaN outside the baseline's range."""
-    if not arm.steps or not baseline.steps:
-        return nan
-    return arm.values[-1] - value_at_step(baseline.steps, baseline.values, arm.steps[-1])
-
-
-def _cost(curve: RecordedCurve, axis: list[float], goal: Goal) -> float:
-    target = 0.0 if goal.target is None else goal.target
-    return steps_to_target(axis, curve.values, target, higher_is_better=goal.higher_is_better)
+FORMAT = 2
 
 
 class ConvergenceCallback(Callback):
     """Records the training loss at every step and a validation metric at every validation.
 
-    With a baseline it logs, at equal step, the difference to it: with the same seed and data
+    TorchMetrics hold the points and say how the run converged: see `ConvergenceMetrics`. With a
+    baseline the callback logs, at equal step, the difference to it: with the same seed and data
     order, minibatch noise cancels in the pair. At every validation it logs the speed-up at the
     target. At the end it logs steps, epochs and seconds to the target, the area under the loss
-    curve and the best value; a target that was not reached is ``inf``, never 0.
+    curve and the best value; a target that was not reached is ``inf``, never 0. Whatever it logs
+    is in `trainer.callback_metrics` too, the summary at every validation, so that `EarlyStopping`
+    and `ModelCheckpoint` can watch it.
+
+    The loss of a step is what was logged under `goal.loss` in that step, else the loss that
+    `training_step` returned. Batches whose gradients are accumulated count as one step, with the
+    mean of their losses. A step is what loggers count: one, however many optimizers it moved.
+
+    One callback serves fits in a row. A fit starts a new record; one that continues a checkpoint,
+    or the steps of the same trainer, continues its record.
 
     Args:
         goal: Which scalars are recorded, and the target fixed in advance.
@@ -147,8 +71,10 @@ class ConvergenceCallback(Callback):
         fingerprint: Hash of the configuration, stored in the record.
 
     Attributes:
-        run: The record of this run.
-        summary: What `summarise` and `compare` say of it; filled at the end of training.
+        metrics: The points, and the metrics over them.
+        run: The record of this run, up to the last validation; complete at the end of training.
+        summary: How the run converged and compares; filled at the end of training.
+        logged: Tags that the run logged.
 
     Raises:
         RuntimeError: At the start of training, if the baseline started from other weights.
@@ -169,17 +95,35 @@ class ConvergenceCallback(Callback):
         self.goal = Goal() if goal is None else goal
         self.baseline = baseline
         self.file = file
-        self.run = RecordedRun(fingerprint=fingerprint)
-        self.summary: Summary = {}
-        self._pending: list[tuple[int, float, float, Tensor]] = []
-        self._seconds = 0.0
-        self._batch_start = 0.0
-        self._warmed_up = False
+        self.fingerprint = fingerprint
+        self._restored = False
+        self._begin()
 
+    def _begin(self) -> None:
+        """Start a new record."""
+        self.run = RecordedRun(fingerprint=self.fingerprint)
+        self.metrics = ConvergenceMetrics(self.goal, self.baseline)
+        self.summary: Summary = {}
+        self.logged: set[str] = set()
+        self._now: Moment = (0.0, 0.0, 0.0)
+        self._pending: dict[Moment, list[Tensor]] = {}
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Go first among the callbacks: others watch what this one computes at a validation."""
+        others = [callback for callback in callbacks_of(trainer) if callback is not self]
+        trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
+
+    @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the initial weights and compare them with the baseline's."""
-        self.run.first_weights = hashed_weights(pl_module)
-        self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest
+        if not self._restored and trainer.global_step == 0:
+            self._begin()
+        if self.metrics.device != pl_module.device:
+            self.metrics.to(pl_module.device)
+        if not self.run.first_weights.hashes:
+            self.run.first_weights = hashed_weights(pl_module)
+            self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest
         theirs = self.baseline.first_weights if self.baseline is not None else FirstWeights()
         if start_alike(self.run.first_weights, theirs) is False:
             names = unlike(self.run.first_weights, theirs)
@@ -190,17 +134,30 @@ class ConvergenceCallback(Callback):
                 "anew."
             )
 
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock anew; a checkpoint belongs to this fit and to no later one."""
+        self._restored = self._warmed_up = False
+        self._begin_epoch(trainer)
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember what was logged before this epoch."""
+        self._begin_epoch(trainer)
+
+    @override
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Start the clock.
 
-        Seconds of training exclude validation, and the first batch of a process, in which
-        libraries are loaded and memory is allocated: of two runs in one process it would burden
-        the first.
+        Seconds of training exclude validation, and the first batch of a fit, in which libraries
+        are loaded and memory is allocated: of two runs in one process it would burden the first.
         """
+        self._before_batch = trainer.callback_metrics.get(self.goal.loss)
         self._batch_start = perf_counter()
 
+    @override
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -210,72 +167,200 @@ class ConvergenceCallback(Callback):
         batch_idx: int,
     ) -> None:
         """Record the loss of the step."""
+        seconds = self._now[2]
         if self._warmed_up:
-            self._seconds += perf_counter() - self._batch_start
+            seconds += perf_counter() - self._batch_start
         self._warmed_up = True
-        loss = _logged_loss(trainer, self.goal.loss, outputs)
-        if loss is None:
-            return
-        epoch = trainer.current_epoch + (batch_idx + 1) / max(trainer.num_training_batches, 1)
-        self._pending.append((trainer.global_step, epoch, self._seconds, loss))
-        if self.baseline is not None and trainer._logger_connector.should_update_logs:
-            self._flush()
-            gap = last_gap(self.run.curve(self.goal.loss), self.baseline.curve(self.goal.loss))
-            _log(trainer, {tags.gap_tag(self.goal.loss): gap})
+        step = float(steps_taken(trainer) + 1)
+        # A batch whose gradients are accumulated belongs to the step that it leads to.
+        losses = self._pending.pop(self._now, []) if self._now[0] == step else []
+        self._now = (step, _epochs(trainer, batch_idx), seconds)
+        loss = self._loss_of_batch(trainer, pl_module, outputs)
+        self._pending[self._now] = losses if loss is None else [*losses, loss]
+        if self.baseline is not None and _is_logged(trainer, pl_module):
+            gap = self.metrics.gap_of_step(_mean(self._pending[self._now]), step)
+            publish(trainer, {tags.gap_tag(self.goal.loss): gap})
 
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the metric that was logged before this validation."""
+        self._before_validation = trainer.callback_metrics.get(self.goal.metric)
+
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the validation metric."""
-        value = trainer.callback_metrics.get(self.goal.metric)
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or value is None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
-        self._flush()
-        epoch = float(trainer.current_epoch + 1)
-        curve = self.run.curve(self.goal.metric)
-        curve.append(float(trainer.global_step), epoch, self._seconds, float(value))
-        if self.baseline is not None:
-            _log(trainer, compare(self.run, self.baseline, self.goal))
+        value = trainer.callback_metrics.get(self.goal.metric)
+        if not _is_new(value, self._before_validation):
+            return
+        self._has_metric = True
+        self._add_metric(trainer, value)
 
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record what is known of the epoch as a whole only: a mean loss, a metric of training."""
+        self.logged |= {tag for tag in trainer.callback_metrics if not tags.is_own(tag)}
+        for tag, recorded in (
+            (self.goal.loss, self._has_loss),
+            (self.goal.metric, self._has_metric),
+        ):
+            value = trainer.callback_metrics.get(tag)
+            if recorded or not _is_new(value, self._before_epoch.get(tag)):
+                continue
+            if tag == self.goal.metric:
+                self._add_metric(trainer, value)
+            elif (loss := _scalar(value)) is not None:
+                self._pending.setdefault(self._now, []).append(loss)
+
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Summarise, log and save the record."""
+        """Save the record, then summarise and log it."""
         self._flush()
-        self.run.final = {tag: c.values[-1] for tag, c in self.run.curves.items() if c.values}
+        self.run.curves = self.metrics.synced_curves()
+        self.run.final = {tag: curve.values[-1] for tag, curve in self.run.curves.items()}
         self.run.timing = Timing.of(self.run.curve(self.goal.loss))
-        self.summary = summarise(self.run, self.goal)
-        _log(trainer, self.summary)
-        if self.baseline is not None:
-            self.summary |= compare(self.run, self.baseline, self.goal)
         if self.file is not None and trainer.is_global_zero:
             save_run(self.run, self.file)
+        if not self.run.curve(self.goal.loss).steps:
+            rank_zero_warn(self.words_for_no_loss)
+        self.summary = self.metrics.summary()
+        publish(trainer, self.summary)
+        self.summary |= self.metrics.comparison()
 
+    @property
+    def words_for_no_loss(self) -> str:
+        """What to say of a run whose loss was never recorded."""
+        return (
+            f"No loss was recorded under {self.goal.loss!r}; logged were {sorted(self.logged)}. "
+            "Set `goal.loss` to one of those, log it in `training_step`, or return the loss."
+        )
+
+    @override
     def state_dict(self) -> dict[str, Any]:
         """Return the record, so that a resumed run continues its curves."""
         self._flush()
-        return {"run": self.run.to_dict(), "seconds": self._seconds}
+        about = replace(self.run, curves={}).to_dict()
+        return {"format": FORMAT, "run": about, "metrics": self.metrics.state_dict()}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue a saved record."""
-        self.run = RecordedRun.from_dict(state_dict["run"])
-        self._seconds = float(state_dict["seconds"])
+        """Continue a saved record.
+
+        Raises:
+            ValueError: If the state is damaged, or was written by a later version.
+        """
+        run = RecordedRun.from_dict(_entry(state_dict, "run"))
+        metrics = ConvergenceMetrics(self.goal, self.baseline)
+        if "metrics" in state_dict:
+            try:
+                metrics.load_state_dict(state_dict["metrics"])
+            except ValueError as error:
+                raise ValueError(_UNREADABLE.format(error)) from error
+        else:  # written by a version whose record held the points
+            metrics.add_run(run)
+        self._begin()
+        self.run, self.metrics, self._now = run, metrics, metrics.last_moment
+        self._restored = True
+
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        logged = trainer.callback_metrics
+        self._before_epoch = {tag: logged.get(tag) for tag in (self.goal.loss, self.goal.metric)}
+        self._has_loss = self._has_metric = False
+
+    def _loss_of_batch(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any
+    ) -> Tensor | None:
+        """Return what was logged in this batch, else what `training_step` returned."""
+        logged = trainer.callback_metrics.get(self.goal.loss)
+        if _is_new(logged, self._before_batch):
+            loss = _scalar(logged)
+        else:
+            loss = _scalar(outputs.get("loss") if isinstance(outputs, Mapping) else outputs)
+            if loss is not None and pl_module.automatic_optimization:
+                loss = loss * trainer.accumulate_grad_batches  # Lightning has divided by it
+        self._has_loss |= loss is not None
+        return loss
+
+    def _add_metric(self, trainer: Trainer, value: Tensor) -> None:
+        self._flush()
+        self.metrics.add_metric(self._now, float(value))
+        self.run.curves = self.metrics.curves()
+        show(trainer, self.metrics.summary())
+        if self.baseline is not None:
+            publish(trainer, self.metrics.comparison())
 
     def _flush(self) -> None:
-        """Move pending losses into the record; reading them waits for the device."""
-        if self._pending:
-            losses = torch.stack([loss for *_, loss in self._pending]).tolist()
-            curve = self.run.curve(self.goal.loss)
-            for (step, epoch, seconds, _), loss in zip(self._pending, losses, strict=True):
-                curve.append(float(step), epoch, seconds, loss)
-            self._pending.clear()
+        """Move pending losses into the metrics; reading them waits for the device."""
+        pending, self._pending = self._pending, {}
+        losses = iter(_numbers([loss for group in pending.values() for loss in group]))
+        means = [
+            sum(islice(losses, len(group))) / len(group) if group else None
+            for group in pending.values()
+        ]
+        self.metrics.add_losses(list(pending), means)
 
 
-def _logged_loss(trainer: Trainer, tag: str, outputs: Any) -> Tensor | None:
-    loss = trainer.callback_metrics.get(tag)
-    if loss is None:
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-    return loss.detach().float().clone() if isinstance(loss, Tensor) else None
+def steps_taken(trainer: Trainer) -> int:
+    """Count the steps of a fit as loggers do: one for all optimizers, also where they step by hand.
+
+    `trainer.global_step` counts each optimizer, and nothing where none is stepped through
+    Lightning.
+    """
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
 
 
-def _log(trainer: Trainer, scalars: Summary) -> None:
-    defined = {tag: value for tag, value in scalars.items() if value == value}  # drops NaN
-    step = trainer.fit_loop.epoch_loop._batches_that_stepped
-    for logger in trainer.loggers:
-        logger.log_metrics(defined, step=step)
+def _epochs(trainer: Trainer, batch_idx: int) -> float:
+    """Epochs so far, as a fraction; whole ones only where the length of an epoch is not known."""
+    if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        return trainer.current_epoch + 1.0
+    return trainer.current_epoch + (batch_idx + 1) / max(trainer.num_training_batches, 1)
+
+
+def _is_new(value: Any, before: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether Lightning holds another value than before, and not the old one in a new wrapper.
+
+    What a module logs now and then, or once per epoch, stays among `trainer.callback_metrics`.
+    """
+    return isinstance(value, Tensor) and (before is None or not value.is_set_to(before))
+
+
+def _is_logged(trainer: Trainer, pl_module: LightningModule) -> bool:
+    accumulating = trainer.fit_loop._should_accumulate() and pl_module.automatic_optimization
+    return trainer._logger_connector.should_update_logs and not accumulating
+
+
+def _scalar(value: Any) -> Tensor | None:
+    """Copy a single real number, whatever its shape; None for anything else."""
+    if isinstance(value, int | float):
+        value = torch.tensor(value, dtype=torch.float64)
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        return None
+    # In place of a reference: what is returned may be changed in place by a later step.
+    precision = torch.float32 if value.device.type == "mps" else torch.float64
+    return value.detach().reshape(()).to(precision, copy=True)
+
+
+def _numbers(losses: list[Tensor]) -> list[float]:
+    """Read scalars in one go: each reading waits for the device."""
+    numbers: list[float] = torch.stack(losses).tolist() if losses else []
+    return numbers
+
+
+def _mean(losses: list[Tensor]) -> float:
+    numbers = _numbers(losses)
+    return sum(numbers) / len(numbers) if numbers else nan
+
+
+def _entry(state: Any, name: str) -> Any:
+    if not isinstance(state, Mapping) or name not in state:
+        raise ValueError(_UNREADABLE.format(f"it has no {name!r}"))
+    if state.get("format", FORMAT) != FORMAT:
+        raise ValueError(_UNREADABLE.format(f"format {state['format']}, known is {FORMAT}"))
+    return state[name]
+
+
+_UNREADABLE = (
+    "Cannot continue the record of this checkpoint: {}. It is damaged or from a newer version; "
+    "resume without the ConvergenceCallback, or with the version that wrote it."
+)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_qsgd.backends import SamplerBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RandomEntries
-from lightning_qsgd.training import PerturbationCallback
+from lightning_qsgd.tracking import tags
+from lightning_qsgd.training import ConvergenceCallback, Goal, PerturbationCallback
 from tests.integration.modules import Finished, Perturbed, Probe, make_data, make_trainer, weights
 from tests.integration.processes import become_rank
 from tests.learning_cases import Entangled
@@ -86,9 +88,46 @@ def train(case: Case, rank: int | None = None, perturbed: bool = True) -> tuple[
     return weights(module), probe.applied
 
 
+class SharesDiffer(Finished):
+    """Logs no loss on process 1, which returns its own."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        loss = nn.functional.cross_entropy(self.network(x), y)
+        self.log("train/loss", loss, rank_zero_only=True)
+        return loss
+
+
+def record(rank: int | None = None) -> dict[str, Any]:
+    """Train against a baseline of one process; return the record and its live gaps."""
+    goal = Goal(metric="val/accuracy", target=0.4)
+    baseline, own = ConvergenceCallback(goal), ConvergenceCallback(goal)
+    make_trainer(baseline).fit(Finished(), batches(None), batches(None))
+    own.baseline, settings = baseline.run, {}
+    if rank is not None:
+        strategy = DDPStrategy(process_group_backend="gloo")
+        settings = {"strategy": strategy, "devices": PROCESSES, "use_distributed_sampler": False}
+    gaps = Gaps()
+    trainer = make_trainer(own, gaps, log_every_n_steps=1, **settings)
+    trainer.fit(SharesDiffer(), batches(rank), batches(rank))
+    curve = own.run.curve(goal.loss)
+    return {"steps": curve.steps, "values": curve.values, "gaps": gaps.seen, **own.summary}
+
+
+class Gaps(Callback):
+    """Keeps the gap to the baseline at every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        self.seen.append(float(trainer.callback_metrics[tags.gap_tag("train/loss")]))
+
+
 def work(rank: int, processes: int, port: int, folder: Path) -> None:
     """Run all cases on this rank and save what came out."""
     become_rank(rank, processes, port)
     results = {name: train(case, rank) for name, case in CASES.items()}
+    results["record"] = record(rank)
     torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_qsgd.tracking import read_scalars, tags
+from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import load_run
+from tests.event_files import read_scalars
 from tests.integration.test_cli_fit import arm, same
 
 BASELINE = ("--baseline", "{}")

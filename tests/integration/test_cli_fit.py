@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 
-from lightning_qsgd.tracking import read_scalars, tags
+from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import load_run
+from tests.event_files import read_scalars
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The dirpath has changed from"),

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.integration.ddp_worker import CASES, PROCESSES, train, work
+from lightning_qsgd.tracking import tags
+from tests.integration.ddp_worker import BATCHES, CASES, PROCESSES, record, train, work
 from tests.integration.processes import run_processes
 
 
@@ -25,3 +26,17 @@ def test_replicas_are_equal_and_agree_with_one_process(
     torch.testing.assert_close(first, alone, rtol=0, atol=1e-6)
     assert applied == applied_alone == [3 if CASES[name].settings else 8]
     assert (alone - train(CASES[name], perturbed=False)[0]).abs().max() > 1e-4
+
+
+def test_the_record_of_two_processes_is_that_of_one_on_all_batches(
+    ranks: list[dict[str, Any]],
+) -> None:
+    first, second = (dict(results["record"]) for results in ranks)
+    alone = record()
+    assert first == second
+    assert first["steps"] == [float(step) for step in range(1, BATCHES + 1)]
+    assert first["values"] == pytest.approx(alone["values"], abs=1e-6)
+    # Of one process's own batches, the gap would be the noise of the other half.
+    assert first["gaps"] == pytest.approx([0.0] * BATCHES, abs=1e-6)
+    area = first[tags.AREA_UNDER_LOSS_CURVE]
+    assert area == pytest.approx(alone[tags.AREA_UNDER_LOSS_CURVE], abs=1e-6)

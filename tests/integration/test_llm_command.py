@@ -14,7 +14,8 @@ from benchmarks.llm_step import main as measure_step
 from lightning_qsgd.cli import PerturbationCLI
 from lightning_qsgd.cli.main import main
 from lightning_qsgd.llm import hub, problems
-from lightning_qsgd.tracking import read_scalars, tags
+from lightning_qsgd.tracking import tags
+from tests.event_files import read_scalars
 from tests.llm_cases import CHAT_TEMPLATE, PROBLEMS, TINY, tokenizer
 
 CONFIGS = Path(__file__).parents[2] / "configs"

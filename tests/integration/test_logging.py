@@ -16,7 +16,7 @@ from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import InvisiblePerturbationWarning
 from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RelativeInjection
-from lightning_qsgd.tracking import read_scalars, tags
+from lightning_qsgd.tracking import tags
 from lightning_qsgd.training import (
     Classifier,
     ConvergenceCallback,
@@ -26,6 +26,7 @@ from lightning_qsgd.training import (
     TensorBoardCallback,
 )
 from lightning_qsgd.training.recorded_run import load_run
+from tests.event_files import read_scalars
 from tests.integration.modules import (
     BATCHES,
     VISIBLE,

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
-from lightning_qsgd.tracking import read_scalars
 from tests.comparison_cases import METRIC, made_curve, made_results
+from tests.event_files import read_scalars
 
 
 def with_curves(results, values):

@@ -10,6 +10,7 @@ from lightning_qsgd.metrics import (
     AreaUnderLossCurve,
     BestValue,
     EpochsToTarget,
+    FinalValue,
     GapToBaseline,
     SecondsToTarget,
     SpeedupOverBaseline,
@@ -27,6 +28,7 @@ METRICS = {
     "area": lambda: AreaUnderLossCurve(),
     "best": lambda: BestValue(),
     "best_upwards": lambda: BestValue(higher_is_better=True),
+    "final": lambda: FinalValue(),
     "gap": lambda: GapToBaseline(*BASELINE),
     "speedup": lambda: SpeedupOverBaseline(*BASELINE, target=1.0),
 }

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lightning_qsgd.tracking import read_scalars
 from lightning_qsgd.tracking.comparison_runs import charts_of, mean_tag, means_layout, write_run
+from tests.event_files import read_scalars
 
 
 def test_what_is_written_is_read_back(tmp_path):

@@ -3,7 +3,7 @@
 import random
 
 from lightning_qsgd.metrics.functional.curve import as_curve
-from lightning_qsgd.tracking.curve import latest_per_step
+from tests.event_files import latest_per_step
 
 
 def test_the_points_are_sorted_and_the_last_of_a_step_counts():

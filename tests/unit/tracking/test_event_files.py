@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_qsgd.tracking import read_scalars
+from tests.event_files import read_scalars
 
 
 def write_losses(folder, steps, **kwargs):

@@ -5,7 +5,7 @@ from math import inf, isnan, nan
 import pytest
 
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.convergence_callback import Goal, compare, last_gap, summarise
+from lightning_qsgd.training.convergence_callback import Goal, compare, summarise
 from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
 GOAL = Goal(target=0.8)
@@ -64,10 +64,10 @@ def test_speed_up_when_one_side_never_arrives(
 
 
 def test_gap_outside_of_the_baseline_is_not_defined() -> None:
-    short = RecordedCurve([1.0], [1.0], [1.0], [2.0])
-    long = RecordedCurve([9.0], [1.0], [1.0], [2.0])
-    assert isnan(last_gap(long, short))
-    assert isnan(last_gap(RecordedCurve(), short))
+    short = RecordedRun(curves={"train/loss": RecordedCurve([1.0], [1.0], [1.0], [2.0])})
+    long = RecordedRun(curves={"train/loss": RecordedCurve([9.0], [1.0], [1.0], [2.0])})
+    assert compare(long, short, GOAL) == {}
+    assert compare(RecordedRun(), short, GOAL) == {}
 
 
 @pytest.mark.parametrize("target", [nan, inf, -inf])
