@@ -1,6 +1,7 @@
 """Every code block of the documentation runs, and every path and link in it leads somewhere."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,15 @@ def test_configs_in_commands_exist(page, monkeypatch):
 def test_links_lead_to_files(page):
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{named(page)} links to {target}"
+
+
+def test_every_picture_is_drawn_by_code(tmp_path, monkeypatch):
+    pytest.importorskip("pylatexenc", reason="needs the extra plot")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    make_pictures = import_module("make_pictures")
+    monkeypatch.setattr(make_pictures, "FOLDER", tmp_path)
+
+    make_pictures.main([])
+
+    shown = {path.name for path in (ROOT / "docs" / "pictures").glob("*.svg")}
+    assert {path.name for path in tmp_path.glob("*.svg")} == shown

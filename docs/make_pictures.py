@@ -1,0 +1,157 @@
+"""Draws the pictures of the documentation: `make pictures`, or one with its name.
+
+Each picture is computed here and now from the package; none is drawn by hand.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_qsgd import (
+    AllEntries,
+    CompiledBackend,
+    PermutedControl,
+    Perturbation,
+    PerturbedOptimizer,
+    RelativeInjection,
+    SuperpositionCircuit,
+)
+from lightning_qsgd.circuits import ScoreCircuit
+from lightning_qsgd.circuits.drawing import draw_figure
+
+FOLDER = Path(__file__).parent / "pictures"
+matplotlib.rcParams |= {"svg.hashsalt": "lightning-qsgd", "font.size": 9, "axes.grid": True}
+matplotlib.rcParams |= {"grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
+
+ONE_LAYER = SuperpositionCircuit(num_qubits=2, reps=1, entanglement="none")
+PAPER = SuperpositionCircuit(num_qubits=4, reps=2)
+
+
+def circuit_one_layer() -> Figure:
+    """Draw the circuit that is Eq. 2."""
+    return draw_figure(ONE_LAYER.build())
+
+
+def circuit_paper() -> Figure:
+    """Draw the paper's circuit: 4 qubits, 2 layers."""
+    return draw_figure(PAPER.build())
+
+
+def circuit_score() -> Figure:
+    """Draw the circuit of one attention score."""
+    return draw_figure(ScoreCircuit(num_qubits=2, reps=2).build())
+
+
+def modulation() -> Figure:
+    """Show u over its inputs: along one parameter, and as a map over two."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    line, plain, entangled = figure.subplots(1, 3)
+    theta = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    others = torch.full((201, 4), 0.3, dtype=torch.float64)
+    others[:, 0] = theta
+    paper = CompiledBackend(PAPER, weight_seed=0)
+    line.plot(theta, torch.sin(torch.pi * theta), label="one layer: sin(πθ)")
+    for qubit in (0, 1):
+        line.plot(theta, paper.readout(others)[:, qubit], label=f"paper's circuit, qubit {qubit}")
+    line.set(xlabel="θ of qubit 0", ylabel="u", title="along one parameter", ylim=(-1.9, 1.1))
+    line.legend(loc="lower center", fontsize=7)
+    first = CompiledBackend(ONE_LAYER)
+    _map(plain, figure, lambda pairs: first.readout(pairs)[:, 0], "one layer: u of qubit 0")
+    _map(entangled, figure, lambda pairs: _first_two(paper, pairs), "paper's circuit: u of qubit 0")
+    return figure
+
+
+def _first_two(backend: CompiledBackend, pairs: Tensor) -> Tensor:
+    inputs = torch.full((len(pairs), 4), 0.3, dtype=torch.float64)
+    inputs[:, :2] = pairs
+    return backend.readout(inputs)[:, 0]
+
+
+def _map(axes: matplotlib.axes.Axes, figure: Figure, u: Callable, title: str) -> None:
+    side = torch.linspace(-1, 1, 101, dtype=torch.float64)
+    pairs = torch.cartesian_prod(side, side)
+    values = u(pairs).reshape(101, 101).T
+    image = axes.imshow(
+        values, origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=-1, vmax=1
+    )
+    axes.set(xlabel="θ of qubit 0", ylabel="θ of qubit 1", title=title)
+    axes.grid(visible=False)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+
+
+def valley(x: Tensor) -> Tensor:
+    """Return a quadratic that is 25 times as steep across as along; shape (..., 2) to (...)."""
+    return 0.5 * (x[..., 0] ** 2 + 25 * x[..., 1] ** 2)
+
+
+def rosenbrock(x: Tensor) -> Tensor:
+    """Return Rosenbrock's banana; shape (..., 2) to (...)."""
+    return (1 - x[..., 0]) ** 2 + 20 * (x[..., 1] - x[..., 0] ** 2) ** 2
+
+
+def trajectories() -> Figure:
+    """Follow Adam, perturbed Adam and its control on two surfaces."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    surfaces = ((valley, (-1.8, 0.9), 0.1), (rosenbrock, (-1.2, 1.2), 0.1))
+    for axes, (surface, start, lr) in zip(figure.subplots(1, 2), surfaces, strict=True):
+        _contours(axes, surface)
+        for name, injection, style in (
+            ("Adam", None, "k-"),
+            ("perturbed", RelativeInjection(), "C3-"),
+            ("control: permuted", RelativeInjection(PermutedControl()), "C0--"),
+        ):
+            path = _path(surface, start, lr, injection)
+            axes.plot(path[:, 0], path[:, 1], style, lw=1.3, label=name)
+        axes.set(xlabel="x", ylabel="y", title=surface.__name__)
+        axes.legend(loc="upper right", fontsize=7)
+    return figure
+
+
+def _contours(axes: matplotlib.axes.Axes, surface: Callable[[Tensor], Tensor]) -> None:
+    x, y = torch.linspace(-2.2, 2, 121), torch.linspace(-1.2, 2, 121)
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    axes.contour(x, y, surface(grid).log1p(), levels=12, cmap="Greys", linewidths=0.6)
+
+
+def _path(
+    surface: Callable[[Tensor], Tensor],
+    start: tuple[float, float],
+    lr: float,
+    injection: RelativeInjection | None,
+    steps: int = 120,
+) -> Tensor:
+    x = torch.nn.Parameter(torch.tensor(start))
+    optimizer: torch.optim.Optimizer = torch.optim.Adam([x], lr=lr)
+    if injection is not None:
+        circuit = CompiledBackend(SuperpositionCircuit(num_qubits=2), weight_seed=0)
+        perturbation = Perturbation(circuit, AllEntries(), strength=0.8, injection=injection)
+        optimizer = PerturbedOptimizer(optimizer, perturbation)
+    path = [x.detach().clone()]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        surface(x).backward()
+        optimizer.step()
+        path.append(x.detach().clone())
+    return torch.stack(path)
+
+
+PICTURES = (circuit_one_layer, circuit_paper, circuit_score, modulation, trajectories)
+
+
+def main(names: list[str]) -> None:
+    """Draw the pictures that are named, or all."""
+    FOLDER.mkdir(exist_ok=True)
+    for picture in PICTURES:
+        if not names or picture.__name__ in names:
+            picture().savefig(
+                FOLDER / f"{picture.__name__}.svg", bbox_inches="tight", metadata={"Date": None}
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
