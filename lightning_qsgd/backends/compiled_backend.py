@@ -12,6 +12,7 @@ from typing_extensions import override
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, FrozenCircuit
+from lightning_qsgd.backends.compiled.derivatives import Plain, is_transformed
 from lightning_qsgd.circuits import ParametrizedCircuit
 
 
@@ -56,7 +57,7 @@ class CompiledBackend(CircuitBackend):
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        asks_gradient = torch.is_grad_enabled() and inputs.requires_grad
+        asks_gradient = (torch.is_grad_enabled() and inputs.requires_grad) or is_transformed()
         if weights is None and inputs.dtype in _EVALUATED and not asks_gradient:
             return self._frozen(inputs.dtype, inputs.device)(inputs)
         self.check_blocks()
@@ -111,6 +112,18 @@ def _compiled(
     built: ParametrizedCircuit, memory_limit_gib: float, torch_compile: bool
 ) -> CompiledCircuit:
     return CompiledCircuit(built, memory_limit_gib=memory_limit_gib, torch_compile=torch_compile)
+
+
+def exact_twin(built: ParametrizedCircuit) -> Plain:
+    """Return the probabilities of a circuit that is sampled exactly, for torch to differentiate.
+
+    It compiles the circuit when it is called, which is for second derivatives and `torch.func`.
+    """
+
+    def outputs(inputs: Tensor, weights: Tensor) -> Tensor:
+        return CompiledBackend(built).probabilities(inputs, weights=weights)
+
+    return outputs
 
 
 _FIELDS = {field.name for field in fields(CompiledBackend)}

@@ -13,6 +13,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.compiled.derivatives import Plain
+from lightning_qsgd.backends.compiled_backend import exact_twin
 from lightning_qsgd.backends.evaluation import Evaluation
 from lightning_qsgd.backends.failures import RaiseOnFailure
 from lightning_qsgd.backends.keyed_sampler import bind
@@ -66,14 +68,16 @@ class NetworkBackend(CircuitBackend):
         evaluation = Evaluation()
         calls = NetworkCalls(evaluation, RaiseOnFailure(), None, not samples_exactly(self.network))
         own = self._own(weights, inputs)
-        found = sampler_forward(bind(self.network, evaluation), inputs, own, calls)
+        bound = bind(self.network, evaluation)
+        found = sampler_forward(bound, inputs, own, calls, self._exact)
         return (found @ signs)[:, : self.num_qubits].clamp(-1.0, 1.0)
 
     @override
     def probabilities(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
-        return sampler_forward(self.network, inputs, self._own(weights, inputs))
+        own = self._own(weights, inputs)
+        return sampler_forward(self.network, inputs, own, exact=self._exact)
 
     @override
     def check_blocks(self) -> None:
@@ -85,6 +89,10 @@ class NetworkBackend(CircuitBackend):
                 f"{self.output_shape}: a perturbation needs the probabilities of all outcomes. "
                 "Build the network without `interpret`."
             )
+
+    @property
+    def _exact(self) -> Plain | None:
+        return exact_twin(self.describe()) if samples_exactly(self.network) else None
 
     def _own(self, weights: Tensor | None, inputs: Tensor) -> Tensor:
         own = self.initial_weights().to(inputs.device) if weights is None else weights

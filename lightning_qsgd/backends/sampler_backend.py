@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.compiled_backend import exact_twin
 from lightning_qsgd.backends.evaluation import Evaluation
 from lightning_qsgd.backends.failures import FailurePolicy, RaiseOnFailure
 from lightning_qsgd.backends.keyed_sampler import bind
@@ -161,6 +162,7 @@ class SamplerBackend(CircuitBackend):
             inputs.cpu().double(),  # in this order: MPS has no float64
             own.cpu().double(),
             NetworkCalls(evaluation, self.on_failure, self.timeout_seconds, together),
+            exact_twin(_all_outcomes(self.describe())) if self.recipe.exact else None,
         )
 
 
@@ -180,6 +182,11 @@ def _network(built: ParametrizedCircuit, sampling: Sampling, input_gradients: bo
         output_shape=2**built.num_qubits,
         input_gradients=input_gradients,
     )
+
+
+@lru_cache(maxsize=32)
+def _all_outcomes(built: ParametrizedCircuit) -> ParametrizedCircuit:
+    return ParametrizedCircuit(_measured_last(built), built.inputs, built.weights)
 
 
 @lru_cache(maxsize=32)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.autograd import evaluate
-from lightning_qsgd.backends.compiled.derivatives import mapped_copies
+from lightning_qsgd.backends.compiled.derivatives import mapped_copies, to_be_kept
 from lightning_qsgd.backends.compiled.lowering import lower
 from lightning_qsgd.backends.compiled.memory import (
     bytes_needed,
@@ -249,9 +249,10 @@ class CompiledCircuit:
     def _plan(self, read: int | str, dtype: torch.dtype, device: torch.device) -> Plan:
         key = (read, dtype, device)
         if key not in self._plans:
-            like = torch.empty(0, dtype=dtype, device=device)
             counts = self.num_inputs, self.num_weights
-            plan = Plan(self._program, counts, self._readout(read), like)
+            with to_be_kept():
+                like = torch.empty(0, dtype=dtype, device=device)
+                plan = Plan(self._program, counts, self._readout(read), like)
             if self.torch_compile:
                 plan.compile()
             self._plans[key] = plan

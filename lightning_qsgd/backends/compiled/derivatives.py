@@ -6,14 +6,19 @@ there is a slow twin of it in plain operations, which torch can differentiate as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
-from torch._functorch.pyfunctorch import VmapInterpreter, retrieve_all_functorch_interpreters
+from torch._functorch.pyfunctorch import (
+    VmapInterpreter,
+    retrieve_all_functorch_interpreters,
+    temporarily_clear_interpreter_stack,
+)
 from torch.autograd import forward_ad
 
 Plain = Callable[..., Tensor]
@@ -68,6 +73,17 @@ def _alias(argument: Tensor) -> Tensor:
 
 def _leaf(argument: Tensor) -> Tensor:
     return argument.detach().requires_grad_()
+
+
+@contextmanager
+def to_be_kept() -> Iterator[None]:
+    """Make tensors that outlive the call, whatever surrounds it.
+
+    Those made in inference mode can carry no gradient later, and those made inside of a transform
+    of `torch.func` cannot be used after it.
+    """
+    with torch.inference_mode(False), temporarily_clear_interpreter_stack():
+        yield
 
 
 def mapped_copies() -> int:

@@ -18,6 +18,9 @@ class Sampling(ABC):
     stochastic: bool = False
     """Whether shots are drawn from keys, one per circuit."""
 
+    exact: bool = False
+    """Whether probabilities are those of the state vector, with derivatives of all orders."""
+
     reproducible: bool = True
     """Whether equal calls give equal results. Otherwise one process of a distributed run evaluates
     for all, since replicas would drift apart."""

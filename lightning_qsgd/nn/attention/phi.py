@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import pi
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.compiled.derivatives import is_transformed, to_be_kept
 from lightning_qsgd.backends.compiled.memory import eagerly, in_full_precision
 from lightning_qsgd.backends.compiled_backend import CompiledBackend
 from lightning_qsgd.backends.fourier.fixed_points import (
@@ -245,8 +246,12 @@ class FourierEvaluation(Evaluation):
     @eagerly  # backends keep state between calls, and run what torch cannot trace
     def coefficients(self, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Return rows a and b, shape (2, d + 1), differentiable by the weights."""
-        if self._exact is not None and _is_plain(weights):
-            return exact_coefficients(weights, self._exact, self._matrix)
+        from_circuits = partial(self._from_circuits, keys=keys)
+        if self._exact is not None and _is_plain(weights) and not is_transformed():
+            return exact_coefficients(weights, self._exact, self._matrix, from_circuits)
+        return from_circuits(weights)
+
+    def _from_circuits(self, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         dtype = torch.promote_types(weights.dtype, torch.float32)
         points, matrix = _as_tensors(self.spectrum, dtype, weights.device)
         with in_full_precision(weights.device.type):
@@ -287,6 +292,6 @@ def _as_tensors(
     spectrum: Spectrum, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return both as tensors, made once."""
-    with torch.inference_mode(False):  # tensors made there could carry no gradient later
+    with to_be_kept():
         points, matrix = (torch.tensor(array) for array in _points_and_matrix(spectrum))
         return points.to(device, dtype), matrix.to(device, dtype)

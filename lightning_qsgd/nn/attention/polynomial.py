@@ -15,15 +15,20 @@ what flows back. T is made anew in the backward pass, chunk by chunk in one smal
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import get_ident
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from lightning_qsgd.backends.compiled.derivatives import (
+    Plain,
+    asks_for_more,
+    is_transformed,
+    pull_back,
+)
 from lightning_qsgd.backends.compiled.memory import in_full_precision
 from lightning_qsgd.backends.fourier.fixed_points import FixedPoints
 
@@ -45,7 +50,7 @@ def trigonometric_polynomial(
 
     Returns:
         Values of the shape and dtype of the scores, computed in float32 at least. Differentiable
-        once, by scores and coefficients.
+        by scores and coefficients, as often as asked.
 
     Example:
         >>> s = torch.tensor([0.0, torch.pi / 2])
@@ -54,7 +59,7 @@ def trigonometric_polynomial(
     """
     dtype = torch.promote_types(scores.dtype, torch.float32)
     arguments = scores.to(dtype), coefficients.to(dtype), frequency, share
-    if torch.compiler.is_compiling() or type(scores) is not Tensor:
+    if torch.compiler.is_compiling() or type(scores) is not Tensor or is_transformed():
         return clenshaw(*arguments).to(scores.dtype)
     values: Tensor = _Polynomial.apply(*arguments)  # type: ignore[no-untyped-call]
     return values.to(scores.dtype)
@@ -93,9 +98,11 @@ class _Polynomial(torch.autograd.Function):
         return out.view(scores.shape)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
         scores, coefficients = ctx.saved_tensors
+        if asks_for_more(*upstream):
+            plain = partial(clenshaw, frequency=ctx.frequency, share=ctx.share)
+            return *pull_back(plain, (scores, coefficients), *upstream), None, None
         basis = ChebyshevBasis.of(coefficients)
         flat, flow = scores.reshape(-1), upstream[0].reshape(-1)
         out = torch.empty_like(flat)
@@ -112,19 +119,22 @@ class _Polynomial(torch.autograd.Function):
         return out.view(scores.shape), of_coefficients, None, None
 
 
-def exact_coefficients(weights: Tensor, points: FixedPoints, matrix: np.ndarray) -> Tensor:
+def exact_coefficients(
+    weights: Tensor, points: FixedPoints, matrix: np.ndarray, plain: Plain
+) -> Tensor:
     """Evaluate a circuit at points, and turn its values into coefficients.
 
     Args:
         weights: In radians, shape (num_weights,), on the CPU.
         points: The circuit at B points.
         matrix: Takes values to coefficients, shape (B, 2 (d + 1)).
+        plain: The same function of the weights in torch, for second derivatives.
 
     Returns:
-        Rows a and b, shape (2, d + 1), float32 or float64, differentiable once. They are computed
-        in double precision.
+        Rows a and b, shape (2, d + 1), float32 or float64, differentiable. They are computed in
+        double precision.
     """
-    coefficients: Tensor = _Coefficients.apply(weights, points, matrix)  # type: ignore[no-untyped-call]
+    coefficients: Tensor = _Coefficients.apply(weights, points, matrix, plain)  # type: ignore[no-untyped-call]
     return coefficients
 
 
@@ -132,18 +142,23 @@ class _Coefficients(torch.autograd.Function):
     """Evaluates both without leaving numpy; what the way back needs is a few small arrays."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, points: FixedPoints, matrix: np.ndarray) -> Tensor:
+    def forward(
+        ctx: Any, weights: Tensor, points: FixedPoints, matrix: np.ndarray, plain: Plain
+    ) -> Tensor:
+        ctx.save_for_backward(weights)
+        ctx.plain = plain
         values, ctx.way = points.values(weights.detach().double().numpy())
         ctx.points, ctx.matrix, ctx.dtype = points, matrix, weights.dtype
         dtype = torch.promote_types(weights.dtype, torch.float32)
         return torch.from_numpy(values @ matrix).to(dtype).view(2, -1)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        if asks_for_more(*upstream):
+            return *pull_back(ctx.plain, ctx.saved_tensors, *upstream), None, None, None
         of_values = ctx.matrix @ upstream[0].double().reshape(-1).numpy()
         gradient = ctx.points.gradient(ctx.way, of_values)
-        return torch.from_numpy(gradient).to(ctx.dtype), None, None
+        return torch.from_numpy(gradient).to(ctx.dtype), None, None, None
 
 
 CHUNK_ON_CPU = 2**16

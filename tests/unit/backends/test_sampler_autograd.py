@@ -4,13 +4,17 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit_machine_learning.neural_networks import SamplerQNN
 
+from lightning_qsgd.backends import CompiledBackend, ExactSampling, SamplerBackend, ShotSampling
+from lightning_qsgd.backends.circuit_backend import CircuitBackend
+from lightning_qsgd.backends.network_backend import NetworkBackend
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
-from lightning_qsgd.circuits import superposition_circuit
+from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
 
 
 def network(input_gradients: bool = True, **settings: Any) -> SamplerQNN:
@@ -152,9 +156,92 @@ def test_sparse_network_is_refused() -> None:
         sampler_forward(qnn, *arguments())
 
 
-def test_second_derivatives_are_refused_by_torch() -> None:
+EXACT = {
+    "network": NetworkBackend(network()),
+    "interpreted": NetworkBackend(network(interpret=corner, output_shape=(2, 2))),
+    "backend": SamplerBackend(superposition_circuit(num_qubits=2, reps=2)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_sampling_has_second_derivatives_as_closed_forms_have_them(name: str) -> None:
+    backend, given = EXACT[name], arguments()
+
+    def probabilities(inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return backend.probabilities(inputs, weights=weights)
+
+    assert torch.autograd.gradgradcheck(probabilities, given)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own
+def test_exact_sampling_goes_through_the_transforms_of_torch() -> None:
+    inputs, weights = (tensor.detach() for tensor in arguments())
+    plain = CompiledBackend(superposition_circuit(num_qubits=2, reps=2))
+
+    def loss(w: torch.Tensor, backend: CircuitBackend) -> torch.Tensor:
+        return (backend.probabilities(inputs, weights=w) ** 3).sum()
+
+    for transform in (torch.func.hessian, torch.func.jacfwd, torch.func.jacrev):
+        results = [transform(loss)(weights, each) for each in (EXACT["backend"], plain)]
+        torch.testing.assert_close(*results, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["exact", "shots"])
+def test_vectorized_jacobian_is_that_of_one_row_after_the_other(backend: str) -> None:
+    sampling = ExactSampling() if backend == "exact" else ShotSampling(100)
+    sampled = SamplerBackend(superposition_circuit(num_qubits=2, reps=2), sampling=sampling)
+    inputs, weights = (tensor.detach() for tensor in arguments())
+    keys = np.arange(3, dtype=np.uint64)
+
+    def probabilities(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return sampled.probabilities(x, keys, w)
+
+    expected = torch.autograd.functional.jacobian(probabilities, (inputs, weights))
+    found = torch.autograd.functional.jacobian(probabilities, (inputs, weights), vectorize=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+
+
+def refused() -> Any:
+    return pytest.raises(NotImplementedError, match=r"shifted circuits.*CompiledBackend")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own
+def test_shots_have_first_derivatives_alone_and_an_error_for_all_else() -> None:
+    sampled = SamplerBackend(superposition_circuit(num_qubits=2, reps=2), sampling=50)
     inputs, weights = arguments()
-    total = (sampler_forward(network(), inputs, weights)[:, 0] ** 2).sum()
-    (gradient,) = torch.autograd.grad(total, weights, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    keys = np.arange(3, dtype=np.uint64)
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        return (sampled.probabilities(inputs, keys, w)[:, 0] ** 2).sum()
+
+    def kept() -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(loss(weights), weights, create_graph=True)
+        return gradient
+
+    (first,) = torch.autograd.grad(loss(weights), weights)
+    assert torch.equal(kept(), first)
+    for ask in (
+        lambda: kept().sum().backward(),
+        lambda: torch.autograd.grad(kept().square().sum(), weights),
+        lambda: torch.autograd.grad(kept().sum(), inputs),
+        lambda: torch.autograd.functional.hessian(loss, weights),
+        lambda: torch.autograd.functional.hvp(loss, weights, weights),
+        lambda: torch.func.grad(loss)(weights),
+        lambda: torch.func.hessian(loss)(weights),
+        lambda: torch.func.jvp(loss, (weights,), (weights,)),
+        lambda: torch.func.vmap(loss)(weights[None]),
+    ):
+        with refused():
+            ask()
+
+
+def test_exact_circuit_that_cannot_be_compiled_has_an_error_and_no_number() -> None:
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(1)
+    circuit.ry(abs(x + w), 0)
+    backend = SamplerBackend(ParametrizedCircuit(circuit, [x], [w]))
+    weights = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    inputs = torch.ones(2, 1, dtype=torch.float64)
+    total = (backend.probabilities(inputs, weights=weights) ** 2)[:, 0].sum()
+    with pytest.raises(ValueError, match="Cannot compile gate `ry`"):
+        torch.autograd.grad(total, weights, create_graph=True)

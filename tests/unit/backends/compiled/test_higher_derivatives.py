@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from torch import Tensor
 
+from lightning_qsgd.backends import CompiledBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 from tests.unit.backends.random_circuits import random_circuit
@@ -138,6 +139,18 @@ def test_hessians_of_each_row_by_vmap() -> None:
     for row, hessian in zip(x, mapped, strict=True):
         alone = torch.autograd.functional.hessian(lambda r: loss(r, w), row)  # type: ignore[no-untyped-call]
         torch.testing.assert_close(hessian, alone, rtol=0, atol=1e-13)
+
+
+def test_circuit_first_seen_inside_a_transform_is_usable_after_it() -> None:
+    built = SuperpositionCircuit(2, reps=1)
+    compiled, backend = CompiledCircuit(built), CompiledBackend(built)
+    x, w = torch.randn(3, 2, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    inside = torch.func.grad(lambda v: compiled.outputs(x, v)[:, 0].sum())(w)
+    w.requires_grad_()
+    compiled.outputs(x, w)[:, 0].sum().backward()
+    torch.testing.assert_close(w.grad, inside, rtol=0, atol=1e-14)
+    mapped = torch.func.vmap(lambda row: backend.readout(row[None])[0])(x)
+    torch.testing.assert_close(mapped, backend.readout(x), rtol=0, atol=1e-14)
 
 
 def test_memory_of_what_torch_differentiates_is_forecast_and_refused() -> None:

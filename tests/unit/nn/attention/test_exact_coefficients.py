@@ -100,18 +100,17 @@ def test_gradient_is_that_at_the_weights_of_the_forward_pass() -> None:
         assert torch.equal(gradient, expected)
 
 
-def test_second_derivatives_are_refused() -> None:
-    bias = CircuitBias(ScoreCircuit(1, 1))
-    coefficients = evaluation_of(bias).coefficients(bias.weight, None)
-    (first,) = torch.autograd.grad(coefficients[0, 1] ** 2, bias.weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        first.sum().backward()
-
-
-def test_function_transforms_are_refused() -> None:
-    bias = CircuitBias(ScoreCircuit(1, 1))
-    with pytest.raises(RuntimeError, match="functorch transforms"):
-        torch.func.grad(lambda w: evaluation_of(bias).coefficients(w, None).sum())(bias.weight)
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own, in forward mode
+@pytest.mark.parametrize("readout", ["probability", "amplitude"])
+def test_derivatives_of_all_kinds_agree_with_finite_differences(readout: Any) -> None:
+    bias = CircuitBias(ScoreCircuit(2, 1), readout).double()
+    assert is_exact(bias)
+    evaluate, weights = evaluation_of(bias).coefficients, bias.weight.detach().requires_grad_()
+    checks = {"check_batched_grad": True, "check_forward_ad": True}
+    assert torch.autograd.gradcheck(lambda w: evaluate(w, None), weights, **checks)
+    assert torch.autograd.gradgradcheck(
+        lambda w: evaluate(w, None), weights, check_fwd_over_rev=True
+    )
 
 
 def test_frozen_weights_and_inference_need_no_gradient() -> None:

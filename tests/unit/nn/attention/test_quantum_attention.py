@@ -3,12 +3,15 @@
 import copy
 import math
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.nn.attention import (
     CircuitBias,
     QuantumAttention,
@@ -338,3 +341,114 @@ def test_wrong_arguments_are_refused() -> None:
         TypeError, match=r"`attn_mask` to be boolean or floating point, got torch.int64"
     ):
         attention(x, x, x, attn_mask=torch.zeros(3, 3, dtype=torch.int64))
+
+
+HESSIANS = {
+    "autograd": torch.autograd.functional.hessian,
+    "vectorized": lambda f, x: torch.autograd.functional.hessian(f, x, vectorize=True),
+    "torch.func": lambda f, x: torch.func.hessian(f)(x),
+    "reverse twice": lambda f, x: torch.func.jacrev(torch.func.jacrev(f))(x),
+}
+BIASES = {
+    "circuit": lambda: CircuitBias(ScoreCircuit(2, 1)),
+    "amplitude": lambda: CircuitBias(ScoreCircuit(2, 1), readout="amplitude"),
+    "literal": lambda: CircuitBias(ScoreCircuit(2, 1), evaluation="literal"),
+    "sampler": lambda: CircuitBias(SamplerBackend(ScoreCircuit(2, 1))),
+    "trigonometric": lambda: TrigonometricBias(degree=3),
+}
+
+
+def curved(bias: ScoreBias) -> tuple[Callable[[Tensor], Tensor], QuantumAttention, Tensor]:
+    """An attention with a mask, as a number that depends on its input and on its weights."""
+    torch.manual_seed(0)
+    attention = QuantumAttention(2, 1, bias).double()
+    hidden = torch.tensor([[False, False, True]])
+
+    def loss(x: Tensor) -> Tensor:
+        output, _ = attention(x, x, x, key_padding_mask=hidden, need_weights=False)
+        return output.square().sum()
+
+    return loss, attention, torch.randn(1, 3, 2, dtype=torch.float64)
+
+
+def slopes(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """Central differences of a function of a tensor, by each of its entries."""
+    steps = torch.eye(at.numel(), dtype=at.dtype).view(-1, *at.shape) * 1e-6
+    return torch.stack([(function(at + s) - function(at - s)) / 2e-6 for s in steps])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own, in forward mode
+@pytest.mark.parametrize("name", BIASES)
+def test_hessians_of_all_kinds_agree_with_finite_differences(name: str) -> None:
+    loss, _, x = curved(BIASES[name]())
+
+    def gradient(at: Tensor) -> Tensor:
+        at = at.clone().requires_grad_()
+        return torch.autograd.grad(loss(at), at)[0].flatten()
+
+    expected = slopes(gradient, x)
+    for hessian in HESSIANS.values():
+        found = hessian(loss, x).reshape(6, 6)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_gradient_penalty_moves_all_weights_as_finite_differences_say(name: str) -> None:
+    loss, attention, x = curved(BIASES[name]())
+
+    def penalty() -> Tensor:
+        at = x.clone().requires_grad_()
+        return torch.autograd.grad(loss(at), at, create_graph=True)[0].square().sum()
+
+    penalty().backward()
+    for parameter in attention.parameters():
+        given = parameter.detach().clone()
+
+        def moved(values: Tensor, parameter: nn.Parameter = parameter) -> Tensor:
+            with torch.no_grad():
+                parameter.copy_(values)
+            return penalty().detach()
+
+        expected = slopes(moved, given).view_as(given)
+        moved(given)
+        torch.testing.assert_close(parameter.grad, expected, rtol=0, atol=1e-7)
+
+
+def test_gradients_of_each_sample_by_vmap_are_those_of_one_after_the_other() -> None:
+    attention = QuantumAttention(4, 2, CircuitBias(ScoreCircuit(2, 1))).double()
+    state = dict(attention.named_parameters()), dict(attention.named_buffers())
+    x = torch.randn(3, 5, 4, dtype=torch.float64)
+
+    def loss(parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
+        call = torch.func.functional_call
+        output, _ = call(attention, (parameters, state[1]), (sample, sample, sample))
+        return output.square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(state[0], x)
+    for row, sample in enumerate(x):
+        attention.zero_grad()
+        loss(state[0], sample).backward()
+        for name, parameter in state[0].items():
+            torch.testing.assert_close(found[name][row], parameter.grad, rtol=0, atol=1e-12)
+
+
+def test_shots_have_no_second_derivative_by_circuit_weights_but_an_error() -> None:
+    loss, attention, x = curved(CircuitBias(SamplerBackend(ScoreCircuit(2, 1), sampling=100)))
+    weights = attention.score_bias.weight
+    (gradient,) = torch.autograd.grad(loss(x), weights, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"first derivatives in a backward pass"):
+        torch.autograd.grad(gradient.square().sum(), weights)
+    with pytest.raises(NotImplementedError, match=r"first derivatives in a backward pass"):
+        torch.func.hessian(loss)(x)
+
+
+def test_scores_of_sampled_circuits_have_the_second_derivative_of_their_polynomial() -> None:
+    loss, attention, x = curved(CircuitBias(SamplerBackend(ScoreCircuit(2, 1), sampling=100)))
+    attention.eval()  # the same shots in each call
+
+    def gradient(at: Tensor) -> Tensor:
+        at = at.clone().requires_grad_()
+        return torch.autograd.grad(loss(at), at)[0].flatten()
+
+    found = torch.autograd.functional.hessian(loss, x).reshape(6, 6)
+    torch.testing.assert_close(found, slopes(gradient, x), rtol=0, atol=1e-8)
