@@ -302,3 +302,26 @@ class ReferenceLearner:
         self.last = (self.theta, self.steps)
         self.theta = self.moved(self.theta, self.steps, self.factor, self.weights)
         self.steps += 1
+
+
+def spectral_step(
+    matrix: Tensor,
+    own: Tensor,
+    u: Callable[[float], float],
+    strength: float,
+    least_share: float = 0.1,
+) -> Tensor:
+    """Return the step that keeps the norm of `own` and adds U u(s) V^T of `matrix` to it.
+
+    One singular direction after the other; `own` is the base's step without weight decay.
+    """
+    left, singular, right = torch.linalg.svd(matrix, full_matrices=False)
+    norm = sqrt(sum(value**2 for value in read(own)))
+    mean = norm / sqrt(len(singular))
+    new = own.clone()
+    for index, value in enumerate(singular.tolist()):
+        share = value / float(singular[0]) if singular[0] > 0 else 0.0
+        if share > 0:
+            new -= strength * mean * u(share) * torch.outer(left[:, index], right[index])
+    length = sqrt(sum(value**2 for value in read(new)))
+    return new * (norm / max(length, least_share * norm, 1e-30))

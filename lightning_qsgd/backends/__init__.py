@@ -25,7 +25,7 @@ from lightning_qsgd.backends.samplers import (
     ShotSampling,
     ThermalNoise,
 )
-from lightning_qsgd.backends.sine_backend import SineBackend
+from lightning_qsgd.backends.sine_backend import LinearBackend, SineBackend
 
 __all__ = [
     "AerSampling",
@@ -39,6 +39,7 @@ __all__ = [
     "GenericDeviceNoise",
     "GivenSampling",
     "HardwareSampling",
+    "LinearBackend",
     "Noise",
     "RaiseOnFailure",
     "RetryOnFailure",

@@ -1,7 +1,7 @@
-"""The closed form of the unentangled one-layer circuit."""
+"""Closed forms: the unentangled one-layer circuit, and its classical twin without a circuit."""
 
 from dataclasses import dataclass
-from math import pi
+from math import isfinite, pi
 
 import numpy as np
 import torch
@@ -57,4 +57,46 @@ class SineBackend(Backend):
 
     def circuits_for(self, num_blocks: int) -> int:
         """Return 0: the closed form evaluates no circuit."""
+        return 0
+
+
+@dataclass(frozen=True)
+class LinearBackend(Backend):
+    """Evaluates ``u = factor * x``: what is left of a circuit when the circuit is left out.
+
+    The classical twin of a circuit that reads a feature: the same feature, with the simplest
+    function in place of the readout. Values beyond [-1, 1] are cut off.
+
+    Args:
+        factor: Readout per unit of the feature, finite.
+
+    Raises:
+        ValueError: If `factor` is not finite.
+
+    Example:
+        >>> LinearBackend(factor=-1.0).readout(torch.tensor([[0.5], [2.0]]))
+        tensor([[-0.5000],
+                [-1.0000]])
+    """
+
+    factor: float = 1.0
+
+    num_qubits = 1
+    separable = True
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.factor):
+            raise ValueError(
+                f"Expected `factor` to be finite, got {self.factor}: it multiplies the feature. "
+                "Use 1, or -1 for a readout that falls."
+            )
+
+    @override
+    def readout(
+        self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        return torch.mul(inputs, self.factor).clamp_(-1.0, 1.0)
+
+    @override
+    def circuits_for(self, num_blocks: int) -> int:
         return 0

@@ -60,10 +60,10 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
 
 def blocks_per_step(groups: ParamGroups, perturbation: Perturbation) -> int:
     """Count the blocks of a step at which every parameter has a gradient."""
-    if not perturbation.injection.modulated:
-        return 0
     backend, coordinates = perturbation.backend, perturbation.coordinates
     sizes = [coordinates.num_chosen(spec, backend.num_qubits) for *_, spec in specs_of(groups)]
+    if not perturbation.injection.modulated:
+        return 0
     sizes = [sum(sizes)] if coordinates.spans_tensors else sizes
     return sum(-(-size // backend.num_qubits) for size in sizes)
 

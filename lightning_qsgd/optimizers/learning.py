@@ -142,7 +142,7 @@ class LearningStep(PerturbedStep):
         """Whether anything is added: not where the strength was learned to be 0."""
         return super().is_prepared and self.learned.factor > 0
 
-    def prepare(self, cache: EntriesCache) -> None:
+    def prepare(self, cache: EntriesCache, memory: dict[str, Tensor]) -> None:
         """Learn, then prepare with what was learned; see `PerturbedStep.prepare`."""
         start = perf_counter()
         entries = self._pending.entries_in(self._groups) if self._pending else None
@@ -151,7 +151,7 @@ class LearningStep(PerturbedStep):
                 self._learn(self._pending, entries, cache)
         seconds = perf_counter() - start
         if self._moment.strength > 0:
-            super().prepare(cache)
+            super().prepare(cache, memory)
             self._seconds += seconds
 
     def apply(self) -> StepReport | None:

@@ -8,7 +8,7 @@ O(M) is close to U V^T for M = U S V^T: every singular direction moves equally f
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite, prod, sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import AdamW, Muon, Optimizer
 
 from lightning_qsgd.perturbations.spectrum import exact_part
+from lightning_qsgd.perturbations.step import is_matrix
 
 ORTHOGONALIZED = "orthogonalize"
 """Key of a parameter group: whether Muon takes it, or AdamW."""
@@ -218,13 +219,6 @@ def newton_schulz(
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if is_tall else x
-
-
-def is_matrix(parameter: Tensor) -> bool:
-    """Whether a parameter, flattened after its first dimension, has rows and columns, not one."""
-    if parameter.is_complex() or parameter.dim() < 2:
-        return False
-    return parameter.shape[0] > 1 and prod(parameter.shape[1:]) > 1
 
 
 def _adjusted(lr: float, rule: str | None, shape: Sequence[int]) -> float:

@@ -5,7 +5,7 @@ fires the global hooks already; firing them for the wrapper as well would count 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
@@ -98,6 +98,7 @@ class OwnState:
         skipped: Steps that were taken without their perturbation, since its circuits failed.
         circuits: Circuits evaluated, each attempt counted, where a backend counts them.
         learned: Learned strength and weights; None if the perturbation learns nothing.
+        memory: What an injection keeps from step to step, by name.
     """
 
     steps: int = 0
@@ -106,6 +107,7 @@ class OwnState:
     skipped: int = 0
     circuits: int = 0
     learned: Learned | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def awaits_gradient(self) -> bool:
@@ -115,7 +117,8 @@ class OwnState:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values and tensors, safe for ``torch.load(weights_only=True)``."""
         learned = {} if self.learned is None else {"learned": self.learned.to_dict()}
-        return {name: getattr(self, name) for name in _COUNTERS} | learned
+        memory = {"memory": dict(self.memory)} if self.memory else {}
+        return {name: getattr(self, name) for name in _COUNTERS} | learned | memory
 
     def forget_pending(self) -> None:
         """Learn nothing from the last perturbation: the parameters have been exchanged since."""
@@ -139,13 +142,20 @@ class OwnState:
                     f"Cannot load the perturbation's state: `{name}` is {value!r} instead of a "
                     "non-negative integer. The checkpoint is damaged; load an earlier one."
                 )
+        memory = saved.get("memory", {})
+        if not isinstance(memory, dict) or not all(isinstance(v, Tensor) for v in memory.values()):
+            raise ValueError(
+                f"Cannot load the perturbation's state: `memory` is {memory!r} instead of tensors "
+                "by name. The checkpoint is damaged; load an earlier one."
+            )
         if self.learned is not None and saved.get("learned") is not None:
             self.learned = self.learned.loaded(saved["learned"])
         for name in _COUNTERS:
             setattr(self, name, saved[name])
+        self.memory = {name: tensor.clone() for name, tensor in memory.items()}
 
 
-_COUNTERS = tuple(field.name for field in fields(OwnState) if field.name != "learned")
+_COUNTERS = tuple(f.name for f in fields(OwnState) if f.name not in ("learned", "memory"))
 
 
 Closure = Callable[[], Any] | None

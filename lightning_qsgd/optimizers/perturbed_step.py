@@ -75,8 +75,12 @@ class PerturbedStep:
         """Whether there is anything to apply."""
         return self._injector is not None
 
-    def prepare(self, cache: EntriesCache) -> None:
+    def prepare(self, cache: EntriesCache, memory: dict[str, Tensor]) -> None:
         """Read theta_t and g_t and evaluate the circuits; no parameter moves.
+
+        Args:
+            cache: Finds the touched entries.
+            memory: What the injection keeps from step to step.
 
         Raises:
             FloatingPointError: If the backend returns a readout that is not finite.
@@ -86,7 +90,7 @@ class PerturbedStep:
             touched = cache.at(self._groups, self._moment.due)
             if touched is not None:
                 self._entries, self._blocks = touched
-                self._compute(self._entries, self._blocks)
+                self._compute(self._entries, self._blocks, memory)
         self._seconds = perf_counter() - start
 
     def restore(self) -> None:
@@ -114,8 +118,8 @@ class PerturbedStep:
             sums = measure(injector.added, base_step)
             return self._report(sums, base_sum, self._seconds + perf_counter() - start)
 
-    def _compute(self, entries: Entries, blocks: Blocks) -> None:
-        moment = self._moment
+    def _compute(self, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]) -> None:
+        moment, injection = self._moment, self._perturbation.injection
         step = TouchedStep(
             entries.rows,
             entries.group_bounds,
@@ -124,7 +128,11 @@ class PerturbedStep:
             entries.read_parameters(),
             (self._perturbation.seed, moment.step),
             moment.strength,
+            memory,
         )
+        if not injection.modulated:
+            backend = self._perturbation.backend
+            step.evaluated = self._together(entries, lambda: injection.evaluate(backend, step))
         injector = self._injector_for(entries, step, blocks)
         injector.before_base_step(self._measured.entries)
         if self._measured.model and injector.moves_parameters:
@@ -171,7 +179,7 @@ def prepare_or_skip(step: PerturbedStep, cache: EntriesCache, state: OwnState) -
     """
     try:
         with ChargedTo(state):
-            step.prepare(cache)
+            step.prepare(cache, state.memory)
     except SkippedStep as request:
         if state.skipped >= request.limit:
             raise RuntimeError(

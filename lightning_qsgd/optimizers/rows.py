@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
 from lightning_qsgd.perturbations.coordinates import Moment, TensorSpec
-from lightning_qsgd.perturbations.step import Row
+from lightning_qsgd.perturbations.step import Row, is_matrix, is_orthogonalized
 
 ParamGroups = list[dict[str, Any]]
 
@@ -36,13 +36,18 @@ def specs_of(groups: ParamGroups) -> Iterator[tuple[Tensor, int, TensorSpec]]:
     A parameter is named by its position, so that every way of building the optimizer draws the
     same noise.
     """
-    offset = position = 0
+    offset = position = matrices = 0
+    count = sum(map(is_matrix, parameters_of(groups)))
+    is_muon = any(map(is_orthogonalized, groups))
     for index, group in enumerate(groups):
+        orthogonalized = is_orthogonalized(group) if is_muon else None
         for parameter in group["params"]:
             numel = real_numel(parameter)
-            yield parameter, index, TensorSpec(str(position), numel, offset)
+            place = (matrices, count) if is_matrix(parameter) else None
+            yield parameter, index, TensorSpec(str(position), numel, offset, place, orthogonalized)
             offset += numel
             position += 1
+            matrices += place is not None
 
 
 def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) -> list[Row]:

@@ -13,6 +13,7 @@ from lightning_qsgd.perturbations.coordinates import (
     CyclicEntries,
     FirstOfEachTensor,
     FirstOfModel,
+    HiddenMatrices,
     LargestGradient,
     RandomEntries,
 )
@@ -26,6 +27,7 @@ from lightning_qsgd.perturbations.injection import (
 )
 from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.perturbation import Perturbation
+from lightning_qsgd.perturbations.spectral import SpectralInjection
 from lightning_qsgd.perturbations.step import TouchedStep
 from lightning_qsgd.perturbations.strength import (
     ConstantDecay,
@@ -47,6 +49,7 @@ __all__ = [
     "FirstOfModel",
     "GaussianControl",
     "GradientInjection",
+    "HiddenMatrices",
     "Injection",
     "LargestGradient",
     "Learning",
@@ -59,6 +62,7 @@ __all__ = [
     "RandomSignControl",
     "RelativeInjection",
     "RescaledStepControl",
+    "SpectralInjection",
     "Strength",
     "TouchedStep",
     "UpdateInjection",

@@ -135,7 +135,7 @@ class PermutedControl(Control):
 
     def replace(self, replaced: Replaced) -> Tensor:
         """Return the sizes of wrong readouts, rescaled; see `Control.replace`."""
-        sources = replaced.draw(_cycle)
+        sources = replaced.draw(cycle)
         starts = np.cumsum([0, *replaced.sizes[:-1]])
         sources += torch.from_numpy(np.repeat(starts, replaced.sizes))
         swapped = replaced.modulation[sources.to(replaced.modulation.device)]
@@ -143,7 +143,7 @@ class PermutedControl(Control):
         return replaced.matched(direction)
 
 
-def _cycle(generator: np.random.Generator, size: int) -> np.ndarray:
+def cycle(generator: np.random.Generator, size: int) -> np.ndarray:
     """Draw a permutation that is one cycle through all of `size` places, int64, shape (size,)."""
     order = generator.permutation(size)
     sources = np.empty(size, dtype=np.int64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.perturbations.keyed_draws import stream_key
 
@@ -19,11 +20,16 @@ class TensorSpec:
         name: Stable name within the optimizer; part of the noise keys.
         numel: Number of real entries (a complex entry counts as two).
         offset: Number of entries of all tensors before it: its place in the model's flat vector.
+        matrix: Its position among the optimizer's matrices (kernels included), and how many those
+            are; None if it is none.
+        orthogonalized: Whether the base is Muon and takes this tensor; None if the base is another.
     """
 
     name: str
     numel: int
     offset: int
+    matrix: tuple[int, int] | None = None
+    orthogonalized: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -266,3 +272,44 @@ class LargestGradient(CountedCoordinates):
     ) -> slice | Tensor:
         """Choose by size of the gradient, largest first; see `Coordinates.choose`."""
         return gradient().abs().topk(self.num_chosen(spec, moment.num_qubits)).indices
+
+
+@dataclass(frozen=True)
+class HiddenMatrices(Coordinates):
+    """Touches the matrices inside a network: no embedding, no head, no vector.
+
+    With Muon as the base these are the matrices that it orthogonalizes. With another base, shapes
+    do not tell a hidden matrix from an embedding, so that those are named by their position.
+
+    Args:
+        others: Positions of the matrices that are left out, negative ones from the end; without
+            effect with Muon. The default is the first and the last: embedding and head.
+
+    Example:
+        >>> middle = TensorSpec("1", 12, 20, matrix=(1, 3))
+        >>> HiddenMatrices().choose(middle, Moment(0, 0, 1), lambda: None)
+        slice(0, 12, None)
+    """
+
+    others: tuple[int, ...] = (0, -1)
+
+    @override
+    def choose(
+        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+    ) -> slice | Tensor:
+        return slice(0, self.num_chosen(spec, moment.num_qubits))
+
+    @override
+    def num_chosen(self, spec: TensorSpec, num_qubits: int) -> int:
+        if spec.matrix is None:
+            return 0
+        position, count = spec.matrix
+        if spec.orthogonalized is not None:
+            return spec.numel if spec.orthogonalized else 0
+        outside = [other for other in self.others if not -count <= other < count]
+        if outside:
+            raise ValueError(
+                f"Expected `others` to name positions among {count} matrices, got {outside[0]}. "
+                "Count from 0, or from -1 backwards."
+            )
+        return 0 if {position, position - count} & set(self.others) else spec.numel

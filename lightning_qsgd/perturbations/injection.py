@@ -12,11 +12,12 @@ the two factors, whatever the injection.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_qsgd.backends import Backend
 from lightning_qsgd.perturbations.controls import Control
 from lightning_qsgd.perturbations.keyed_draws import normals, signs
 from lightning_qsgd.perturbations.step import TouchedStep
@@ -57,6 +58,20 @@ class Injection(ABC):
         Args:
             step: What is known of the step. Do not change its tensors.
         """
+
+    def evaluate(self, backend: Backend, step: TouchedStep) -> Any:
+        """Evaluate circuits elsewhere than at the touched parameters, before the base moves.
+
+        Called where `modulated` is false; the result is `step.evaluated`.
+
+        Args:
+            backend: Evaluates the circuit.
+            step: What is known of the step: theta.
+        """
+        return None
+
+    def check_backend(self, backend: Backend) -> None:  # noqa: B027 - most take any
+        """Raise a ValueError if the injection has no use for what this backend evaluates."""
 
     @property
     def needs_learning_rate(self) -> bool:

@@ -71,6 +71,7 @@ class Perturbation:
                     f"policy of each kind. Pass an instance of a subclass of {kind.__name__}."
                 )
         _check_injection(self.injection)
+        self.injection.check_backend(self.backend)
         self.schedule  # noqa: B018 - validates a strength that was given as a number
         if self.learning is not None:
             self._check_learning(self.learning)

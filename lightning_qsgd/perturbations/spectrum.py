@@ -32,7 +32,55 @@ LINEAR_BELOW = 1e-7
 """Below this share of the largest, singular values are rounding: a function is linear there."""
 
 LARGEST_DEGREE = 63
-_NODES = 256
+NODES = 64
+"""Points of [0, 1] at which a circuit is read out; a smooth function is known between them."""
+
+_ODD_NODES = 256
+
+
+def interpolated(read: SpectralFunction, is_noisy: bool = False) -> SpectralFunction:
+    """Return a function that is evaluated at 64 Chebyshev nodes of [0, 1], and never again.
+
+    Args:
+        read: Evaluates it, float64, shape (64,).
+        is_noisy: Whether it draws shots: their noise is then interpolated as well.
+
+    Returns:
+        The Chebyshev series through the nodes, for s of any shape.
+
+    Raises:
+        FloatingPointError: If a value is not finite.
+        ValueError: If the series has not converged: the function has too many bends.
+
+    Example:
+        >>> squared = interpolated(lambda s: s**2)
+        >>> round(squared(torch.tensor(0.3)).item(), 6)
+        0.09
+    """
+    angles = np.pi * (np.arange(NODES) + 0.5) / NODES
+    values = read(torch.from_numpy((1 + np.cos(angles)) / 2)).double().cpu()
+    if not bool(torch.isfinite(values).all()):
+        raise FloatingPointError(
+            "The circuit's readout of singular values is not finite: it cannot be trusted. No "
+            "parameter was changed; check the backend and its sampler."
+        )
+    degrees = torch.arange(NODES, dtype=torch.float64)
+    coefficients = 2 / NODES * torch.cos(degrees[:, None] * torch.from_numpy(angles)) @ values
+    coefficients[0] /= 2
+    left = float(coefficients[-4:].abs().sum())
+    if left > LINEAR_BELOW and not is_noisy:
+        raise ValueError(
+            f"Cannot interpolate the circuit's readout between {NODES} singular values: the last "
+            f"coefficients add up to {left:.1e} instead of nearly 0. Use a circuit that the "
+            "singular value enters less often, or with a smaller factor."
+        )
+
+    def function(s: Tensor) -> Tensor:
+        phase = torch.arccos((2.0 * s.double() - 1.0).clamp(-1.0, 1.0))
+        waves = torch.cos(phase[..., None] * degrees.to(s.device))
+        return (waves @ coefficients.to(s.device)).to(s.dtype)
+
+    return function
 
 
 def exact_part(
@@ -95,10 +143,10 @@ def odd_coefficients(
         >>> [round(c, 6) for c in odd_coefficients(lambda s: 4 * s**3)]  # T_3 + 3 T_1
         [3.0, 1.0]
     """
-    angles = np.pi * (np.arange(_NODES // 2) + 0.5) / _NODES
+    angles = np.pi * (np.arange(_ODD_NODES // 2) + 0.5) / _ODD_NODES
     values = function(torch.from_numpy(np.cos(angles))).double().cpu().numpy()
-    degrees = np.arange(1, _NODES, 2)
-    coefficients = 4 / _NODES * np.cos(np.outer(degrees, angles)) @ values
+    degrees = np.arange(1, _ODD_NODES, 2)
+    coefficients = 4 / _ODD_NODES * np.cos(np.outer(degrees, angles)) @ values
     tails = np.cumsum(np.abs(coefficients)[::-1])[::-1]
     kept = max(1, int((tails > tolerance).sum()))
     if 2 * kept - 1 > largest_degree:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,18 @@ class Row:
         return len(self.chosen)
 
 
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether a parameter, flattened after its first dimension, has rows and columns, not one."""
+    if parameter.is_complex() or parameter.dim() < 2:
+        return False
+    return parameter.shape[0] > 1 and prod(parameter.shape[1:]) > 1
+
+
+def is_orthogonalized(group: Mapping[str, Any]) -> bool:
+    """Whether a parameter group is one of Muon's: it says so, or has options that Muon has."""
+    return bool(group.get("orthogonalize", "ns_steps" in group))
+
+
 @dataclass(eq=False)
 class TouchedStep:
     """One step, as far as it is known: theta and g first, then how far the base has moved.
@@ -51,6 +64,8 @@ class TouchedStep:
         theta: The parameters before the step.
         moment: The perturbation's seed and the optimizer step; they name random streams.
         strength: The schedule's strength at this step.
+        memory: What the injection keeps from step to step, by name; saved in checkpoints.
+        evaluated: What the injection's `evaluate` returned.
     """
 
     rows: tuple[Row, ...]
@@ -60,6 +75,8 @@ class TouchedStep:
     theta: Tensor
     moment: tuple[int, int]
     strength: float
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    evaluated: Any = None
     _gradient: Tensor | None = field(default=None, repr=False)
     _base_step: Tensor | None = field(default=None, repr=False)
 

@@ -1,0 +1,280 @@
+r"""What the circuit sees is a matrix' singular values, and its singular directions are touched.
+
+    M          <- the base's momentum, after its step             (rows, columns)
+    s          =  singular values of M / the largest, in [0, 1]
+    u          =  the circuit's readout of s
+    delta      <- the base's step without weight decay
+    a          =  |delta| / sqrt(min(rows, columns)), how far one direction moves on average
+    new        =  delta - strength * a * U u(s) V^T,  scaled to the norm of delta
+
+Muon's step is delta = -a U V^T, up to what its iteration leaves open. So for Muon the new step is
+-a U (1 + strength * u(s)) V^T, scaled: each singular direction moves by its own amount. Another
+base keeps its step, and the same directions are added on top.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, groupby
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_qsgd.backends import Backend
+from lightning_qsgd.perturbations.controls import cycle
+from lightning_qsgd.perturbations.injection import Injection
+from lightning_qsgd.perturbations.keyed_draws import block_keys, keyed_draws, stream_key
+from lightning_qsgd.perturbations.spectrum import (
+    NODES,
+    SpectralFunction,
+    exact_part,
+    interpolated,
+    odd_coefficients,
+    polynomial_part,
+)
+from lightning_qsgd.perturbations.step import Row, TouchedStep, is_matrix, is_orthogonalized
+
+MOMENTA = ("momentum_buffer", "exp_avg")
+"""Keys of a base's state under which its momentum is looked for, in this order."""
+
+AVERAGE = 0.95
+"""Decay of the gradients' average that stands in where a base keeps no momentum."""
+
+ITERATIONS = 4
+"""Products with a vector per step that the largest singular value is found by."""
+
+LEAST_SHARE = 0.1
+"""The new step is scaled up by at most the inverse of this: it could be almost nothing."""
+
+
+@dataclass(frozen=True)
+class SpectralInjection(Injection):
+    """Changes how far each singular direction of a matrix moves; the step's norm is kept.
+
+    The circuit has one input, s, or two, s and the progress t / `total_steps`; u is read from its
+    first qubit. It is evaluated at 64 points before the base moves, and interpolated: once in a
+    training if it draws no shots and does not see the progress. Choose matrices by
+    `HiddenMatrices`.
+
+    Args:
+        matrix: Whose directions: "momentum" takes the base's, an average of the gradients where it
+            keeps none; "step" takes the base's step itself, which a linear u only rescales.
+        evaluation: "polynomial" needs matrix products only, and u(0) = 0; "exact" decomposes.
+        tolerance: Largest error of u in the polynomial, above 0.
+        permuted: Give each direction the u of another one, a classical control; exact only.
+        total_steps: Steps of the training, where the circuit sees the progress.
+
+    Raises:
+        ValueError: If an argument is out of range, or a permutation is asked of a polynomial.
+
+    Example:
+        >>> SpectralInjection().evaluation
+        'polynomial'
+
+    References:
+        Gilyén et al. 2019, Quantum singular value transformation and beyond, arXiv:1806.01838.
+    """
+
+    matrix: Literal["momentum", "step"] = "momentum"
+    evaluation: Literal["polynomial", "exact"] = "polynomial"
+    tolerance: float = 1e-4
+    permuted: bool = False
+    total_steps: int | None = None
+
+    modulated = False
+    needs_base_step = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"Unknown `{name}` {getattr(self, name)!r} of the spectrum: there is nothing "
+                    f"of that name. Choose one of {', '.join(known)}."
+                )
+        if not 0 < self.tolerance < 1:
+            raise ValueError(
+                f"Expected `tolerance` in (0, 1), got {self.tolerance}: it is the error of u, "
+                "which lies in [-1, 1]. Use 1e-4."
+            )
+        if self.permuted and self.evaluation != "exact":
+            raise ValueError(
+                "Cannot permute what is evaluated as a polynomial: it never tells the directions "
+                "apart. Set evaluation='exact'."
+            )
+        if self.total_steps is not None and self.total_steps < 1:
+            raise ValueError(
+                f"Expected `total_steps` to be at least 1, got {self.total_steps}: the progress is "
+                "a share of it. Give the number of optimizer steps, or leave it out."
+            )
+
+    @override
+    def check_backend(self, backend: Backend) -> None:
+        sees_progress = not backend.separable and backend.num_qubits == 2
+        if not backend.separable and backend.num_qubits > 2:
+            raise ValueError(
+                f"Cannot read a spectrum from a circuit of {backend.num_qubits} inputs: there are "
+                "a singular value and the progress. Use a circuit of one or two inputs, such as "
+                "SignalProcessingCircuit."
+            )
+        if sees_progress != (self.total_steps is not None):
+            raise ValueError(
+                f"Got `total_steps` {self.total_steps} and a circuit "
+                f"{'with' if sees_progress else 'without'} an input for the progress: the two go "
+                "together. Set or leave out both."
+            )
+
+    @override
+    def evaluate(self, backend: Backend, step: TouchedStep) -> SpectralFunction:
+        """Read u at the nodes; refuse what is no whole matrix."""
+        for row in step.rows:
+            if not is_matrix(row.parameter) or row.size != row.parameter.numel():
+                raise ValueError(
+                    f"Cannot take the spectrum of {row.size} entries of a parameter of shape "
+                    f"{tuple(row.parameter.shape)}: it needs whole matrices. Set "
+                    "coordinates=HiddenMatrices()."
+                )
+        if self.total_steps is not None:
+            progress = min(1.0, step.moment[1] / self.total_steps)
+            return _function_of(backend, step.moment, progress)
+        if backend.stochastic or not _is_hashable(backend):
+            return _function_of(backend, step.moment, 0.0)
+        return _once(backend)
+
+    @override
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        added = torch.empty_like(step.theta)
+        for block in _blocks(step):
+            own = block.stacked(step.base_step).add_(_decay(step, block))
+            matrices = own.neg() if self.matrix == "step" else _momenta(step, block)
+            part = self._part(matrices, step, block)
+            rows = min(own.shape[1:])
+            size = torch.linalg.vector_norm(own, dim=(1, 2), keepdim=True)
+            new = torch.addcmul(own, part, size, value=-step.strength / rows**0.5)
+            length = torch.linalg.vector_norm(new, dim=(1, 2), keepdim=True)
+            scale = size / length.clamp(min=LEAST_SHARE * size).clamp(min=_TINY)
+            # Divided by the strength, which the optimizer multiplies with.
+            change = torch.addcmul(own.neg(), new, scale).div_(step.strength)
+            for matrix, (start, stop) in zip(change, block.places, strict=True):
+                added[start:stop] = matrix.view(-1)
+        return added
+
+    def _part(self, matrices: Tensor, step: TouchedStep, block: "_Block") -> Tensor:
+        function: SpectralFunction = step.evaluated
+        if self.evaluation == "exact":
+            if not self.permuted:
+                return exact_part(matrices, function)
+            return exact_part(matrices, _permuted(function, matrices, step, block), 1e-5)
+        coefficients = _coefficients(function, self.tolerance)
+        memory, keys = step.memory, [f"start of {row.name}" for row in block.rows]
+        known = all(key in memory and len(memory[key]) == min(matrices.shape[1:]) for key in keys)
+        start = torch.stack([memory[key].to(matrices) for key in keys]) if known else None
+        part, vectors = polynomial_part(matrices, coefficients, start, ITERATIONS)
+        memory.update(zip(keys, vectors.unbind(), strict=True))
+        return part
+
+
+_CHOICES = {"matrix": ("momentum", "step"), "evaluation": ("polynomial", "exact")}
+_TINY = 1e-30
+
+
+class _Block(NamedTuple):
+    """Touched matrices of one shape and parameter group, and where they lie among the entries."""
+
+    rows: tuple[Row, ...]
+    places: tuple[tuple[int, int], ...]
+    shape: tuple[int, int]
+
+    def stacked(self, entries: Tensor) -> Tensor:
+        """Return a copy of their entries, shape (matrices, rows, columns)."""
+        return torch.stack([entries[start:stop].view(self.shape) for start, stop in self.places])
+
+
+def _blocks(step: TouchedStep) -> Iterable[_Block]:
+    stops = list(accumulate(step.sizes))
+    placed = [(row, (stop - row.size, stop)) for row, stop in zip(step.rows, stops, strict=True)]
+
+    def kind(item: tuple[Row, Any]) -> tuple[int, int, int]:
+        shape = item[0].parameter.shape
+        return item[0].group, shape[0], prod(shape[1:])
+
+    for (_, *shape), items in groupby(sorted(placed, key=kind), key=kind):
+        rows, places = zip(*items, strict=True)
+        yield _Block(rows, places, (shape[0], shape[1]))
+
+
+def _decay(step: TouchedStep, block: _Block) -> Tensor | float:
+    """Return what decoupled weight decay took away, which belongs to no direction."""
+    group = step.groups[block.rows[0].group]
+    decoupled = group.get("decoupled_weight_decay") or is_orthogonalized(group)
+    rate = float(group["lr"]) * group.get("weight_decay", 0.0) if decoupled else 0.0
+    return block.stacked(step.theta).mul_(rate) if rate else 0.0
+
+
+def _momenta(step: TouchedStep, block: _Block) -> Tensor:
+    """Return what the base averages of the gradients, shape (matrices, rows, columns)."""
+    group = step.groups[block.rows[0].group]
+    found = [_momentum_of(step, row, place) for row, place in zip(*block[:2], strict=True)]
+    momenta = torch.stack([momentum.reshape(block.shape) for momentum in found])
+    if group.get("nesterov") and is_orthogonalized(
+        group
+    ):  # Muon looks ahead, and takes the sign of that
+        return torch.lerp(block.stacked(step.gradient), momenta, group["momentum"])
+    return momenta
+
+
+def _momentum_of(step: TouchedStep, row: Row, place: tuple[int, int]) -> Tensor:
+    state = step.state.get(row.parameter, {})
+    for key in MOMENTA:
+        value = state.get(key)
+        if isinstance(value, Tensor) and value.shape == row.parameter.shape:
+            whole = value.full_tensor() if hasattr(value, "full_tensor") else value
+            return whole.to(step.theta)
+    gradient = step.gradient[slice(*place)]
+    key = f"average of {row.name}"
+    before = step.memory.get(key)
+    if before is None or before.shape != gradient.shape:
+        before = torch.zeros_like(gradient)
+    step.memory[key] = torch.lerp(gradient, before.to(gradient), AVERAGE)
+    return step.memory[key]
+
+
+def _permuted(
+    function: SpectralFunction, matrices: Tensor, step: TouchedStep, block: _Block
+) -> SpectralFunction:
+    count = min(matrices.shape[1:])
+    drawn = keyed_draws(cycle, [(row.name, count) for row in block.rows], step.moment)
+    sources = torch.from_numpy(drawn).view(-1, count).to(matrices.device)
+    return lambda s: function(s).gather(1, sources)
+
+
+def _function_of(backend: Backend, moment: tuple[int, int], progress: float) -> SpectralFunction:
+    """Interpolate the readout of a backend between its values at the nodes."""
+    keys = block_keys(stream_key(*moment, "spectrum"), NODES) if backend.stochastic else None
+
+    def read(s: Tensor) -> Tensor:
+        other = [torch.full_like(s, progress)] if backend.num_qubits == 2 else []
+        return backend.readout(torch.stack([s, *other], dim=1), keys)[:, 0]
+
+    return interpolated(read, is_noisy=backend.stochastic)
+
+
+def _is_hashable(backend: Backend) -> bool:
+    try:
+        hash(backend)
+    except TypeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=16)
+def _once(backend: Backend) -> SpectralFunction:
+    return _function_of(backend, (0, 0), 0.0)
+
+
+@lru_cache(maxsize=16)
+def _coefficients(function: SpectralFunction, tolerance: float) -> list[float]:
+    return odd_coefficients(function, tolerance)
