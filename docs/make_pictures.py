@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -55,9 +56,10 @@ def modulation() -> Figure:
     others = torch.full((201, 4), 0.3, dtype=torch.float64)
     others[:, 0] = theta
     paper = CompiledBackend(PAPER, weight_seed=0)
-    line.plot(theta, torch.sin(torch.pi * theta), label="one layer: sin(πθ)")
+    line.plot(theta.numpy(), torch.sin(torch.pi * theta).numpy(), label="one layer: sin(πθ)")
     for qubit in (0, 1):
-        line.plot(theta, paper.readout(others)[:, qubit], label=f"paper's circuit, qubit {qubit}")
+        u = paper.readout(others)[:, qubit].numpy()
+        line.plot(theta.numpy(), u, label=f"paper's circuit, qubit {qubit}")
     line.set(xlabel="θ of qubit 0", ylabel="u", title="along one parameter", ylim=(-1.9, 1.1))
     line.legend(loc="lower center", fontsize=7)
     first = CompiledBackend(ONE_LAYER)
@@ -75,7 +77,7 @@ def _first_two(backend: CompiledBackend, pairs: Tensor) -> Tensor:
 def _map(axes: matplotlib.axes.Axes, figure: Figure, u: Callable, title: str) -> None:
     side = torch.linspace(-1, 1, 101, dtype=torch.float64)
     pairs = torch.cartesian_prod(side, side)
-    values = u(pairs).reshape(101, 101).T
+    values = u(pairs).reshape(101, 101).T.numpy()
     image = axes.imshow(
         values, origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=-1, vmax=1
     )
@@ -115,7 +117,8 @@ def trajectories() -> Figure:
 def _contours(axes: matplotlib.axes.Axes, surface: Callable[[Tensor], Tensor]) -> None:
     x, y = torch.linspace(-2.2, 2, 121), torch.linspace(-1.2, 2, 121)
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    axes.contour(x, y, surface(grid).log1p(), levels=12, cmap="Greys", linewidths=0.6)
+    heights = surface(grid).log1p().numpy()
+    axes.contour(x.numpy(), y.numpy(), heights, levels=12, cmap="Greys", linewidths=0.6)
 
 
 def _path(
@@ -124,7 +127,7 @@ def _path(
     lr: float,
     injection: RelativeInjection | None,
     steps: int = 120,
-) -> Tensor:
+) -> np.ndarray:
     x = torch.nn.Parameter(torch.tensor(start))
     optimizer: torch.optim.Optimizer = torch.optim.Adam([x], lr=lr)
     if injection is not None:
@@ -137,7 +140,7 @@ def _path(
         surface(x).backward()
         optimizer.step()
         path.append(x.detach().clone())
-    return torch.stack(path)
+    return torch.stack(path).numpy()
 
 
 PICTURES = (circuit_one_layer, circuit_paper, circuit_score, modulation, trajectories)
