@@ -7,8 +7,10 @@ from typing import Any
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from lightning_qsgd.cli.configs_command import find_shipped
-from lightning_qsgd.cli.job_cli import SETTINGS, JobCLI
-from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+from lightning_qsgd.cli.job_cli import JobCLI, settings
+from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
+from lightning_qsgd.cli.plain_config import plain_config
+from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.compare.planning import ArmPlan, Plan, Range
 from lightning_qsgd.compare.planning.arm_checks import refuse_copies, refuse_what_is_fixed
 from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines
@@ -16,13 +18,9 @@ from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.training.convergence_callback import Goal
 
-MODULES_HINT = (
-    ". If it is a file of your own, say where it lies: PYTHONPATH=. lightning-qsgd compare ..."
-)
-
 
 class ParsingCLI(PerturbationCLI):
-    """Parses and checks configurations of `fit`, and instantiates nothing."""
+    """Parses and checks configurations of `fit`, and instantiates nothing; for `Recipe.make`."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -34,11 +32,11 @@ class ParsingCLI(PerturbationCLI):
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
 
     def instantiate_classes(self) -> None:
-        """Leave model, data and trainer alone."""
+        """Check this package's own values, and leave model, data and trainer alone."""
+        check_own_values(self.config["fit"])
 
-    def before_instantiate_classes(self) -> None:
-        """Check this package's own values."""
-        self._check_own_values(self.config["fit"])
+    def after_instantiate_classes(self) -> None:
+        """Leave out what a command line of the user's does with them."""
 
     def _set_seed(self) -> None:
         """Leave the generators alone."""
@@ -48,27 +46,34 @@ class ParsingCLI(PerturbationCLI):
 
     def plain(self) -> dict[str, Any]:
         """Return the configuration as plain values, every default included."""
-        return self._plain_config(self.config["fit"])
+        return plain_config(self._parser("fit"), self.config["fit"])
 
 
-def read_question(plan: Plan, folder: Path, published: Published | None = None) -> Question:
+def read_question(
+    plan: Plan, folder: Path, published: Published | None = None, recipe: Recipe | None = None
+) -> Question:
     """Read the experiment and the overlays of its arms.
 
     Args:
         plan: What the config says.
         folder: Folder of that config, from which its paths start.
         published: Figures of others, if any are to be shown.
+        recipe: The command line that trains; this package's own if None.
 
     Raises:
         FileNotFoundError: If a config is not there.
         ValueError: If an arm does not fit the experiment, or figures are of no arm.
     """
+    recipe = recipe or Recipe(PerturbationCLI)
     listed = [plan.experiment] if isinstance(plan.experiment, str) else plan.experiment
     experiment = [str(_found(file, folder, "experiment")) for file in listed]
-    base = _parse("experiment", experiment)
+    base = _parse(recipe, "experiment", experiment)
     goal = plan.goal.resolve(Goal(**base["goal"]))
     overlays = {name: _overlay(name, plan, folder) for name in plan.arms}
-    parsed = {name: _parse(f"arm {name!r}", [*experiment, *t]) for name, t in overlays.items()}
+    parsed = {
+        name: _parse(recipe, f"arm {name!r}", [*experiment, *texts])
+        for name, texts in overlays.items()
+    }
     for name, config in parsed.items():
         refuse_what_is_fixed(name, config, base)
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
@@ -87,13 +92,13 @@ def _with_ranges(arm: ArmPlan, config: dict[str, Any]) -> ArmPlan:
     return replace(arm, space={**brought, **arm.space})
 
 
-def _parse(what: str, configs: list[str]) -> dict[str, Any]:
+def _parse(recipe: Recipe, what: str, configs: list[str]) -> dict[str, Any]:
     arguments = [part for config in configs for part in ("--config", config)]
     try:
-        return ParsingCLI(args=["fit", *arguments], **SETTINGS).plain()
+        made: ParsingCLI = recipe.make(ParsingCLI, args=["fit", *arguments], **settings(recipe))
+        return made.plain()
     except Exception as error:  # whatever the parser and the classes in the config raise
-        hint = MODULES_HINT if "No module named" in str(error) else ""
-        raise ValueError(f"Cannot read the {what}: {error}{hint}") from error
+        raise ValueError(f"Cannot read the {what}: {error}") from error
 
 
 def _overlay(name: str, plan: Plan, folder: Path) -> list[str]:

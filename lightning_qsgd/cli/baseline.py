@@ -1,17 +1,133 @@
 """The baseline of a fit: the same run, unperturbed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
 
+from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
 from lightning_qsgd.training.recorded_run import RecordedRun, load_run
 from lightning_qsgd.training.wrapping import callbacks_of
+
+Kind = Literal["adamw", "own"]
+ADAMW = "torch.optim.AdamW"
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Asks for an unperturbed run from the same seed, weights and data order.
+
+    Args:
+        optimizer: "adamw" trains with plain AdamW; "own" with the arm's own optimizer and
+            schedule, at strength 0. None takes AdamW where one optimizer can stand in for the
+            arm's, and "own" elsewhere: for modules that step their optimizers by hand (GANs, SAM),
+            and command lines whose optimizer is fixed.
+        lr: Learning rate of AdamW; None takes the arm's own, or 1e-3 if it has none.
+        weight_decay: Weight decay of AdamW; None takes the arm's own, or 0.01 if it has none.
+        reuse: Whether a stored run with the same configuration may stand in for a new one.
+
+    Raises:
+        ValueError: If a number is negative or not finite, or given for an optimizer of the arm's.
+
+    Example:
+        >>> Baseline(lr=1e-3).reuse
+        True
+    """
+
+    optimizer: Kind | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    reuse: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value >= 0):
+                raise ValueError(
+                    f"Expected `baseline.{name}` to be non-negative and finite, got {value}: "
+                    "AdamW could not train with it. Leave it out to take the arm's own."
+                )
+            if value is not None and self.optimizer == "own":
+                raise ValueError(
+                    f"Expected no `baseline.{name}` with `baseline.optimizer: own`, got {value}: "
+                    "the arm's own optimizer is taken as it is. Leave it out, or write `adamw`."
+                )
+
+    @property
+    def arm(self) -> str:
+        """Name of the folder of its runs."""
+        return self.optimizer or "adamw"
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return "own" if self.optimizer == "own" else "AdamW"
+
+
+BaselineAsked: TypeAlias = Baseline | Kind | None
+"""What `--baseline` takes: a word, or a mapping with more."""
+
+
+def baseline_of(
+    config: Namespace, parser: LightningArgumentParser, model: LightningModule
+) -> Baseline:
+    """Settle which baseline is asked for, now that the model is there.
+
+    Args:
+        config: Parsed configuration of the subcommand `fit`, with a `baseline`.
+        parser: Its parser, which knows whether the optimizer can be chosen.
+        model: The arm's model.
+
+    Raises:
+        ValueError: If AdamW is asked for and cannot stand in for the arm's optimizers.
+    """
+    given = config["baseline"]
+    values = {"optimizer": given} if isinstance(given, str) else dict(given)
+    asked = Baseline(**values)
+    obstacle = _obstacle(parser, model)
+    if asked.optimizer == "adamw" and obstacle:
+        raise ValueError(
+            f"Cannot train an AdamW baseline: {obstacle}. Write `--baseline own`, which takes the "
+            "arm's own optimizer and schedule at strength 0."
+        )
+    if asked.optimizer is not None:
+        return asked
+    return replace(asked, optimizer="own" if obstacle else "adamw")
+
+
+def _obstacle(parser: LightningArgumentParser, model: LightningModule) -> str:
+    """Say why one AdamW cannot replace what the arm trains with; empty if it can."""
+    if not model.automatic_optimization:
+        return f"{type(model).__name__} steps its optimizers by hand (manual optimization)"
+    kind, link = parser._optimizers.get("optimizer", (None, ""))
+    if not isinstance(kind, tuple) or link != "AUTOMATIC":
+        return "this command line has no `--optimizer` that could be exchanged"
+    return ""
+
+
+class Unperturbed(Callback):
+    """Switches off optimizers that the module or the config perturbs itself."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give every perturbed optimizer strength 0, at which it takes its base's steps."""
+        for optimizer in trainer.optimizers:
+            if isinstance(optimizer, PerturbedOptimizer):
+                PerturbedOptimizer.__init__(
+                    optimizer, optimizer.base, switched_off(optimizer.perturbation)
+                )
+
+
+def switched_off(perturbation: Perturbation | None) -> Perturbation:
+    """Return the same perturbation at strength 0."""
+    return replace(perturbation or Perturbation(), strength=0.0, learning=None)
 
 
 def remove_perturbation(model: LightningModule, trainer: Trainer) -> None:
@@ -25,65 +141,34 @@ def remove_perturbation(model: LightningModule, trainer: Trainer) -> None:
     """
     for carrier in (model, *callbacks_of(trainer)):
         if isinstance(carrier, PerturbationMixin | PerturbationCallback):
-            carrier.perturbation = replace(carrier.perturbation or Perturbation(), strength=0.0)
+            carrier.perturbation = switched_off(carrier.perturbation)
 
 
-ARM = "adamw"
-ADAMW = "torch.optim.AdamW"
-RECORD = "record.json"
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Asks for a run of plain AdamW from the same seed, weights and data order.
-
-    Args:
-        lr: Learning rate; None takes the arm's own, or 1e-3 if it has none.
-        weight_decay: Weight decay; None takes the arm's own, or 0.01 if it has none.
-        reuse: Whether a stored run with the same configuration may stand in for a new one.
-
-    Raises:
-        ValueError: If a number is negative or not finite.
-
-    Example:
-        >>> Baseline(lr=1e-3).reuse
-        True
-    """
-
-    lr: float | None = None
-    weight_decay: float | None = None
-    reuse: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "weight_decay"):
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value >= 0):
-                raise ValueError(
-                    f"Expected `baseline.{name}` to be non-negative and finite, got {value}: "
-                    "AdamW could not train with it. Leave it out to take the arm's own."
-                )
-
-
-def baseline_config(config: Namespace) -> Namespace:
-    """Turn the configuration of an arm into that of its AdamW baseline.
+def baseline_config(config: Mapping[str, Any], asked: Baseline) -> dict[str, Any]:
+    """Turn the configuration of an arm into that of its baseline.
 
     Everything stays as it is except the optimizer, the perturbation and the run's place. An arm
     that perturbs AdamW hands on its other arguments too.
 
     Args:
-        config: Parsed configuration of the subcommand `fit`, not instantiated; not changed.
+        config: Configuration of the subcommand `fit`, plain values; not changed.
+        asked: What is asked for, its optimizer settled.
     """
-    asked, own = config["baseline"], _optimizer_arguments(config)
-    lr = asked["lr"] if asked["lr"] is not None else own.get("lr", 1e-3)
-    decay = asked["weight_decay"]
-    decay = decay if decay is not None else own.get("weight_decay", 0.01)
-    kept = own if (config["optimizer"] or {}).get("class_path") == ADAMW else {}
-    arguments = Namespace({**kept, "lr": lr, "weight_decay": decay})
-    changed = config.clone()
-    changed["optimizer"] = Namespace(class_path=ADAMW, init_args=arguments)
+    changed = dict(config)
+    if asked.optimizer != "own":
+        changed["optimizer"] = _adamw(config.get("optimizer") or {}, asked)
     changed["perturbation"] = changed["baseline"] = changed["ckpt_path"] = None
-    changed["run"]["arm"], changed["run"]["name"] = ARM, None
+    changed["run"] = {**config["run"], "arm": asked.arm, "name": None}
     return changed
+
+
+def _adamw(optimizer: Mapping[str, Any], asked: Baseline) -> dict[str, Any]:
+    own = dict(optimizer.get("init_args") or {})
+    lr = asked.lr if asked.lr is not None else own.get("lr", 1e-3)
+    decay = asked.weight_decay
+    decay = decay if decay is not None else own.get("weight_decay", 0.01)
+    kept = own if optimizer.get("class_path") == ADAMW else {}
+    return {"class_path": ADAMW, "init_args": {**kept, "lr": lr, "weight_decay": decay}}
 
 
 def find_recorded(folder_of_arm: Path, wanted: str) -> tuple[Path, RecordedRun] | None:
@@ -96,9 +181,3 @@ def find_recorded(folder_of_arm: Path, wanted: str) -> tuple[Path, RecordedRun] 
         if run.fingerprint == wanted:
             return file.parent, run
     return None
-
-
-def _optimizer_arguments(config: Namespace) -> dict[str, Any]:
-    optimizer = config.get("optimizer")
-    arguments = optimizer.get("init_args") if optimizer else None
-    return dict(arguments) if arguments else {}

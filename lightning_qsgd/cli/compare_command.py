@@ -10,8 +10,10 @@ from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-define
 from rich.console import Console
 
 from lightning_qsgd.cli.arm_configs import read_question
-from lightning_qsgd.cli.fit_job import fit_job
+from lightning_qsgd.cli.fit_job import FitJob
 from lightning_qsgd.cli.outcome import publish
+from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.executors import choose_executor
 from lightning_qsgd.compare.forecast import describe, plan_table
@@ -30,24 +32,27 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
-def compare_command(arguments: list[str]) -> None:
+def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     """Run a comparison, or continue it.
 
     Args:
         arguments: What follows ``compare`` on the command line.
+        recipe: The command line that trains the arms; this package's own if None.
 
     Raises:
         SystemExit: With status 2 if an argument is wrong, 130 after Ctrl-C.
         RuntimeError: If the folder is in use, runs are no pairs, or an arm that must equal the
             baseline does not.
     """
+    recipe = recipe or Recipe(PerturbationCLI)
     parser = _parser()
     parsed = parser.parse_args(arguments)
     try:
         ready = parser.instantiate_classes(parsed)
         running = Running(**_part(Running, ready))
         plan, published = Plan(**_part(Plan, ready)), ready["published"] or Published()
-        question = read_question(plan, _folder_of_config(parsed), published)
+        recipe.require_picklable()
+        question = read_question(plan, _folder_of_config(parsed), published, recipe)
     except (TypeError, ValueError, FileNotFoundError) as error:
         parser.error(str(error), error)
     folder = Path(running.folder) if running.folder is not None else _default_folder(parsed)
@@ -55,7 +60,7 @@ def compare_command(arguments: list[str]) -> None:
     try:
         with locked(folder):
             executor = choose_executor(running, folder / "logs")
-            workshop = Workshop(fit_job, executor, RunStore(folder), running)
+            workshop = Workshop(FitJob(recipe), executor, RunStore(folder), running)
             if parsed.dry_run:
                 _show_plan(question, workshop, console)
                 return

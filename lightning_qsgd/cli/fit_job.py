@@ -1,5 +1,6 @@
 """Makes one run of a comparison, in whatever process and on whatever machine."""
 
+from dataclasses import dataclass, field
 from math import nan
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 # Imported by the server that forks the processes, so that no run has to wait for them.
 from lightning_qsgd.cli.job_cli import JobCLI
 from lightning_qsgd.cli.main import hush
+from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal, steps_taken
@@ -25,11 +28,27 @@ from lightning_qsgd.training.recorded_run import (
 MEASURED = (tags.RELATIVE_SIZE, tags.MODEL_RELATIVE_SIZE)
 
 
-def fit_job(job: Job) -> RecordedRun:
+@dataclass(frozen=True)
+class FitJob:
+    """Trains runs as a command line does; goes to other processes.
+
+    Attributes:
+        recipe: The command line: that of this package, or one of the user's.
+    """
+
+    recipe: Recipe = field(default_factory=lambda: Recipe(PerturbationCLI))
+
+    def __call__(self, job: Job) -> RecordedRun:
+        """Train one run; see `fit_job`."""
+        return fit_job(job, self.recipe)
+
+
+def fit_job(job: Job, recipe: Recipe) -> RecordedRun:
     """Train one run with one thread.
 
     Args:
         job: The run.
+        recipe: The command line.
 
     Returns:
         Its curves, final metrics, hashes, timing and first weights.
@@ -40,7 +59,7 @@ def fit_job(job: Job) -> RecordedRun:
     torch.set_num_threads(1)
     hush()
     with TemporaryDirectory() as scratch:
-        cli = JobCLI(dict(job.config), scratch)
+        cli = JobCLI.run(recipe, dict(job.config), scratch)
     if cli.convergence is None:
         raise RuntimeError("The run recorded nothing: `fast_dev_run` is on. Switch it off.")
     goal, record = cli.convergence.goal, cli.convergence.run
@@ -79,7 +98,7 @@ def _curves(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, RecordedC
     loss = record.curve(goal.loss)
     curves = {tag: record.curve(tag) for tag in (goal.loss, goal.metric)}
     for tag in MEASURED:
-        points = cli.logger.points.get(tag, [])
+        points = cli.memory.points.get(tag, [])
         if points and loss.steps:
             steps = [float(step) for step, _ in points]
             curves[tag] = RecordedCurve(

@@ -2,48 +2,74 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 
 from lightning_qsgd.cli.pairing_callback import PairingCallback
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.training.wrapping import callbacks_of
 
 LOG_EVERY = 10
 """Perturbations are measured at one step in this many: measuring takes time that is compared."""
 
-RAISING = {"exit_on_error": False}
-SETTINGS: dict[str, Any] = {
-    "save_config_callback": None,
-    "parser_kwargs": {**RAISING, "fit": RAISING},
-}
-"""A run of a comparison writes no config, and raises where the command would exit."""
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """Return keywords for a run of a comparison: it writes no config, and raises, never exits.
+
+    Args:
+        recipe: The command line; what it gives its parsers stays.
+    """
+    raising = {"exit_on_error": False}
+    given = dict(recipe.keywords.get("parser_kwargs") or {})
+    parsers = {**given, **raising, "fit": {**given.get("fit", {}), **raising}}
+    return {"save_config_callback": None, "parser_kwargs": parsers}
 
 
 class JobCLI(PerturbationCLI):
-    """Trains as `lightning-qsgd fit` does, and keeps everything in memory.
+    """Trains as `fit` of a command line does, and keeps everything in memory.
 
-    Args:
-        config: Configuration of the subcommand `fit`, plain values.
-        scratch: Folder for whatever callbacks of the config may write.
+    A behaviour for `Recipe.make`, which needs these attributes:
 
     Attributes:
         pairing: What the runs of a seed must have in common.
-        logger: Every scalar that was logged.
+        memory: Every scalar that was logged.
         validated: Metrics of the final weights.
         logged: Tags of what training and its validations logged.
+        scratch: Folder for what the run may write; it is deleted with it.
     """
 
-    def __init__(self, config: dict[str, Any], scratch: str) -> None:
-        self.pairing = PairingCallback()
-        self.logger = MemoryLogger()
-        self.validated: dict[str, float] = {}
-        self.logged: list[str] = []
-        self._scratch = scratch
-        super().__init__(args={"subcommand": "fit", "fit": config}, **SETTINGS)
+    pairing: PairingCallback
+    memory: "MemoryLogger"
+    validated: dict[str, float]
+    logged: list[str]
+    scratch: str
+
+    @classmethod
+    def run(cls, recipe: Recipe, config: dict[str, Any], scratch: str) -> "JobCLI":
+        """Train.
+
+        Args:
+            recipe: The command line that is run.
+            config: Configuration of the subcommand `fit`, plain values; not changed.
+            scratch: Folder for whatever callbacks and the module may write.
+        """
+        attributes: dict[str, Any] = {
+            "pairing": PairingCallback(),
+            "memory": MemoryLogger(scratch),
+            "validated": {},
+            "logged": [],
+            "scratch": scratch,
+        }
+        arguments = {"subcommand": "fit", "fit": deepcopy(config)}
+        made: JobCLI = recipe.make(cls, attributes, args=arguments, **settings(recipe))
+        return made
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -54,33 +80,79 @@ class JobCLI(PerturbationCLI):
         """Parse the values, whatever the process' own arguments are."""
         self.config = parser.parse_object(args)
 
-    def before_instantiate_classes(self) -> None:
-        """Switch off what writes or draws; it changes no number."""
-        trainer = self.config["fit"]["trainer"]
-        quiet = {"logger": False, "default_root_dir": self._scratch, "log_every_n_steps": LOG_EVERY}
-        quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
-        for name, value in quiet.items():
-            trainer[name] = value
-        if "Checkpoint" not in repr(trainer["callbacks"]):
-            trainer["enable_checkpointing"] = False
-        super().before_instantiate_classes()
+    def _prepare_run(self, config: Namespace) -> None:
+        """Claim nothing: a run of a comparison lives in memory."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer the logger and the callback that keep what is compared."""
-        trainer = super().instantiate_trainer(**kwargs, logger=self.logger)
+        """Switch off what writes or draws, which changes no number, and keep what is compared."""
+        quiet = {"default_root_dir": self.scratch, "log_every_n_steps": LOG_EVERY}
+        quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
+        trainer = super().instantiate_trainer(**{**quiet, **kwargs, "logger": self.memory})
         callbacks_of(trainer).insert(0, self.pairing)
         return trainer
 
-    def after_fit(self) -> None:
-        """Measure the final weights: the last validation may lie before the end of the budget."""
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        """Keep no checkpoints, unless a callback is there for them."""
+        given = config.get("callbacks") or []
+        fixed = self.trainer_defaults.get("callbacks") or []
+        listed = [part for group in (given, fixed, callbacks) for part in _as_list(group)]
+        if not any(isinstance(callback, Checkpoint) for callback in listed):
+            config = {**config, "enable_checkpointing": False}
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Train, then measure the final weights: the last validation may lie before the end."""
+        super()._run_subcommand(subcommand)
         self.logged = sorted(map(str, self.trainer.callback_metrics))
+        if not self.trainer.enable_validation:  # no `validation_step`, or no data for it
+            return
         measured = self.trainer.validate(self.model, self.datamodule, verbose=False)
         for metrics in measured:
             self.validated |= {tag: float(value) for tag, value in metrics.items()}
 
 
+def _as_list(callbacks: Any) -> list[Any]:
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+
+
+class Ignored:
+    """Stands for a logger's own library: every attribute, call and item of it does nothing.
+
+    Example:
+        >>> Ignored().add_image("made", 0, global_step=3)
+        >>> Ignored().config.update({"lr": 1})
+    """
+
+    def __getattr__(self, name: str) -> "Ignored":
+        if name.startswith("__"):  # pickle and copy ask for some
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
+
+    def __getitem__(self, key: Any) -> "Ignored":
+        return self
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> "Ignored":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Do nothing."""
+
+
 class MemoryLogger(Logger):
     """Collects (step, value) by tag; a run of a comparison writes no event files of its own.
+
+    What modules do with the library behind a logger, such as
+    ``self.logger.experiment.add_image(...)``, and with methods that other loggers have, does
+    nothing here.
+
+    Args:
+        scratch: Folder for modules that write beside a logger's files; it is deleted with the run.
 
     Attributes:
         points: Points by tag, in the order in which they were logged.
@@ -90,11 +162,24 @@ class MemoryLogger(Logger):
         >>> logger.log_metrics({"loss": 0.5}, step=3)
         >>> logger.points["loss"]
         [(3, 0.5)]
+        >>> logger.experiment.add_image("made", 0)
+        >>> logger.log_image("made", [0])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: str = ".") -> None:
         super().__init__()
         self.points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._scratch = scratch
+
+    def __getattr__(self, name: str) -> Ignored:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Ignored()
+
+    @property
+    def experiment(self) -> Ignored:
+        """The library behind a logger, which is none."""
+        return Ignored()
 
     @property
     def name(self) -> str:
@@ -105,6 +190,21 @@ class MemoryLogger(Logger):
     def version(self) -> int:
         """There is only one."""
         return 0
+
+    @property
+    def save_dir(self) -> str:
+        """Folder that is deleted with the run."""
+        return self._scratch
+
+    @property
+    def root_dir(self) -> str:
+        """The same folder."""
+        return self._scratch
+
+    @property
+    def log_dir(self) -> str:
+        """The same folder."""
+        return self._scratch
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Keep scalars."""

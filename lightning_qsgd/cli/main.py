@@ -5,8 +5,10 @@ import os
 import sys
 import traceback
 import warnings
-from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+
+from lightning_qsgd.cli.commands import OWN, PROGRAM, overview, refuse_unknown
 
 
 def hush() -> None:
@@ -27,25 +29,11 @@ def _is_no_tip(record: logging.LogRecord) -> bool:
 
 PACKAGE = Path(__file__).parent.parent
 
-COMMANDS = {
-    "circuit": "lightning_qsgd.cli.circuit_command.circuit_command",
-    "compare": "lightning_qsgd.cli.compare_command.compare_command",
-    "configs": "lightning_qsgd.cli.configs_command.configs_command",
-    "report": "lightning_qsgd.cli.report_command.report_command",
-}
-"""Commands beside those of LightningCLI: what runs the arguments after the name."""
-
 EXPECTED = (
     *(TypeError, ValueError, RuntimeError),
     *(ModuleNotFoundError, FileNotFoundError, TimeoutError),
 )
 """What this package raises about its input."""
-
-EPILOG = (
-    "Further commands, each with a --help of its own: circuit (looks at the circuit of a "
-    "perturbation), compare (arms x seeds of an experiment, with a verdict), report (rebuilds the "
-    "report of a comparison), configs (lists the shipped configs and copies them)."
-)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,22 +45,40 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: Command-line arguments; those of the process by default.
     """
-    from lightning_qsgd.cli.configs_command import with_shipped_configs
-    from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
-
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or given[0] in ("-h", "--help"):
+        sys.stdout.write(overview() + "\n")
+        sys.exit(0)
+    if given[0] == "--version":
+        sys.stdout.write(f"{PROGRAM} {version(PROGRAM)}\n")
+        sys.exit(0)
+    refuse_unknown(given[0])
+    find_modules_here()
     hush()
     try:
-        given = with_shipped_configs(sys.argv[1:] if arguments is None else arguments)
-        if given and given[0] in COMMANDS:
-            module, function = COMMANDS[given[0]].rsplit(".", 1)
-            getattr(import_module(module), function)(given[1:])
+        from lightning_qsgd.cli.configs_command import with_shipped_configs
+
+        given = with_shipped_configs(given)
+        if given[0] in OWN:
+            OWN[given[0]].run(given[1:])
         else:
-            PerturbationCLI(args=given, parser_kwargs={"epilog": EPILOG})
+            from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+
+            PerturbationCLI(args=given)
     except EXPECTED as error:
         if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
             raise
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+
+
+def find_modules_here() -> None:
+    """Let a config name modules in the current folder, as ``python train.py`` would find them.
+
+    The folder comes last: a file of the user's never hides an installed package.
+    """
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
 
 
 def _raised_here(error: BaseException) -> bool:

@@ -1,15 +1,16 @@
-"""LightningCLI with a perturbation, an AdamW baseline and a folder for each run."""
+"""LightningCLI with a perturbation, a baseline and a folder for each run."""
 
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -17,15 +18,19 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
 from lightning_qsgd.cli.baseline import (
-    ARM,
     RECORD,
-    Baseline,
+    BaselineAsked,
+    Unperturbed,
     baseline_config,
+    baseline_of,
     find_recorded,
     remove_perturbation,
 )
+from lightning_qsgd.cli.commands import OWN
 from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
-from lightning_qsgd.cli.run_folder import RunPlace
+from lightning_qsgd.cli.plain_config import plain_config
+from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.cli.run_folder import RunPlace, give_back
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
@@ -46,40 +51,47 @@ class PerturbationCLI(LightningCLI):
     """Trains any LightningModule on any LightningDataModule, perturbed as the config says.
 
     On top of LightningCLI a config may hold `perturbation` (a `Perturbation`), `baseline` (a
-    `Baseline`), `goal` (a `Goal`) and `run` (a `RunPlace`). `fit` claims a folder, trains the
-    baseline first or reuses a stored one, trains the arm, and reports both.
+    `Baseline`), `goal` (a `Goal`) and `run` (a `RunPlace`). `fit` builds the arm, trains the
+    baseline or reuses a stored one, claims a folder, trains the arm, and reports both. `compare`
+    and the package's other commands work too: ``PerturbationCLI(Model, Data)`` in a script makes
+    ``python train.py compare --config plan.yaml`` train that model.
+
+    A class of your own may link arguments, add some, and override every hook of LightningCLI,
+    with or without calling `super`.
 
     Args:
+        classes: Model class, data class and further positional arguments of LightningCLI.
         args: Arguments, as for LightningCLI.
         is_baseline: Whether this is the run of the baseline, which must not be perturbed.
-        kwargs: Passed on to LightningCLI.
+        keywords: Passed on to LightningCLI.
     """
 
-    def __init__(self, args: ArgsType = None, is_baseline: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *classes: Any, args: ArgsType = None, is_baseline: bool = False, **keywords: Any
+    ) -> None:
+        self.start(*classes, args=args, is_baseline=is_baseline, **keywords)
+
+    def start(
+        self, *classes: Any, args: ArgsType = None, is_baseline: bool = False, **keywords: Any
+    ) -> None:
+        """Do what the constructor does; a recipe calls it where the constructor is a user's."""
+        self.recipe = Recipe.of(self, classes, keywords)
         self.is_baseline = is_baseline
-        self.cli_kwargs = kwargs
         self.folder: Path | None = None
         self.baseline: RecordedRun | None = None
         self.convergence: ConvergenceCallback | None = None
-        kwargs = {"parser_class": SuggestingParser, "seed_everything_default": 0, **kwargs}
-        super().__init__(args=args, **kwargs)
+        given = sys.argv[1:] if args is None else args
+        if isinstance(given, list) and given and given[0] in OWN and keywords.get("run", True):
+            self.subcommand = given[0]
+            OWN[given[0]].run(given[1:], self.recipe)
+            return
+        keywords = {**DEFAULTS, **keywords, "args": args}
+        LightningCLI.__init__(self, *classes, **keywords)
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the four groups of this package."""
-        parser.add_argument(
-            "--perturbation", type=Perturbation | None, default=None, help="What is added to steps."
-        )
-        parser.add_argument(
-            "--baseline", type=Baseline | None, default=None, help="The AdamW run to compare with."
-        )
-        parser.add_argument("--goal", type=Goal, default=Goal(), help="What runs are judged by.")
-        parser.add_argument(
-            "--search_space",
-            type=dict[str, Range] | None,
-            default=None,
-            help="Ranges in which `compare` tunes it; a fit leaves them alone.",
-        )
-        parser.add_argument("--run", type=RunPlace, default=RunPlace(), help="Where a run writes.")
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the four groups of this package, in front of those of LightningCLI."""
+        add_own_groups(parser)
+        super().add_core_arguments_to_parser(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; a configuration that was parsed before is taken without a warning."""
@@ -88,57 +100,89 @@ class PerturbationCLI(LightningCLI):
         else:
             super().parse_arguments(parser, args)
 
-    def before_instantiate_classes(self) -> None:
-        """Check this package's own values, train or find the baseline, claim the run's folder."""
-        config = self.config.get(str(self.subcommand))
-        if self.subcommand != "fit":
-            self.save_config_callback = None  # there is no run whose folder it would go to
-            return
-        self._check_own_values(config)
-        if config["trainer"]["fast_dev_run"]:
-            return
-        if config["baseline"] is not None:
-            self.baseline = self._provide_baseline(config)
-            self._set_seed()  # as if the baseline had never run
-        if config["run"]["arm"] is None:
-            config["run"]["arm"] = _name_of_arm(config)
-        if config["trainer"]["logger"] in (None, True):
-            self.folder = self._claim(config)
-
     def instantiate_classes(self) -> None:
         """Instantiate; a wrong value is reported like any other wrong argument."""
-        try:
-            super().instantiate_classes()
-        except (TypeError, ValueError) as error:
-            if self.folder is not None and not any(self.folder.iterdir()):
-                self.folder.rmdir()  # nothing was run in it
-            self._parser(self.subcommand).error(str(error), error)
+        if self.subcommand not in ("fit", None):
+            self.save_config_callback = None  # there is no run whose folder it would go to
+        self._refusing(lambda: check_own_values(self._own_config()))
+        self._refusing(super().instantiate_classes)
         if self.is_baseline:
             remove_perturbation(self.model, self.trainer)
+            callbacks_of(self.trainer).insert(0, Unperturbed())
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Instantiate the trainer with this package's callbacks in front of the others."""
+        """Instantiate the trainer with this package's callbacks in front of the others.
+
+        Model, data and optimizer exist by now: whatever is wrong in them has been said before a
+        baseline is trained or a folder claimed.
+        """
+        config = self._own_config()
+        if self.subcommand == "fit" and not config["trainer"]["fast_dev_run"]:
+            self._prepare_run(config)
         if self.folder is not None:
-            kwargs["logger"] = TensorBoardLogger(
-                self.folder.parent, name="", version=self.folder.name, default_hp_metric=False
-            )
+            kwargs = {**self._writing_to(self.folder, config), **kwargs}
         trainer = super().instantiate_trainer(**kwargs)
-        if self.subcommand == "fit":
+        if self.subcommand in ("fit", None):
             callbacks = callbacks_of(trainer)
             callbacks[:0] = self._own_callbacks()
             if not any(isinstance(callback, PerturbationMonitor) for callback in callbacks):
                 callbacks.insert(0, PerturbationMonitor())
         return trainer
 
-    def after_fit(self) -> None:
-        """Report what the run came to."""
-        if not self.is_baseline and self.folder is not None:
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command, and report what a fit came to."""
+        super()._run_subcommand(subcommand)
+        if subcommand == "fit" and not self.is_baseline and self.folder is not None:
             self._report()
+
+    def _own_config(self) -> Namespace:
+        config: Namespace = self.config.get(str(self.subcommand), self.config)
+        return config
+
+    def _refusing(self, build: Callable[[], None]) -> None:
+        """Build something; what the config got wrong ends the command with status 2."""
+        try:
+            build()
+        except (TypeError, ValueError, OSError, MisconfigurationException) as error:
+            if self.folder is not None:
+                give_back(self.folder)  # nothing was run in it
+            self._parser(self.subcommand).error(str(error), error)
+
+    def _prepare_run(self, config: Namespace) -> None:
+        """Train or find the baseline, then claim the run's folder."""
+        refuse_ignored_scheduler(config)
+        perturbation = self._get(self.config_init, "perturbation")
+        if perturbation is not None:
+            perturbation.backend.check_ready()
+        place = RunPlace(**config["run"].as_dict())
+        place.require_free()
+        if config["baseline"] is not None:
+            generators = RandomStateCallback()
+            generators.load_state_dict(generators.state_dict())
+            self.baseline = self._provide_baseline(config)
+            generators.restore()  # as if the baseline had never run
+        if config["run"]["arm"] is None:
+            config["run"]["arm"] = _name_of_arm(config)
+        if getattr(rank_zero_only, "rank", 0) != 0:  # Lightning broadcasts the folder of process 0
+            self.folder = Path(config["run"]["root"])
+        else:
+            self.folder = RunPlace(**config["run"].as_dict()).claim(config["seed_everything"])
+
+    def _writing_to(self, folder: Path, config: Namespace) -> dict[str, Any]:
+        """Return the trainer's arguments that let it write into the run's folder."""
+        given: dict[str, Any] = {}
+        if config["trainer"]["default_root_dir"] is None:
+            given["default_root_dir"] = str(folder)
+        if config["trainer"]["logger"] in (None, True):
+            given["logger"] = TensorBoardLogger(
+                folder.parent, name="", version=folder.name, default_hp_metric=False
+            )
+        return given
 
     def _own_callbacks(self) -> list[Any]:
         perturbation = self._get(self.config_init, "perturbation")
         goal = self._get(self.config_init, "goal")
-        plain = self._plain_config(self.config[str(self.subcommand)])
+        plain = plain_config(self._parser(self.subcommand), self._own_config())
         file = self.folder / RECORD if self.folder is not None else None
         self.convergence = ConvergenceCallback(
             goal, self.baseline, file, fingerprint(what_determines(plain))
@@ -153,45 +197,27 @@ class PerturbationCLI(LightningCLI):
             callbacks.insert(0, PerturbationCallback(perturbation))
         return callbacks
 
-    def _check_own_values(self, config: Namespace) -> None:
-        """Refuse a wrong value now, and not after the baseline has trained."""
-        parser = self._parser(self.subcommand)
-        own = Namespace({name: config[name] for name in _OWN_GROUPS})
-        try:
-            parser.instantiate_classes(own)
-        except (TypeError, ValueError) as error:
-            parser.error(str(error), error)
-
     def _provide_baseline(self, config: Namespace) -> RecordedRun | None:
-        # Parsed again, so that it has every default that the baseline's own record has.
-        changed = self._parser(self.subcommand).parse_object(baseline_config(config))
-        place = RunPlace(config["run"]["root"], config["run"]["experiment"], ARM)
-        if config["baseline"]["reuse"]:
-            found = find_recorded(
-                place.folder_of_arm, fingerprint(what_determines(self._plain_config(changed)))
-            )
-            if found is not None:
-                rank_zero_info(f"Reusing the AdamW baseline in {found[0]}: same configuration.")
-                return found[1]
-        rank_zero_info("Training the AdamW baseline first, from the same seed.")
-        arguments = Namespace(subcommand="fit", fit=changed)
-        trained = type(self)(args=arguments, is_baseline=True, **self.cli_kwargs)
-        return trained.convergence.run if trained.convergence is not None else None
-
-    def _claim(self, config: Namespace) -> Path | None:
-        if getattr(rank_zero_only, "rank", 0) != 0:  # Lightning broadcasts the folder of process 0
-            return Path(config["run"]["root"])
-        place = RunPlace(**config["run"].as_dict())
-        try:
-            return place.claim(config["seed_everything"])
-        except FileExistsError as error:
-            self._parser(self.subcommand).error(str(error), error)
-
-    def _plain_config(self, config: Namespace) -> dict[str, Any]:
-        """Return a configuration as plain values."""
         parser = self._parser(self.subcommand)
-        dumped = parser.dump(config, skip_none=False, skip_check=True, format="yaml")
-        return dict(yaml.safe_load(dumped))
+        asked = baseline_of(config, parser, self.model)
+        # Parsed again, so that it has every default that the baseline's own record has.
+        changed = parser.parse_object(baseline_config(plain_config(parser, config), asked))
+        place = RunPlace(config["run"]["root"], config["run"]["experiment"], asked.arm)
+        if asked.reuse:
+            wanted = fingerprint(what_determines(plain_config(parser, changed)))
+            found = find_recorded(place.folder_of_arm, wanted)
+            if found is not None:
+                rank_zero_info(
+                    f"Reusing the {asked.title} baseline in {found[0]}: same configuration. "
+                    f"{found[1].optimizers}"
+                )
+                return found[1]
+        rank_zero_info(f"Training the {asked.title} baseline first, from the same seed.")
+        arguments = Namespace(subcommand="fit", fit=changed)
+        trained = self.recipe.make(args=arguments, is_baseline=True)
+        rank_zero_info(f"Baseline: {trained.convergence.run.optimizers}")
+        found_run: RecordedRun = trained.convergence.run
+        return found_run
 
     @rank_zero_only
     def _report(self) -> None:
@@ -219,7 +245,54 @@ class PerturbationCLI(LightningCLI):
         )
 
 
+DEFAULTS: dict[str, Any] = {"parser_class": SuggestingParser, "seed_everything_default": 0}
+"""Arguments of LightningCLI that this one sets differently."""
+
+
+def add_own_groups(parser: LightningArgumentParser) -> None:
+    """Add `perturbation`, `baseline`, `goal` and `run` to a parser."""
+    perturbed = "What is added to the optimizer's steps."
+    beside = "What to train beside it: `adamw`, `own`, or a mapping; see `Baseline`."
+    parser.add_argument("--perturbation", type=Perturbation | None, default=None, help=perturbed)
+    parser.add_argument("--baseline", type=BaselineAsked, default=None, help=beside)
+    parser.add_argument("--goal", type=Goal, default=Goal(), help="What runs are judged by.")
+    parser.add_argument("--run", type=RunPlace, default=RunPlace(), help="Where a run writes.")
+    ranges = "Ranges in which `compare` tunes it; a fit leaves them alone."
+    parser.add_argument("--search_space", type=dict[str, Range] | None, default=None, help=ranges)
+
+
+def check_own_values(config: Namespace) -> None:
+    """Build this package's own values once, to see whether they can be.
+
+    With a parser that knows nothing else: one with fixed classes would build the model too.
+
+    Raises:
+        TypeError, ValueError: If a value is out of range.
+    """
+    parser = SuggestingParser()
+    add_own_groups(parser)
+    parser.instantiate_classes(Namespace({name: config[name] for name in _OWN_GROUPS}))
+
+
 _OWN_GROUPS = ("perturbation", "baseline", "goal", "run", "search_space")
+
+
+def refuse_ignored_scheduler(config: Namespace) -> None:
+    """Refuse a schedule that the arm would not follow.
+
+    LightningCLI drops `lr_scheduler` where no `optimizer` is given; a baseline, which has one,
+    would follow it.
+
+    Raises:
+        ValueError: If there is a scheduler without an optimizer.
+    """
+    if config.get("lr_scheduler") is not None and config.get("optimizer", True) is None:
+        name = config["lr_scheduler"].get("class_path", "lr_scheduler")
+        raise ValueError(
+            f"Expected an `optimizer` beside `lr_scheduler: {name}`, got none: LightningCLI "
+            "ignores the schedule then, and only a baseline would follow it. Name the optimizer, "
+            "or let `configure_optimizers` of the module return the schedule."
+        )
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:

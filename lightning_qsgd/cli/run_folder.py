@@ -4,6 +4,43 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+LONGEST_NAME, LONGEST_PATH = 200, 1000
+"""Bytes: file systems take 255 and 4096, and suffixes and files come behind."""
+
+
+def require_folder_name(what: str, name: str) -> None:
+    """Refuse a name that no folder, or more than one, could have.
+
+    Args:
+        what: What is named, for the message.
+        name: The name.
+
+    Raises:
+        ValueError: If it is empty, holds a separator or control characters, or is too long.
+
+    Example:
+        >>> require_folder_name("`run.arm`", "a/b")
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected `run.arm` to be the name of one folder, got 'a/b': ...
+    """
+    unfit = name in ("", ".", "..") or set(name) & set("/\\") or not name.isprintable()
+    if unfit or name.strip() != name or len(name.encode(errors="replace")) > LONGEST_NAME:
+        raise ValueError(
+            f"Expected {what} to be the name of one folder, got {shortened(name)}: it is a part of "
+            f"the run's path. Use up to {LONGEST_NAME} letters, digits, '.', '_' and '-'."
+        )
+
+
+def shortened(text: str) -> str:
+    """Quote a text of whatever length for a message.
+
+    Example:
+        >>> shortened("a" * 300)
+        "'aaaaaaaaaaaaaaaaaaaaaaaa...' (300 characters)"
+    """
+    return repr(text) if len(text) <= 60 else f"'{text[:24]!s}...' ({len(text)} characters)"
+
 
 @dataclass(frozen=True)
 class RunPlace:
@@ -19,7 +56,7 @@ class RunPlace:
         name: Name of this run; None takes ``seed<k>``, with a number behind it if that is taken.
 
     Raises:
-        ValueError: If a part is empty, or a name holds a path separator.
+        ValueError: If a part is empty or too long, or a name holds a separator or a line break.
 
     Example:
         >>> RunPlace(experiment="digits", arm="adamw").folder_of_arm.as_posix()
@@ -34,16 +71,42 @@ class RunPlace:
     def __post_init__(self) -> None:
         for part in ("experiment", "arm", "name"):
             value = getattr(self, part)
-            if value is not None and (value in ("", ".", "..") or set(value) & set("/\\")):
-                raise ValueError(
-                    f"Expected `run.{part}` to be the name of one folder, got {value!r}: it is a "
-                    "part of the run's path. Use letters, digits, '.', '_' and '-'."
-                )
+            if value is not None:
+                require_folder_name(f"`run.{part}`", value)
+        if "\0" in self.root or len(self.root.encode()) > LONGEST_PATH:
+            raise ValueError(
+                f"Expected `run.root` to be the path of a folder, got {shortened(self.root)}: no "
+                "folder can have that name. Choose another."
+            )
 
     @property
     def folder_of_arm(self) -> Path:
         """Folder of all runs of the arm."""
         return Path(self.root) / self.experiment / (self.arm or "arm")
+
+    def require_free(self) -> None:
+        """See that the run's folder can be made, without making it.
+
+        Raises:
+            FileExistsError: If `name` was given and its folder exists.
+            NotADirectoryError: If a part of the path is a file.
+        """
+        folder = self.folder_of_arm
+        for place in (folder, *folder.parents):
+            if place.exists() and not place.is_dir():
+                raise NotADirectoryError(
+                    f"Cannot write the run to {folder}: {place} is a file. Choose another "
+                    "`--run.root`, or move the file."
+                )
+        if self.arm is not None and self.name is not None and (folder / self.name).exists():
+            raise self._in_use()
+
+    def _in_use(self) -> FileExistsError:
+        return FileExistsError(
+            f"The run folder {self.folder_of_arm / str(self.name)} is in use: two runs in one "
+            "folder would mix their curves. Choose another `--run.name`, leave it out to have one "
+            "made up, or delete the folder."
+        )
 
     def claim(self, seed: object) -> Path:
         """Create the run's folder; two processes never get the same one.
@@ -52,18 +115,27 @@ class RunPlace:
             FileExistsError: If `name` was given and its folder exists.
         """
         arm = self.folder_of_arm
+        self.require_free()
         arm.mkdir(parents=True, exist_ok=True)
         if self.name is None:
             return _first_free(arm, f"seed{seed}")
         try:
             (arm / self.name).mkdir()
         except FileExistsError as error:
-            raise FileExistsError(
-                f"The run folder {arm / self.name} is in use: two runs in one folder would mix "
-                "their curves. Choose another `--run.name`, leave it out to have one made up, or "
-                "delete the folder."
-            ) from error
+            raise self._in_use() from error
         return arm / self.name
+
+
+def give_back(folder: Path) -> None:
+    """Remove a claimed folder in which nothing was run, and those above it that are empty too.
+
+    Args:
+        folder: What `claim` returned.
+    """
+    for place in (folder, *folder.parents[:3]):
+        if not place.is_dir() or any(place.iterdir()):
+            return
+        place.rmdir()
 
 
 def _first_free(arm: Path, name: str) -> Path:

@@ -32,7 +32,7 @@ from lightning_qsgd.training.first_weights import (
 )
 from lightning_qsgd.training.publishing import publish, show
 from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, RecordedRun, Timing, save_run
-from lightning_qsgd.training.wrapping import callbacks_of
+from lightning_qsgd.training.wrapping import callbacks_of, describe_optimizers
 
 __all__ = [
     "ConvergenceCallback",
@@ -121,6 +121,7 @@ class ConvergenceCallback(Callback):
             self._begin()
         if self.metrics.device != pl_module.device:
             self.metrics.to(pl_module.device)
+        self.run.optimizers = describe_optimizers(trainer)
         if not self.run.first_weights.hashes:
             self.run.first_weights = hashed_weights(pl_module)
             self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest

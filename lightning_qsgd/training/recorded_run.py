@@ -111,6 +111,7 @@ class RecordedRun:
         timing: Wall-clock cost.
         first_weights: What the model started from, tensor by tensor; empty if not recorded.
         fingerprint: Hash of the configuration that produced it; empty if unknown.
+        optimizers: The optimizers that trained it, their rates and schedules, in words.
     """
 
     arm: str = ""
@@ -121,6 +122,7 @@ class RecordedRun:
     timing: Timing = Timing()
     first_weights: FirstWeights = field(default_factory=FirstWeights)
     fingerprint: str = ""
+    optimizers: str = ""
 
     def curve(self, tag: str) -> RecordedCurve:
         """Return the curve of a tag, an empty one if nothing was recorded."""

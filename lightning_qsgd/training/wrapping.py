@@ -16,6 +16,44 @@ def callbacks_of(trainer: Trainer) -> list[Callback]:
     return callbacks
 
 
+def describe_optimizers(trainer: Trainer) -> str:
+    """Say in words which optimizers a trainer steps, and which schedules they follow.
+
+    Returns:
+        A phrase per optimizer, such as "AdamW (lr 0.001, weight decay 0.01), no schedule".
+    """
+    followed = {
+        id(_innermost(config.scheduler.optimizer)): type(config.scheduler).__name__
+        for config in trainer.lr_scheduler_configs
+    }
+    return "; ".join(
+        _described(bare, followed.get(id(bare), "no schedule"))
+        for bare in map(_innermost, trainer.optimizers)
+    )
+
+
+def _innermost(optimizer: Any) -> Optimizer:
+    if isinstance(optimizer, LightningOptimizer):
+        return _innermost(optimizer.optimizer)
+    if isinstance(optimizer, PerturbedOptimizer):
+        return _innermost(optimizer.base)
+    bare: Optimizer = optimizer
+    return bare
+
+
+def _described(optimizer: Optimizer, schedule: str) -> str:
+    facts = []
+    for key, word in (("lr", "lr"), ("weight_decay", "weight decay")):
+        values = [
+            group.get("initial_lr", group["lr"]) if key == "lr" else group[key]
+            for group in optimizer.param_groups
+            if key in group
+        ]
+        if values:
+            facts.append(f"{word} " + ", ".join(f"{float(v):g}" for v in dict.fromkeys(values)))
+    return f"{type(optimizer).__name__} ({', '.join(facts)}), {schedule}"
+
+
 def perturb(optimizer: Optimizer, perturbation: Perturbation) -> PerturbedOptimizer:
     """Wrap one optimizer; one that carries the same perturbation already is returned as it is.
 

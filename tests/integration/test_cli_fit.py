@@ -191,14 +191,16 @@ def test_a_logger_of_the_users_own_is_kept(command_line: Any, tmp_path: Path) ->
     logger = json.dumps({"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path)}})
     cli = command_line.open(*arm("sine_0.5"), f"--trainer.logger={logger}")
     assert type(cli.trainer.logger).__name__ == "CSVLogger"
-    assert cli.folder is None
+    assert (cli.folder / "record.json").is_file()
+    assert not list(cli.folder.rglob("events*"))
 
 
 def test_logging_can_be_switched_off(command_line: Any, tmp_path: Path) -> None:
     cli = command_line.open(
         *arm("sine_0.5"), "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}"
     )
-    assert cli.folder is None
+    assert (cli.folder / "record.json").is_file()
+    assert cli.trainer.loggers == []
     assert cli.trainer.global_step == 4
 
 

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -146,6 +147,7 @@ class LocalExecutor(Executor):
         finally:
             connection.close()
         process.join()
+        ended = replace(ended, job=job)  # the child's copy may have been changed by what it ran
         if ended.run is not None:
             self._log(job).unlink(missing_ok=True)
         return ended

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,7 +69,7 @@ class RayExecutor(Executor):
             result: Attempt = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:  # the worker died
             return Attempt(job, None, f"The worker died: {error}")
-        return result
+        return replace(result, job=job)
 
 
 def attempt_apart(fit: Fit, job: Job) -> Attempt:
