@@ -52,7 +52,7 @@ COMMANDS = {
         knows_the_command_line=True,
     ),
     "report": Command(
-        "rebuild the report of a comparison", f"{_CLI}.report_command.report_command"
+        "rebuild the report of a comparison", f"{_CLI}.compare_command.report_command"
     ),
     "configs": Command(
         "list the shipped configs, or copy one for editing",

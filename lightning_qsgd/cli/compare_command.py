@@ -1,4 +1,4 @@
-"""The command ``lightning-qsgd compare``: arms x seeds of any experiment, with a verdict."""
+"""The commands ``compare`` and ``report``: arms x seeds of any experiment, with a verdict."""
 
 import shlex
 import sys
@@ -20,7 +20,8 @@ from lightning_qsgd.compare.forecast import describe, plan_table
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
-from lightning_qsgd.compare.run_comparison import run_comparison, unequal_arms
+from lightning_qsgd.compare.results.results_folder import load_results, save_results
+from lightning_qsgd.compare.run_comparison import collect, run_comparison, unequal_arms
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.folder_lock import locked
 from lightning_qsgd.compare.running.provenance_of import provenance_of
@@ -74,6 +75,32 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
             soft_wrap=True,
         )
         sys.exit(INTERRUPTED)
+
+
+def report_command(arguments: list[str]) -> None:
+    """Rebuild the report of a comparison, also of one that was interrupted.
+
+    Args:
+        arguments: What follows ``report`` on the command line.
+
+    Raises:
+        SystemExit: With status 2 if the folder holds no comparison.
+        RuntimeError: If a comparison is running in the folder.
+    """
+    parser = SuggestingParser(
+        prog="lightning-qsgd report", description="Rebuild the report of a comparison."
+    )
+    parser.add_argument("folder", type=str, help="Folder of the comparison.")
+    folder = Path(parser.parse_args(arguments).folder)
+    try:
+        results = load_results(folder)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error), error)
+    with locked(folder):
+        if (folder / "runs").is_dir():  # else the folder holds the results alone
+            results = collect(results, RunStore(folder))
+            save_results(results, folder)
+        publish(results, folder, Console())
 
 
 def _run(question: Question, workshop: Workshop, command: str, console: Console) -> None:

@@ -112,9 +112,10 @@ def _curves(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, RecordedC
 
 def _checks(cli: JobCLI) -> dict[str, str]:
     convergence: Any = cli.convergence
-    return {
+    hashes = {
         **convergence.run.checks,
         DATA_ORDER: cli.pairing.data_order,
         RANDOM_STATE: cli.pairing.random_state,
         FINAL_WEIGHTS: hashed_weights(cli.model).digest,
     }
+    return {name: value for name, value in hashes.items() if value}  # unreadable is unknown

@@ -34,11 +34,12 @@ class PairingCallback(Callback):
         self.random_state = ""
         self._batches = hashlib.sha256()
         self._seen = 0
+        self._readable = True
 
     @property
     def data_order(self) -> str:
-        """Hash of the batches seen so far, of the first 8 at most."""
-        return self._batches.hexdigest()
+        """Hash of the batches seen so far, of the first 8 at most; empty if they are unreadable."""
+        return self._batches.hexdigest() if self._readable else ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hash the generators, after sanity checks and optimizers have drawn from them."""
@@ -56,7 +57,7 @@ class PairingCallback(Callback):
         """Hash one of the first batches."""
         if self._seen < FIRST_BATCHES:
             self._seen += 1
-            add_to_hash(self._batches, batch)
+            self._readable = add_to_hash(self._batches, batch) and self._readable
 
 
 def _cuda_states() -> list[Tensor]:

@@ -28,7 +28,7 @@ def require_folder_name(what: str, name: str) -> None:
     if unfit or name.strip() != name or len(name.encode(errors="replace")) > LONGEST_NAME:
         raise ValueError(
             f"Expected {what} to be the name of one folder, got {shortened(name)}: it is a part of "
-            f"the run's path. Use up to {LONGEST_NAME} letters, digits, '.', '_' and '-'."
+            f"the run's path. Use letters, digits, '.', '_' and '-', {LONGEST_NAME} at most."
         )
 
 

@@ -47,7 +47,7 @@ FORMAT = 2
 
 
 class ConvergenceCallback(Callback):
-    """Records the training loss at every step and a validation metric at every validation.
+    """Records the training loss at every step and the metric at every validation, or epoch.
 
     TorchMetrics hold the points and say how the run converged: see `ConvergenceMetrics`. With a
     baseline the callback logs, at equal step, the difference to it: with the same seed and data

@@ -1,12 +1,14 @@
 """What a model started from, tensor by tensor, and whether two models started alike."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 DIGITS = 16
 """Of a tensor's hash: 64 bits tell tensors apart, and a run stores one per tensor."""
@@ -39,7 +41,8 @@ def hashed_weights(module: nn.Module) -> FirstWeights:
         >>> sorted(first.hashes), first.parameters
         (['bias', 'weight'], 9)
     """
-    trainable = (weight.numel() for weight in module.parameters() if weight.requires_grad)
+    known = (weight for weight in module.parameters() if not is_lazy(weight))
+    trainable = (weight.numel() for weight in known if weight.requires_grad)
     hashes = {name: _hash(value) for name, value in module.state_dict().items()}
     return FirstWeights(hashes, sum(trainable))
 
@@ -50,24 +53,73 @@ def _hash(value: Any) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def add_to_hash(digest: Any, node: Any) -> None:
-    """Feed tensors, texts and numbers to a hash, with what tells tensors apart."""
+DEPTH = 8
+"""How far into a batch to look: deeper things are a module's own and may point back."""
+
+
+def add_to_hash(digest: Any, node: Any, depth: int = DEPTH) -> bool:
+    """Feed tensors, texts and numbers to a hash, with what tells tensors apart.
+
+    Args:
+        digest: Has a method `update`.
+        node: What to read: a tensor, a number, or whatever holds some.
+        depth: How many levels to read.
+
+    Returns:
+        Whether all of it could be read; objects without fields, such as generators, cannot.
+    """
     if isinstance(node, Tensor):
-        flat = node.detach().cpu().contiguous()
-        digest.update(f"{flat.dtype}{tuple(flat.shape)}".encode())
-        digest.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
-    elif isinstance(node, dict):
-        for key in node:
-            digest.update(repr(key).encode())
-            add_to_hash(digest, node[key])
-    elif isinstance(node, list | tuple):
-        digest.update(f"[{len(node)}".encode())
-        for item in node:
-            add_to_hash(digest, item)
-    elif isinstance(node, str | int | float | bool | bytes | None):
+        digest.update(f"{node.dtype}{tuple(node.shape)}".encode() if not is_lazy(node) else b"lazy")
+        _add_values(digest, node)
+        return True
+    if isinstance(node, np.ndarray):
+        digest.update(f"{node.dtype}{node.shape}".encode())
+        digest.update(repr(node.tolist()).encode() if node.dtype.hasobject else node.tobytes())
+        return True
+    if isinstance(node, str | int | float | complex | bool | bytes | np.generic | None):
         digest.update(repr(node).encode())
-    else:  # its repr may hold an address, which differs between equal runs
+        return True
+    parts = _parts(node) if depth else None
+    if parts is None:  # its repr may hold an address, which differs between equal runs
         digest.update(type(node).__name__.encode())
+        return False
+    if not isinstance(node, Mapping):
+        kind = "" if isinstance(node, list | tuple) else type(node).__name__
+        digest.update(f"[{kind}{len(parts)}".encode())
+    readable = [add_to_hash(digest, part, depth - 1) for part in parts]
+    return all(readable)
+
+
+def _add_values(digest: Any, tensor: Tensor) -> None:
+    """Feed the values of a tensor of any layout; one without memory yet adds nothing."""
+    if is_lazy(tensor) or tensor.is_meta:
+        return
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    if plain.layout != torch.strided:
+        plain = plain.to_dense()
+    if plain.is_quantized:
+        plain = plain.int_repr()
+    digest.update(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def _parts(node: Any) -> list[Any] | None:
+    """Return what a container holds, in its own order; None if it is none.
+
+    Mappings are those of any library, such as the BatchEncoding of a tokenizer; other objects are
+    read by their fields, as the graphs of PyG and dataclasses are.
+    """
+    if isinstance(node, Mapping):
+        return [part for pair in node.items() for part in pair]
+    if isinstance(node, Sequence):
+        return list(node)
+    if isinstance(node, Set):
+        return sorted(node, key=repr)
+    fields = getattr(node, "__dict__", None) or {
+        name: getattr(node, name) for name in getattr(node, "__slots__", ()) if hasattr(node, name)
+    }
+    if fields and not callable(node):
+        return [part for name in sorted(fields) for part in (name, fields[name])]
+    return None
 
 
 def start_alike(one: FirstWeights, other: FirstWeights) -> bool | None:

@@ -448,7 +448,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a module that is not found": (
         {"arms": {**PLAN["arms"], "odd": {"overlay": {"model": "nowhere.Model"}}}},
-        "say where it lies: PYTHONPATH=.",
+        "No module named 'nowhere'",
     ),
     "two budgets": ({"budget": {"max_steps": 1, "max_epochs": 1}}, "exactly one of"),
     "no experiment": ({"experiment": "missing.yaml"}, "there is no file missing.yaml"),
@@ -481,7 +481,7 @@ def test_a_bad_plan_is_refused_before_anything_runs(
 
 def test_help_names_the_commands(compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
-        (["--help"], "compare (arms x seeds of an experiment, with a verdict)"),
+        (["--help"], "compare arms x seeds of an experiment, with a verdict"),
         (["compare", "--help"], "--dry_run"),
         (["report", "--help"], "Folder of the comparison"),
     ):

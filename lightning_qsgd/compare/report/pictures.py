@@ -97,6 +97,7 @@ def _caption(name: str, results: Results, analysis: Analysis) -> str:
     goal, baseline = results.comparison.goal, analysis.baseline.arm.name
     level = f"{100 * (1 - analysis.method.alpha):g} %"
     lines = f"Dashed grey: {baseline}. Solid blue: the arm. Dotted: its own controls."
+    target = "the target" if goal.target is None else f"{goal.metric} = {goal.target:g}"
     return {
         "gains": f"Gain of every arm over {baseline}. Diamond: mean. Thick line: {level} interval "
         "by Student's t. Thin line: by the BCa bootstrap. Dots: one seed each. The intervals are "
@@ -107,7 +108,7 @@ def _caption(name: str, results: Results, analysis: Analysis) -> str:
         f"with a {level} band for that mean. Above the grey line is better. {lines}",
         "loss": f"{goal.loss} during training: mean over seeds with a {level} band for that mean. "
         f"{lines} The first, highest values may lie outside the chart.",
-        "target": f"Share of seeds that have reached {goal.metric} = {goal.target:g} after so many "
+        "target": f"Share of seeds that have reached {target} after so many "
         f"steps; higher and further left is better. {lines}",
         "size": "Size of what was added, relative to the base optimizer's step on the same "
         f"entries: mean over seeds with a {level} band. {lines}",

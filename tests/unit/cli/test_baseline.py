@@ -1,28 +1,28 @@
 """The configuration of a baseline and how its record is found again."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonargparse import Namespace
 
 from lightning_qsgd.cli.baseline import Baseline, baseline_config, find_recorded
 from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint, save_run
 
 
-def config(optimizer: Any, **asked: Any) -> Namespace:
-    return Namespace(
-        optimizer=optimizer,
-        perturbation=Namespace(strength=0.5),
-        baseline=Namespace(**{"lr": None, "weight_decay": None, "reuse": True, **asked}),
-        run=Namespace(root="runs", experiment="e", arm="mine", name="n"),
-        ckpt_path="x.ckpt",
-    )
+def config(optimizer: Any) -> dict[str, Any]:
+    return {
+        "optimizer": optimizer,
+        "perturbation": {"strength": 0.5},
+        "baseline": {"lr": None, "weight_decay": None, "reuse": True},
+        "run": {"root": "runs", "experiment": "e", "arm": "mine", "name": "n"},
+        "ckpt_path": "x.ckpt",
+    }
 
 
-def sgd(**arguments: float) -> Namespace:
-    return Namespace(class_path="torch.optim.SGD", init_args=Namespace(**arguments))
+def sgd(**arguments: float) -> dict[str, Any]:
+    return {"class_path": "torch.optim.SGD", "init_args": arguments}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def sgd(**arguments: float) -> Namespace:
 def test_baseline_is_adamw_with_the_arms_rates_or_those_asked_for(
     optimizer: Any, asked: dict[str, float], expected: tuple[float, float]
 ) -> None:
-    changed = baseline_config(config(optimizer, **asked))
+    changed = baseline_config(config(optimizer), Baseline("adamw", **asked))
     arguments = changed["optimizer"]["init_args"]
     assert changed["optimizer"]["class_path"] == "torch.optim.AdamW"
     assert (arguments["lr"], arguments["weight_decay"]) == expected
@@ -47,16 +47,28 @@ def test_baseline_is_adamw_with_the_arms_rates_or_those_asked_for(
 
 
 def test_arm_that_perturbs_adamw_hands_on_its_other_arguments() -> None:
-    own = Namespace(lr=0.5, weight_decay=0.1, betas=(0.5, 0.9))
-    optimizer = Namespace(class_path="torch.optim.AdamW", init_args=own)
-    arguments = baseline_config(config(optimizer, lr=0.2))["optimizer"]["init_args"]
-    assert arguments == Namespace(lr=0.2, weight_decay=0.1, betas=(0.5, 0.9))
+    own = {"lr": 0.5, "weight_decay": 0.1, "betas": [0.5, 0.9]}
+    optimizer = {"class_path": "torch.optim.AdamW", "init_args": own}
+    arguments = baseline_config(config(optimizer), Baseline(lr=0.2))["optimizer"]["init_args"]
+    assert arguments == {"lr": 0.2, "weight_decay": 0.1, "betas": [0.5, 0.9]}
+
+
+def test_own_baseline_keeps_the_arms_optimizer() -> None:
+    changed = baseline_config(config(sgd(lr=0.5)), Baseline("own"))
+    assert changed["optimizer"] == sgd(lr=0.5)
+    assert changed["perturbation"] is None
+    assert changed["run"]["arm"] == "own"
+
+
+def test_own_baseline_takes_no_rates() -> None:
+    with pytest.raises(ValueError, match=r"no `baseline\.lr` with `baseline\.optimizer: own`"):
+        Baseline("own", lr=0.1)
 
 
 def test_configuration_of_the_arm_is_not_changed() -> None:
     arm = config(sgd(lr=0.5))
-    before = arm.clone()
-    baseline_config(arm)
+    before = deepcopy(arm)
+    baseline_config(arm, Baseline("adamw", lr=0.1))
     assert arm == before
 
 
