@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_qsgd.cli.job_cli import MemoryLogger
-from lightning_qsgd.cli.pairing_callback import FIRST_BATCHES, PairingCallback
+from lightning_qsgd.cli.job_cli import FIRST_BATCHES, MemoryLogger, PairingCallback
 from lightning_qsgd.training.first_weights import hashed_weights
 
 X = torch.arange(6.0).reshape(2, 3)
