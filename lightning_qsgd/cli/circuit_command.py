@@ -25,6 +25,9 @@ from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 FIRST_OF_EACH, ALL_ENTRIES = 27, 32_801
 """Circuits of one step of the paper-sized transformer: one per tensor, and one per 4 parameters."""
 
+WIDE = 1.25
+"""A slowest round beyond this multiple of the best one is shown: the machine was busy."""
+
 
 def circuit_command(arguments: list[str]) -> None:
     """Run ``draw``, ``check`` or ``bench``.
@@ -115,7 +118,10 @@ def bench(backend: Backend, options: Namespace) -> None:
     console.print(table)
     for reason in reasons:
         console.print(f"Left out: {reason}", highlight=False, markup=False)
-    console.print("~ extrapolated in proportion from a smaller batch. float32, on the CPU.")
+    console.print(
+        "The best of several rounds; ~ extrapolated in proportion from a smaller batch. "
+        "float32, on the CPU."
+    )
 
 
 def _parser() -> SuggestingParser:
@@ -247,7 +253,9 @@ def _compared(
 
 def _cell(forecast: StepForecast) -> str:
     mark = "" if forecast.measured == forecast.circuits else "~"
-    return f"{mark}{forecast.seconds * 1e3:,.2f}"
+    spread = forecast.slowest / forecast.seconds
+    wide = f" (up to {forecast.slowest * 1e3:,.2f})" if spread > WIDE else ""
+    return f"{mark}{forecast.seconds * 1e3:,.2f}{wide}"
 
 
 _NUMBERS = ("readout", "gradient", "tolerance")

@@ -126,7 +126,7 @@ def test_wrong_arguments_name_the_remedy(
     unperturbed.write_text("optimizer: torch.optim.Adam\n")
     shots = "configs/arms/quantum_shots.yaml"
     cases = {
-        ("draw", "--arm", "missing.yaml"): "Cannot read missing.yaml",
+        ("draw", "--arm", "missing.yaml"): "There is no file missing.yaml",
         ("draw", "--arm", str(unperturbed)): "has no `perturbation`",
         ("draw", "--arm", shots, "--backend", "SineBackend"): "Got --arm and --backend",
         ("draw", "--output", str(tmp_path / "missing" / "c.png")): "No such file or directory",

@@ -63,6 +63,24 @@ def test_a_very_slow_backend_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert backend.batches == [1, 1]  # the first one builds the circuit
 
 
+def test_the_best_of_several_rounds_counts_and_the_slowest_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = clocked(monkeypatch, 0.02)
+    disturbed = iter([0.0, 3.0, 0.0, 0.0, 0.0])  # the build, then a round beside other programs
+    quiet = backend.readout
+
+    def readout(inputs: Tensor, keys: np.ndarray | None = None) -> Tensor:
+        backend.now += next(disturbed, 0.0)
+        return quiet(inputs, keys)
+
+    monkeypatch.setattr(backend, "readout", readout)
+    forecast = forecast_step(backend, circuits=1)
+
+    assert forecast.seconds == pytest.approx(0.02)
+    assert forecast.slowest == pytest.approx(3.02)
+
+
 def test_backends_with_shots_get_keys() -> None:
     backend = SamplerBackend(SuperpositionCircuit(2), sampling=8)
     assert forecast_step(backend, circuits=2, rounds=1).seconds > 0
