@@ -130,12 +130,27 @@ def _name(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def is_dry_run(base: Optimizer, closure: Any) -> bool:
-    """Whether the step is no step of training: learning rates and gradients are all 0.
+def refuse_scaled_gradients(base: Optimizer) -> None:
+    """Refuse a step whose gradients the base itself would unscale.
+
+    Raises:
+        RuntimeError: If the base was told a gradient scale, or whether to skip the step.
+    """
+    told = [name for name in ("grad_scale", "found_inf") if getattr(base, name, None) is not None]
+    if told and getattr(base, "_step_supports_amp_scaling", False):
+        raise RuntimeError(
+            f"Cannot perturb a step of scaled gradients: `{told[0]}` is set on {_name(base)}, "
+            "which then unscales them itself. Unscale them before the step, as "
+            "torch.amp.GradScaler does for a perturbed optimizer, and leave the attribute unset."
+        )
+
+
+def is_dry_run(base: Optimizer) -> bool:
+    """Whether a step without closure is no step of training: rates and gradients are all 0.
 
     torch's distributed checkpoints initialise an optimizer without state by such a step.
     """
-    if closure is not None or base.state:
+    if base.state:
         return False
     if any(bool(group.get("lr", 1.0) != 0) for group in base.param_groups):
         return False

@@ -10,9 +10,11 @@ Reading inside the closure is what makes it correct under Lightning, where forwa
 accumulation and clipping all happen there.
 """
 
+import sys
 import warnings
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from torch.optim import Optimizer
@@ -22,22 +24,14 @@ from lightning_qsgd.optimizers.base_check import (
     check_groups,
     has_low_precision,
     is_dry_run,
+    refuse_scaled_gradients,
 )
+from lightning_qsgd.optimizers.calls import Call, Place, Preparation, run_post_hooks, run_pre_hooks
 from lightning_qsgd.optimizers.identity import class_for, is_made, keeps, own_class
 from lightning_qsgd.optimizers.learning import LearningStep
-from lightning_qsgd.optimizers.own_state import (
-    Closure,
-    Learned,
-    OwnState,
-    run_post_hooks,
-    run_pre_hooks,
-)
-from lightning_qsgd.optimizers.perturbed_step import (
-    Measured,
-    PerturbedStep,
-    StepMoment,
-    prepare_or_skip,
-)
+from lightning_qsgd.optimizers.motion import MotionWatch
+from lightning_qsgd.optimizers.own_state import Learned, OwnState
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation, Strength
@@ -49,6 +43,10 @@ _LOW_PRECISION = (
     "Some parameters are stored in bfloat16 or float16: updates below about 1/256 (1/2048) of a "
     "value are rounded away, and a perturbation is small. Train with precision='bf16-mixed' or "
     "'16-mixed', which keep float32 parameters."
+)
+_CLOSURE_IGNORED = (
+    "{} did not evaluate its closure at this step, as it did before: this step was not perturbed. "
+    "From now on the perturbation is also computed from the gradients that are there before a step."
 )
 
 
@@ -108,6 +106,9 @@ class PerturbedOptimizer(Optimizer):
     _schedule: Strength
     _cache: EntriesCache
     _watch: SizeWatch
+    _motion: MotionWatch
+    _motion_told: int
+    _heeds_closure: bool | None
     _optimizer_step_pre_hooks: Any
     _optimizer_step_post_hooks: Any
 
@@ -145,6 +146,9 @@ class PerturbedOptimizer(Optimizer):
         self._schedule = self.perturbation.schedule
         self._cache = EntriesCache(self.perturbation)
         self._watch = SizeWatch()
+        self._motion = MotionWatch(self.base)
+        self._motion_told = 0
+        self._heeds_closure = None
         self._optimizer_step_pre_hooks = OrderedDict()
         self._optimizer_step_post_hooks = OrderedDict()
 
@@ -195,57 +199,63 @@ class PerturbedOptimizer(Optimizer):
         else:
             delattr(self.base, name)
 
-    def step(self, closure: Closure = None, **kwargs: Any) -> Any:
-        """Take one perturbed step.
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take one perturbed step; called as the base's step is called.
+
+        A closure among the arguments re-evaluates the model and returns the loss. The perturbation
+        is computed when it has returned for the first time; where there is none, or the base does
+        not evaluate it, from the gradients that are there.
 
         Args:
-            closure: Re-evaluates the model and returns the loss, as for the base. The
-                perturbation is computed when it has returned for the first time.
-            kwargs: Passed on to the base.
+            args: Passed to the base, a closure replaced.
+            kwargs: Passed to the base likewise.
 
         Returns:
             What the base's step returns.
 
         Raises:
             FloatingPointError: If the circuit's readout is not finite. No parameter has moved.
-            RuntimeError: If more steps fail, or more circuits are needed, than the backend allows.
-                No parameter has moved.
+            RuntimeError: If more steps fail, or more circuits are needed, than the backend allows,
+                or the gradients are still scaled. No parameter has moved.
         """
         self._opt_called = True
+        call = Call(args, kwargs)
         if self._optimizer_step_pre_hooks:
-            closure, kwargs = run_pre_hooks(self, closure, kwargs)
+            call = run_pre_hooks(self, call)
         strength = self._schedule.at(self.own_state.steps)
-        if is_dry_run(self.base, closure):
-            result = self._base_step(closure, kwargs)
+        place = call.place_of_closure(self.base.step)
+        if place is None and is_dry_run(self.base):
+            result = self._base_step(call)
         elif strength > 0 or self.own_state.awaits_gradient:
-            result = self._perturbed_step(strength, closure, kwargs)
+            result = self._perturbed_step(strength, call, place)
         else:
-            result = self._base_step(closure, kwargs)
+            result = self._base_step(call)
             self.own_state.steps += 1
         if self._optimizer_step_post_hooks:
-            run_post_hooks(self, closure, kwargs)
+            run_post_hooks(self, call)
         return result
 
     # Schedulers count steps by patching `step`, unless it says that it counts itself; they also
     # warn when it was replaced after they were built on the base.
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
-    def _perturbed_step(self, strength: float, closure: Closure, kwargs: dict[str, Any]) -> Any:
+    def _perturbed_step(self, strength: float, call: Call, place: Place) -> Any:
+        refuse_scaled_gradients(self.base)
+        self._warn_of_motion()
         state = self.own_state
-        moment = StepMoment(state.steps, state.due, strength)
-        parts = (self.perturbation, self.base, moment, self._measured())
-        step = (
-            PerturbedStep(*parts) if state.learned is None else LearningStep(*parts, state.learned)
-        )
-        if closure is None:
-            prepare_or_skip(step, self._cache, state)
-        else:
-            closure = _recording(closure, step, self._cache, state)
+        prepared = Preparation(partial(self._new_step, strength), self._cache, state)
+        if place is None or not self._heeds_closure:
+            prepared.at_once()
+        if place is not None:
+            call = call.with_closure(place, prepared.recording(call.at(place)))
         try:
-            result = self._base_step(closure, kwargs)
+            result = self._base_step(call)
         except BaseException:
-            step.restore()
+            prepared.step.restore()
             raise
+        if place is not None:
+            self._note_closure(prepared.evaluated)
+        step = prepared.step
         report = step.apply()
         state.steps += 1
         state.due += strength > 0
@@ -256,8 +266,36 @@ class PerturbedOptimizer(Optimizer):
             self._watch.see(report)
         return result
 
-    def _base_step(self, closure: Closure, kwargs: dict[str, Any]) -> Any:
-        return self.base.step(**kwargs) if closure is None else self.base.step(closure, **kwargs)
+    def _new_step(self, strength: float) -> PerturbedStep:
+        state = self.own_state
+        moment = StepMoment(state.steps, state.due, strength)
+        parts = (self.perturbation, self.base, moment, self._measured())
+        return (
+            PerturbedStep(*parts) if state.learned is None else LearningStep(*parts, state.learned)
+        )
+
+    def _base_step(self, call: Call) -> Any:
+        self._motion.inside = True
+        try:
+            return self.base.step(*call.args, **call.kwargs)
+        finally:
+            self._motion.inside = False
+
+    def _note_closure(self, evaluated: bool) -> None:
+        """Remember whether the base evaluates closures: until it is known to, prepare at once."""
+        if self._heeds_closure and not evaluated:
+            warnings.warn(_CLOSURE_IGNORED.format(type(self.base).__name__), stacklevel=4)
+        known = self._heeds_closure is not None
+        self._heeds_closure = evaluated and (self._heeds_closure is True or not known)
+
+    def _warn_of_motion(self) -> None:
+        if self._motion.past > self._motion_told:
+            self._motion_told = sys.maxsize
+            warnings.warn(
+                f"{self._motion.last} took a step past the wrapper, which was not perturbed. Call "
+                "`step` of the wrapper instead of methods that step the optimizer inside it.",
+                stacklevel=4,
+            )
 
     def _measured(self) -> Measured:
         due, model_every = self.own_state.due, self.measure_model_every
@@ -347,19 +385,3 @@ def _unset(own: type[PerturbedOptimizer], base: type[Optimizer]) -> PerturbedOpt
     """Make a wrapper without attributes, for copies and pickles to fill."""
     kind = own._class_around(base)
     return kind.__new__(kind)
-
-
-def _recording(closure: Any, step: PerturbedStep, cache: EntriesCache, state: OwnState) -> Any:
-    """Return a closure that prepares the perturbation when it has run for the first time."""
-    evaluated = False
-
-    def recorded() -> Any:
-        nonlocal evaluated
-        step.restore()
-        loss = closure()
-        if not evaluated:
-            evaluated = True
-            prepare_or_skip(step, cache, state)
-        return loss
-
-    return recorded

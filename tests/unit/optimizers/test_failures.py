@@ -173,17 +173,3 @@ def test_what_was_not_asked_for_cannot_be_read_by_mistake(name: str) -> None:
     optimizer = PerturbedOptimizer(base, Perturbation(injection=Forgetful()))
     with pytest.raises(RuntimeError, match=rf"`{name}` of this step was not read.*needs_{name} ="):
         optimizer.step()
-
-
-def test_a_closure_that_is_never_called_perturbs_nothing() -> None:
-    class Idle(torch.optim.SGD):
-        def step(self, closure: Any = None) -> Any:
-            return None
-
-    problem = dense_problem()
-    problem.backward()
-    before = problem.flat()
-    optimizer = PerturbedOptimizer(Idle(problem.parameters, lr=1e-2))
-    optimizer.step(problem.backward)
-    assert torch.equal(problem.flat(), before)
-    assert (optimizer.own_state.due, optimizer.own_state.applied) == (1, 0)

@@ -1,0 +1,148 @@
+"""One call of a perturbed optimizer's `step`: its form, its hooks, and when gradients are there.
+
+The base gets what the caller passed in the form that it was passed. Only a closure is replaced, by
+one that prepares the perturbation when it has returned for the first time.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from torch.optim import Optimizer
+
+from lightning_qsgd.optimizers.own_state import OwnState
+from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, prepare_or_skip
+from lightning_qsgd.optimizers.touched import EntriesCache
+
+Place = int | str | None
+"""Where a closure stands: position, keyword, or None if there is none."""
+
+
+class Call(NamedTuple):
+    """The arguments of one call of `step`, without the optimizer."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def place_of_closure(self, step: Callable[..., Any]) -> Place:
+        """Say where the closure stands.
+
+        It is the argument named ``closure``. Where the step names none, the first argument that
+        can be called is taken for it.
+
+        Args:
+            step: The base's step, which names its arguments.
+        """
+        if "closure" in self.kwargs:
+            return "closure" if callable(self.kwargs["closure"]) else None
+        if not (self.args or self.kwargs):
+            return None
+        position = _named_position(step)
+        if position is not None:
+            there = 0 <= position < len(self.args) and callable(self.args[position])
+            return position if there else None
+        places: list[Place] = [*range(len(self.args)), *self.kwargs]
+        return next((place for place in places if callable(self.at(place))), None)
+
+    def at(self, place: Place) -> Any:
+        """Return the argument at a place."""
+        return self.args[place] if isinstance(place, int) else self.kwargs[str(place)]
+
+    def with_closure(self, place: Place, closure: Callable[..., Any]) -> "Call":
+        """Return the same call with another closure."""
+        if isinstance(place, int):
+            return Call((*self.args[:place], closure, *self.args[place + 1 :]), self.kwargs)
+        return Call(self.args, {**self.kwargs, str(place): closure})
+
+
+def _named_position(step: Callable[..., Any]) -> int | None:
+    """Return which positional argument a step calls ``closure``: -1 by name only, None for none."""
+    function = getattr(step, "__func__", step)
+    position = _position_in(function)
+    return position - 1 if position is not None and position > 0 else position
+
+
+@lru_cache(maxsize=64)
+def _position_in(function: Callable[..., Any]) -> int | None:
+    """The same, counting the optimizer itself."""
+    parameters = inspect.signature(function).parameters
+    if "closure" not in parameters:
+        return None
+    if parameters["closure"].kind is inspect.Parameter.KEYWORD_ONLY:
+        return -1
+    return list(parameters).index("closure")
+
+
+def run_pre_hooks(optimizer: Optimizer, call: Call) -> Call:
+    """Run the step pre-hooks of an optimizer; return the call that they leave.
+
+    torch runs hooks by patching `step`, global ones included. The base's own `step` is patched
+    and fires the global hooks already; fired here as well, they would count each step twice.
+
+    Raises:
+        RuntimeError: If a hook returns something else than None or (args, kwargs).
+    """
+    for hook in optimizer._optimizer_step_pre_hooks.values():
+        changed = hook(optimizer, (optimizer, *call.args), call.kwargs)
+        if changed is None:
+            continue
+        if not (isinstance(changed, tuple) and len(changed) == 2):
+            raise RuntimeError(
+                f"A step pre-hook returned {changed!r}: the step cannot be called with it. Return "
+                "None or a tuple (args, kwargs)."
+            )
+        call = Call(tuple(changed[0][1:]), dict(changed[1]))
+    return call
+
+
+def run_post_hooks(optimizer: Optimizer, call: Call) -> None:
+    """Run the step post-hooks of an optimizer, after the perturbation was applied."""
+    for hook in optimizer._optimizer_step_post_hooks.values():
+        hook(optimizer, (optimizer, *call.args), call.kwargs)
+
+
+class Preparation:
+    """Prepares one step when its gradients are there.
+
+    Args:
+        make: Makes the step, unprepared.
+        cache: Finds the touched entries.
+        state: Counts circuits and skipped steps.
+
+    Attributes:
+        step: The step, prepared or not.
+        evaluated: Whether the base has evaluated its closure.
+    """
+
+    def __init__(
+        self, make: Callable[[], PerturbedStep], cache: EntriesCache, state: OwnState
+    ) -> None:
+        self._make = make
+        self._cache = cache
+        self._state = state
+        self._skipped = state.skipped
+        self.step = make()
+        self.evaluated = False
+
+    def at_once(self) -> None:
+        """Prepare from the gradients that are there now."""
+        self.step = self._make()
+        self._state.skipped = self._skipped
+        prepare_or_skip(self.step, self._cache, self._state)
+
+    def recording(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a closure that prepares when it has run for the first time.
+
+        What was prepared before, in case the base ignores its closure, is forgotten then.
+        """
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            self.step.restore()
+            loss = closure(*args, **kwargs)
+            if not self.evaluated:
+                self.evaluated = True
+                self.at_once()
+            return loss
+
+        return recorded

@@ -1,0 +1,98 @@
+"""Whether parameters moved without their wrapper: an unperturbed run must not look perturbed."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from weakref import finalize, ref
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+
+from lightning_qsgd.optimizers.rows import as_real
+from lightning_qsgd.optimizers.sharding import local_of
+
+
+class MotionWatch:
+    """Counts the steps that a base takes past its wrapper.
+
+    Optimizers inside the base count as well: two-phase optimizers step an inner one in methods
+    of their own. A step that no hook of torch's sees shows only in `fingerprint`.
+
+    Args:
+        base: The wrapped optimizer.
+
+    Attributes:
+        inside: Set while the wrapper itself steps the base.
+        past: Steps past the wrapper.
+        last: Class of the optimizer that took the last of them.
+    """
+
+    def __init__(self, base: Optimizer) -> None:
+        self.inside = False
+        self.past = 0
+        self.last = ""
+        for optimizer in _nested(base, set()):
+            handle = optimizer.register_step_post_hook(_Hook(self))
+            finalize(self, handle.remove)
+
+    def see(self, optimizer: Optimizer) -> None:
+        """Take note of a step."""
+        if not self.inside:
+            self.past += 1
+            self.last = type(optimizer).__name__
+
+
+class _Hook:
+    """A post-hook that keeps neither its watch alive nor copies of the optimizer in touch."""
+
+    def __init__(self, watch: MotionWatch | None = None) -> None:
+        self._watch = None if watch is None else ref(watch)
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        watch = None if self._watch is None else self._watch()
+        if watch is not None:
+            watch.see(optimizer)
+
+    def __reduce__(self) -> Any:
+        return _Hook, ()
+
+
+def _nested(value: Any, seen: set[int]) -> Iterator[Optimizer]:
+    """Find an optimizer and those among its attributes, also in lists and mappings."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Optimizer):
+        if hasattr(value, "_optimizer_step_post_hooks"):
+            yield value
+        inner: Iterable[Any] = [v for k, v in vars(value).items() if k not in _LARGE]
+    elif isinstance(value, list | tuple):
+        inner = value
+    elif isinstance(value, dict):
+        inner = value.values()
+    else:
+        return
+    for item in inner:
+        yield from _nested(item, seen)
+
+
+_LARGE = {"state", "param_groups", "defaults"}
+
+
+def fingerprint(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Return one number per trainable parameter that changes when it moves, on its device."""
+    with torch.no_grad():
+        return [
+            as_real(local_of(parameter.detach())).sum(dtype=torch.float64)
+            for parameter in parameters
+            if parameter.requires_grad and not is_lazy(parameter)
+        ]
+
+
+def differ(before: list[Tensor], after: list[Tensor]) -> bool:
+    """Whether two fingerprints differ; NaN equals NaN."""
+    if len(before) != len(after):
+        return True
+    pairs = zip(before, after, strict=True)
+    return any(not torch.allclose(a, b.to(a), 0.0, 0.0, equal_nan=True) for a, b in pairs)

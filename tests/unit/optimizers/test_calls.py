@@ -1,0 +1,268 @@
+"""How `step` is called reaches the base as it is; a closure may be heeded or not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import (
+    AllEntries,
+    GradientInjection,
+    Injection,
+    Learning,
+    Perturbation,
+    RelativeInjection,
+    UpdateInjection,
+)
+from tests.cases import dense_problem
+
+
+class Recording(SGD):
+    """Notes the form in which its step is called."""
+
+    got: Any = None
+
+    def note(self, *args: Any, **kwargs: Any) -> None:
+        shapes = [callable(value) for value in args]
+        self.got = (shapes, {name: callable(value) for name, value in kwargs.items()})
+
+
+class Positional(Recording):
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        self.note(*args, **kwargs)
+        return super().step(kwargs.get("closure", args[0] if args else None))
+
+
+class KeywordOnly(Recording):
+    def step(self, *, closure: Any = None) -> Any:  # type: ignore[override]
+        self.note(closure=closure)
+        return super().step(closure)
+
+
+class ScaleFirst(Recording):
+    def step(self, scale: Any = 1.0, closure: Any = None) -> Any:
+        self.note(scale, closure)
+        return super().step(closure)
+
+
+class ClosureFirst(Recording):
+    def step(self, closure: Any = None, extra: Any = None) -> Any:
+        self.note(closure, extra)
+        return super().step(closure)
+
+
+class OtherName(Recording):
+    def step(self, evaluate: Any = None) -> Any:
+        self.note(evaluate)
+        return super().step(evaluate)
+
+
+class CallableFirst(Recording):
+    def step(self, rate: Any, *, closure: Any = None) -> Any:  # type: ignore[override]
+        self.note(rate, closure=closure)
+        return super().step(closure)
+
+
+Step = Callable[[Optimizer, Any], Any]
+FORMS: dict[str, tuple[type[Recording], Step]] = {
+    "positional": (Positional, lambda o, c: o.step(c)),
+    "keyword": (Positional, lambda o, c: o.step(closure=c)),
+    "keyword-only": (KeywordOnly, lambda o, c: o.step(closure=c)),
+    "after another argument": (ScaleFirst, lambda o, c: o.step(2.0, c)),
+    "by name, after a default": (ScaleFirst, lambda o, c: o.step(closure=c)),
+    "before another argument": (ClosureFirst, lambda o, c: o.step(c, 5)),
+    "under another name": (OtherName, lambda o, c: o.step(c)),
+    "under another name by keyword": (OtherName, lambda o, c: o.step(evaluate=c)),
+    "beside another function": (CallableFirst, lambda o, c: o.step(abs, closure=c)),
+}
+INJECTIONS: dict[str, Injection] = {
+    "update": UpdateInjection(),
+    "gradient": GradientInjection(),
+    "relative": RelativeInjection(),
+}
+
+
+def trained(kind: type[Optimizer], step: Step, wrap: Any, steps: int = 3) -> tuple[Any, Any]:
+    problem = dense_problem()
+    optimizer = wrap(kind(problem.parameters, lr=1e-2))
+    for _ in range(steps):
+        step(optimizer, problem.backward)
+    return problem.flat(), getattr(optimizer, "base", optimizer)
+
+
+def visible(base: Optimizer, injection: Injection = INJECTIONS["update"]) -> PerturbedOptimizer:
+    return PerturbedOptimizer(base, Perturbation(coordinates=AllEntries(), injection=injection))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_base_is_called_in_the_form_of_the_caller_and_perturbed(form: str) -> None:
+    kind, step = FORMS[form]
+    _, bare = trained(kind, step, lambda base: base)
+    perturbed, base = trained(kind, step, visible)
+    assert base.got == bare.got
+    plain, _ = trained(SGD, lambda o, c: o.step(c), visible)
+    assert torch.equal(perturbed, plain)
+
+
+@pytest.mark.parametrize("place", [(), (None,), (None, 5)])
+def test_a_closure_of_none_is_passed_on_as_it_is(place: tuple[Any, ...]) -> None:
+    problem = dense_problem()
+    optimizer: Any = visible(ClosureFirst(problem.parameters, lr=1e-2))
+    problem.backward()
+    optimizer.step(*place)
+    assert optimizer.got == ([False, False], {})
+    assert optimizer.own_state.applied == 1
+
+
+def test_a_function_that_is_no_closure_is_left_alone() -> None:
+    problem = dense_problem()
+    optimizer: Any = visible(CallableFirst(problem.parameters, lr=1e-2))
+    problem.backward()
+    optimizer.step(abs)
+    assert optimizer.got == ([True], {"closure": False})
+    assert optimizer.own_state.applied == 1
+
+
+def test_a_wrong_call_fails_as_for_the_base_and_moves_nothing() -> None:
+    problem = dense_problem()
+    problem.backward()
+    before = problem.flat()
+    optimizer = visible(KeywordOnly(problem.parameters, lr=1e-2))
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        optimizer.step(problem.backward)
+    assert torch.equal(problem.flat(), before)
+    assert optimizer.own_state.steps == 0
+
+
+def test_hooks_of_base_and_wrapper_see_the_call_as_it_was() -> None:
+    problem = dense_problem()
+    seen: list[Any] = []
+
+    def note(optimizer: Any, args: Any, kwargs: Any) -> None:
+        seen.append((args[0], len(args), sorted(kwargs)))
+
+    optimizer = visible(SGD(problem.parameters, lr=1e-2))
+    optimizer.register_step_pre_hook(note)
+    optimizer.base.register_step_pre_hook(note)
+    optimizer.step(closure=problem.backward)
+    optimizer.step(problem.backward)
+    owners = [optimizer, optimizer.base] * 2
+    assert seen == [
+        (owner, *form)
+        for owner, form in zip(owners, [(1, ["closure"])] * 2 + [(2, [])] * 2, strict=True)
+    ]
+
+
+def test_a_closure_gets_what_the_base_passes_to_it() -> None:
+    class Asking(SGD):
+        def step(self, closure: Any = None) -> Any:
+            loss = closure("again", times=2)
+            super().step()
+            return loss
+
+    problem = dense_problem()
+    optimizer = visible(Asking(problem.parameters, lr=1e-2))
+
+    def closure(word: str, times: int) -> str:
+        problem.backward()
+        return word * times
+
+    assert optimizer.step(closure) == "againagain"
+    assert optimizer.own_state.applied == 1
+
+
+class Deaf(SGD):
+    """Written by hand; ignores its closure, as many do."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step()
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_a_base_that_ignores_its_closure_is_perturbed_from_the_gradients_there(
+    injection: str,
+) -> None:
+    def run(kind: type[Optimizer], closure: Any) -> Any:
+        problem = dense_problem()
+        optimizer = visible(kind(problem.parameters, lr=1e-2), INJECTIONS[injection])
+        for _ in range(3):
+            problem.backward()
+            optimizer.step(closure) if closure else optimizer.step()
+        assert optimizer.own_state.applied == 3
+        return problem.flat()
+
+    assert torch.equal(run(Deaf, lambda: None), run(SGD, None))
+
+
+def test_a_base_that_ignores_its_closure_and_has_no_gradients_is_not_perturbed() -> None:
+    problem = dense_problem()
+    before = problem.flat()
+    optimizer = visible(Deaf(problem.parameters, lr=1e-2))
+    optimizer.step(problem.backward)
+    assert torch.equal(problem.flat(), before)
+    assert (optimizer.own_state.due, optimizer.own_state.applied) == (1, 0)
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+@pytest.mark.parametrize("learning", [None, Learning(0.05)])
+def test_stale_gradients_before_a_closure_leave_no_trace(
+    injection: str, learning: Learning | None
+) -> None:
+    if learning is not None and not INJECTIONS[injection].can_be_learned:
+        pytest.skip("cannot be learned")
+
+    def run(stale: bool) -> Any:
+        problem = dense_problem()
+        parts = {"injection": INJECTIONS[injection], "learning": learning}
+        perturbation = Perturbation(coordinates=AllEntries(), **parts)  # type: ignore[arg-type]
+        optimizer = PerturbedOptimizer(SGD(problem.parameters, lr=1e-2), perturbation)
+        if stale:
+            for parameter in problem.parameters:
+                parameter.grad = torch.full_like(parameter, 100.0)
+        for _ in range(3):
+            optimizer.step(problem.backward)
+        return problem.flat(), optimizer.own_state
+
+    (with_stale, state), (without, expected) = run(stale=True), run(stale=False)
+    assert torch.equal(with_stale, without)
+    assert (state.steps, state.applied) == (expected.steps, expected.applied)
+
+
+def test_a_base_that_ignores_its_closure_later_on_warns_once_and_is_perturbed_then() -> None:
+    class Fickle(SGD):
+        deaf = False
+
+        def step(self, closure: Any = None) -> Any:
+            return super().step(None if self.deaf else closure)
+
+    problem = dense_problem()
+    optimizer: Any = visible(Fickle(problem.parameters, lr=1e-2))
+    optimizer.step(problem.backward)
+    optimizer.deaf = True
+    problem.backward()
+    with pytest.warns(UserWarning, match="Fickle did not evaluate its closure at this step"):
+        optimizer.step(problem.backward)
+    assert (optimizer.own_state.steps, optimizer.own_state.applied) == (2, 1)
+    problem.backward()
+    optimizer.step(problem.backward)
+    optimizer.deaf = False
+    optimizer.step(problem.backward)
+    assert (optimizer.own_state.steps, optimizer.own_state.applied) == (4, 3)
+
+
+@pytest.mark.parametrize("attribute", ["grad_scale", "found_inf"])
+def test_gradients_that_the_base_would_unscale_itself_are_refused(attribute: str) -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer: Any = visible(torch.optim.AdamW([parameter], fused=True))
+    parameter.grad = torch.ones(3)
+    setattr(optimizer, attribute, torch.tensor(1.0))
+    with pytest.raises(RuntimeError, match=rf"step of scaled gradients: `{attribute}` is set.*Uns"):
+        optimizer.step()
+    assert parameter.tolist() == [1.0] * 3
+    delattr(optimizer, attribute)
+    optimizer.step()
+    assert optimizer.own_state.applied == 1
