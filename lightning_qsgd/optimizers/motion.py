@@ -80,19 +80,28 @@ def _nested(value: Any, seen: set[int]) -> Iterator[Optimizer]:
 _LARGE = {"state", "param_groups", "defaults"}
 
 
-def fingerprint(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Return one number per trainable parameter that changes when it moves, on its device."""
+def fingerprint(parameters: Iterable[Tensor]) -> dict[int, Tensor]:
+    """Return one number per trainable parameter that changes when it moves.
+
+    Numbers stay on the parameters' devices; keys are the parameters' identities. What is lazy has
+    no entries yet and is left out.
+    """
     with torch.no_grad():
-        return [
-            as_real(local_of(parameter.detach())).sum(dtype=torch.float64)
+        return {
+            id(parameter): as_real(local_of(parameter.detach())).sum(dtype=torch.float64)
             for parameter in parameters
             if parameter.requires_grad and not is_lazy(parameter)
-        ]
+        }
 
 
-def differ(before: list[Tensor], after: list[Tensor]) -> bool:
-    """Whether two fingerprints differ; NaN equals NaN."""
-    if len(before) != len(after):
-        return True
-    pairs = zip(before, after, strict=True)
-    return any(not torch.allclose(a, b.to(a), 0.0, 0.0, equal_nan=True) for a, b in pairs)
+def moved(before: dict[int, Tensor], after: dict[int, Tensor]) -> set[int]:
+    """Return the identities of the parameters in both fingerprints that differ; NaN equals NaN."""
+    return {
+        key
+        for key, now in after.items()
+        if key in before and not torch.equal(*torch.nan_to_num(_pair(before[key], now)))
+    }
+
+
+def _pair(before: Tensor, now: Tensor) -> Tensor:
+    return torch.stack([before.cpu(), now.cpu()])

@@ -297,6 +297,11 @@ class PerturbedOptimizer(Optimizer):
                 stacklevel=4,
             )
 
+    @property
+    def steps_past(self) -> int:
+        """Steps that the base, or an optimizer inside it, took past this wrapper."""
+        return self._motion.past
+
     def _measured(self) -> Measured:
         due, model_every = self.own_state.due, self.measure_model_every
         model = model_every > 0 and due % model_every == 0

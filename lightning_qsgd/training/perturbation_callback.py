@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.training.motion_guard import MotionGuard
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
 from lightning_qsgd.training.wrapping import is_placeholder, perturb, refuse_conflict
 
@@ -16,7 +17,7 @@ class PerturbationCallback(PerturbationMonitor):
 
     Optimizers are wrapped in `on_fit_start`, before Lightning restores their state, so a resumed
     run continues exactly; they are unwrapped at the end, so that a later fit without the callback
-    is not perturbed. A fit that advances without being perturbed raises.
+    is not perturbed. A fit that advances without being perturbed raises; see `MotionGuard`.
 
     Args:
         perturbation: What to add to the optimizers' steps; Eq. 1 and 2 with strength 0.5 by
@@ -25,7 +26,7 @@ class PerturbationCallback(PerturbationMonitor):
     Raises:
         TypeError, ValueError: At the start of the fit, if the optimizers or the strategy cannot
             be perturbed, or another perturbation is attached already.
-        RuntimeError: If training advances and the perturbation was never applied.
+        RuntimeError: If parameters moved and the perturbation was never applied.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -41,16 +42,20 @@ class PerturbationCallback(PerturbationMonitor):
         self.optimizers: list[PerturbedOptimizer] = []
         self._bases: list[Optimizer] = []
         self._restored: list[dict[str, int]] = []
-        self._first_step = 0
-        self._first_due = 0
+        self._guard = MotionGuard([])
         self._attached = False
+        self.belongs_to_mixin = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the optimizers; see `PerturbationMonitor.on_fit_start` for the rest."""
-        _check_strategy(trainer)
         own = getattr(pl_module, "perturbation", None)
-        if isinstance(own, Perturbation):  # a mixin's, which --optimizer bypasses
+        if not isinstance(own, Perturbation):
+            if self.belongs_to_mixin:  # left in a trainer that now trains another module
+                self.optimizers = []
+                return
+        else:  # a mixin's, which --optimizer bypasses
             refuse_conflict(own, self.perturbation)
+        _check_strategy(trainer)
         self._bases = list(trainer.strategy.optimizers)
         wrapped = [
             optimizer if is_placeholder(optimizer) else perturb(optimizer, self.perturbation)
@@ -64,8 +69,21 @@ class PerturbationCallback(PerturbationMonitor):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember where this fit starts."""
-        self._first_step = trainer.global_step
-        self._first_due = sum(optimizer.own_state.due for optimizer in self.optimizers)
+        if self._attached:
+            unheld = [] if self.optimizers or not self._is_due() else list(pl_module.parameters())
+            self._guard = MotionGuard(self.optimizers, unheld)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember where this epoch starts."""
+        if self._attached:
+            self._guard.start_epoch()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Ask for a measurement where it is due; see `PerturbationMonitor`."""
+        if self._attached:
+            super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_train_batch_end(
         self,
@@ -76,32 +94,19 @@ class PerturbationCallback(PerturbationMonitor):
         batch_idx: int,
     ) -> None:
         """Raise if an optimizer moved past the wrapper; log the step otherwise."""
-        advanced = trainer.global_step > self._first_step
-        if advanced and self.optimizers and not any(map(_was_called, self.optimizers)):
-            raise RuntimeError(
-                "Training advanced, but no perturbed optimizer was stepped: this run would look "
-                "perturbed and is not. Another callback or strategy replaced the optimizers after "
-                "on_fit_start; remove it, or wrap the optimizer in configure_optimizers."
-            )
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._attached:
+            self._guard.check_batch(trainer.strategy.optimizers)
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise if parameters moved in this epoch and their optimizer took no perturbed step."""
+        if self._attached:
+            self._guard.check_epoch()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise if the perturbation was due and never applied."""
-        due = sum(optimizer.own_state.due for optimizer in self.optimizers)
-        applied = sum(optimizer.own_state.applied for optimizer in self.optimizers)
-        skipped = sum(optimizer.own_state.skipped for optimizer in self.optimizers)
-        if due > self._first_due and applied == 0 and skipped > 0:
-            raise RuntimeError(
-                f"The perturbation was due at {due} steps and was never applied: at {skipped} of "
-                "them its circuits failed, which SkipOnFailure lets pass. This run is not "
-                "perturbed; repair the backend."
-            )
-        if due > self._first_due and applied == 0:
-            raise RuntimeError(
-                f"The perturbation was due at {due} steps and was never applied: none of the "
-                "tensors that hold its coordinates has a gradient. Choose other coordinates, or "
-                "train those tensors."
-            )
+        if self._attached:
+            self._guard.check_fit()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -126,6 +131,9 @@ class PerturbationCallback(PerturbationMonitor):
         if self._attached:
             self._restore()
 
+    def _is_due(self) -> bool:
+        return self.perturbation.schedule.value > 0
+
     def _restore(self) -> None:
         for optimizer, saved in zip(self.optimizers, self._restored, strict=False):
             optimizer.own_state.load(saved)
@@ -144,10 +152,6 @@ def _install(trainer: Trainer, optimizers: list[Optimizer]) -> None:
     for config in trainer.strategy.lr_scheduler_configs:
         own = id(config.scheduler.optimizer)
         config.scheduler.optimizer = replaced.get(own, config.scheduler.optimizer)
-
-
-def _was_called(optimizer: PerturbedOptimizer) -> bool:
-    return bool(getattr(optimizer, "_opt_called", False))
 
 
 def _check_strategy(trainer: Trainer) -> None:

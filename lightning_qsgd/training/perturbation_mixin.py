@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from inspect import currentframe
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import Callback
 from torch.optim import Optimizer
@@ -31,6 +31,9 @@ class PerturbationMixin:
         args: Passed on to the next class.
         kwargs: Passed on to the next class.
 
+    Raises:
+        TypeError: When a class is made that names the mixin after `LightningModule`.
+
     Example:
         >>> import torch
         >>> from lightning.pytorch import LightningModule
@@ -47,15 +50,23 @@ class PerturbationMixin:
 
     perturbation: Perturbation | None = None
 
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["perturbation"]
+    """TorchScript compiles every attribute that it does not ignore."""
+
     def __init__(self, *args: Any, perturbation: Perturbation | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.perturbation = Perturbation() if perturbation is None else perturbation
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _refuse_late(cls)
         for name, adapt in _ADAPTED.items():
-            if name in cls.__dict__:
-                setattr(cls, name, _adapted(cls.__dict__[name], adapt))
+            method = getattr(cls, name)
+            if method is not vars(PerturbationMixin)[name] and not _is_adapted(method):
+                setattr(cls, name, _adapted(method, adapt))
+        own = vars(cls).get("__jit_ignored_attributes__")
+        if own is not None:
+            cls.__jit_ignored_attributes__ = [*own, "perturbation"]
 
     def configure_optimizers(self) -> Any:
         """Wrap the optimizers of the next class; see `LightningModule.configure_optimizers`."""
@@ -111,9 +122,25 @@ def _add_callback(module: PerturbationMixin, configured: Any) -> list[Callback]:
     callbacks = list(configured) if isinstance(configured, list | tuple) else [configured]
     trainer = vars(module).get("_trainer")
     existing = [*callbacks, *(trainer.callbacks if trainer is not None else [])]
-    if any(isinstance(callback, PerturbationCallback) for callback in existing):
+    # One that another module's mixin left in the trainer is replaced, as Lightning does.
+    if any(isinstance(c, PerturbationCallback) and not c.belongs_to_mixin for c in existing):
         return callbacks
-    return [*callbacks, PerturbationCallback(module.perturbation)]
+    if any(isinstance(callback, PerturbationCallback) for callback in callbacks):
+        return callbacks
+    own = PerturbationCallback(module.perturbation)
+    own.belongs_to_mixin = True
+    return [*callbacks, own]
+
+
+def _refuse_late(cls: type) -> None:
+    """Refuse a class that names the mixin after LightningModule, whose methods would hide it."""
+    names = [kind.__name__ for kind in cls.__mro__[: cls.__mro__.index(PerturbationMixin)]]
+    if "LightningModule" in names:
+        raise TypeError(
+            f"Cannot perturb {cls.__name__}: it names PerturbationMixin after LightningModule, "
+            "whose configure_optimizers hides the mixin's, so that nothing would be perturbed. "
+            f"Name the mixin first: class {cls.__name__}(PerturbationMixin, ...)."
+        )
 
 
 def _adapted(method: Callable[..., Any], adapt: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +150,13 @@ def _adapted(method: Callable[..., Any], adapt: Callable[..., Any]) -> Callable[
     def adapted(self: PerturbationMixin, *args: Any, **kwargs: Any) -> Any:
         return adapt(self, method(self, *args, **kwargs))
 
+    vars(adapted)["adapted"] = adapted
     return adapted
+
+
+def _is_adapted(method: Callable[..., Any]) -> bool:
+    # A user's own `wraps` copies attributes, but what it names is another function then.
+    return vars(method).get("adapted") is method
 
 
 _ADAPTED = {"configure_optimizers": _perturb, "configure_callbacks": _add_callback}

@@ -123,5 +123,9 @@ def _repoint(node: Any, wrapped: dict[int, PerturbedOptimizer]) -> None:
     if isinstance(node, dict | list | tuple):
         for item in node.values() if isinstance(node, dict) else node:
             _repoint(item, wrapped)
-    elif id(getattr(node, "optimizer", None)) in wrapped and not isinstance(node, Optimizer):
-        node.optimizer = wrapped[id(node.optimizer)]
+    elif not isinstance(node, Optimizer):
+        held = getattr(node, "optimizer", None)
+        # A module that keeps its scheduler hands over one that an earlier fit has re-pointed.
+        base = held.base if isinstance(held, PerturbedOptimizer) else held
+        if id(base) in wrapped:
+            node.optimizer = wrapped[id(base)]
