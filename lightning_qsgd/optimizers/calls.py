@@ -122,14 +122,24 @@ class Preparation:
         self._cache = cache
         self._state = state
         self._skipped = state.skipped
+        self._memory = dict(state.memory)
         self.step = make()
         self.evaluated = False
 
     def at_once(self) -> None:
         """Prepare from the gradients that are there now."""
+        self._forget()
         self.step = self._make()
-        self._state.skipped = self._skipped
         prepare_or_skip(self.step, self._cache, self._state)
+
+    def undo(self) -> None:
+        """Give back what preparing has changed: the base raised."""
+        self.step.restore()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._state.skipped = self._skipped
+        self._state.memory = dict(self._memory)
 
     def recording(self, closure: Callable[..., Any]) -> Callable[..., Any]:
         """Return a closure that prepares when it has run for the first time.

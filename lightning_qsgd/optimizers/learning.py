@@ -6,7 +6,7 @@ divided here by norms, and the second by m; see `Learning` for why.
 
     m, w   <- learn from <g_t, last perturbation>, when g_t is there      (hypergradient.py)
     Q      <- c_t * u(theta_t; w)
-    theta  <- base(theta) + m * Q, which the next step learns from        (pending.py)
+    theta  <- base(theta) + m * Q, which the next step learns from        (own_state.py)
 
 Nothing learned is kept unless the step succeeds: the optimizer takes `learned` over at its end.
 """
@@ -24,8 +24,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.backends.evaluation import current_account
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector, descended
-from lightning_qsgd.optimizers.own_state import Learned
-from lightning_qsgd.optimizers.pending import Pending, places_of
+from lightning_qsgd.optimizers.own_state import Learned, Pending, places_of
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
 from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.touched import EntriesCache

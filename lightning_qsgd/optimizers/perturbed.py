@@ -251,7 +251,7 @@ class PerturbedOptimizer(Optimizer):
         try:
             result = self._base_step(call)
         except BaseException:
-            prepared.step.restore()
+            prepared.undo()
             raise
         if place is not None:
             self._note_closure(prepared.evaluated)

@@ -14,10 +14,10 @@ from lightning_qsgd.backends import SkippedStep
 from lightning_qsgd.backends.evaluation import ChargedTo
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector
+from lightning_qsgd.optimizers.motion import Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
-from lightning_qsgd.optimizers.snapshot import Snapshot
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks, modulation

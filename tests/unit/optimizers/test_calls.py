@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
@@ -18,6 +18,7 @@ from lightning_qsgd.perturbations import (
     RelativeInjection,
     UpdateInjection,
 )
+from lightning_qsgd.perturbations.step import TouchedStep
 from tests.cases import dense_problem
 
 
@@ -266,3 +267,28 @@ def test_gradients_that_the_base_would_unscale_itself_are_refused(attribute: str
     delattr(optimizer, attribute)
     optimizer.step()
     assert optimizer.own_state.applied == 1
+
+
+def test_what_an_injection_keeps_is_kept_of_steps_that_were_taken_alone() -> None:
+    class Counting(UpdateInjection):
+        def coefficients(self, step: TouchedStep) -> Tensor:
+            step.memory["count"] = step.memory.get("count", torch.zeros(())) + 1
+            return super().coefficients(step)
+
+    class Raising(SGD):
+        broken = True
+
+        def step(self, closure: Any = None) -> Any:
+            closure()
+            if self.broken:
+                raise ValueError("a bug in the base")
+
+    problem = dense_problem()
+    optimizer: Any = visible(Raising(problem.parameters, lr=1e-2), Counting())
+    problem.backward()
+    with pytest.raises(ValueError, match="a bug in the base"):
+        optimizer.step(problem.backward)
+    assert optimizer.own_state.memory == {}
+    optimizer.broken = False
+    optimizer.step(problem.backward)
+    assert optimizer.own_state.memory["count"] == 1
