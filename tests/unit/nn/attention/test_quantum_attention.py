@@ -432,6 +432,7 @@ def test_gradients_of_each_sample_by_vmap_are_those_of_one_after_the_other() -> 
             torch.testing.assert_close(found[name][row], parameter.grad, rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own, in forward mode
 def test_shots_have_no_second_derivative_by_circuit_weights_but_an_error() -> None:
     loss, attention, x = curved(CircuitBias(SamplerBackend(ScoreCircuit(2, 1), sampling=100)))
     weights = attention.score_bias.weight
