@@ -75,10 +75,9 @@ def sampler_forward(
             "The inputs require a gradient, and the SamplerQNN computes none for inputs. Build the "
             "network with input_gradients=True, or detach the inputs."
         )
-    if is_transformed():
-        if exact is None:
-            raise NotImplementedError(NO_SECOND_DERIVATIVE)
+    if is_transformed() and exact is not None:
         return exact(inputs, weights)
+    refuse_transforms()
     outputs: Tensor = _SamplerFunction.apply(  # type: ignore[no-untyped-call]
         inputs, weights, network, evaluate, exact
     )
@@ -164,6 +163,16 @@ NO_SECOND_DERIVATIVE = (
     "CompiledBackend (engine='compiled' of a layer), which has derivatives of all orders, forward "
     "mode and torch.func."
 )
+
+
+def refuse_transforms() -> None:
+    """Refuse to sample circuits under a transform of `torch.func`, or in forward mode.
+
+    Raises:
+        NotImplementedError: With the remedy.
+    """
+    if is_transformed():
+        raise NotImplementedError(NO_SECOND_DERIVATIVE)
 
 
 def _double(tensor: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_qsgd.backends.backend_of import BackendSource, EngineName, layer_backend_of
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB
 from lightning_qsgd.backends.evaluation import keys_named
+from lightning_qsgd.backends.sampler_autograd import refuse_transforms
 from lightning_qsgd.circuits.drawing import draw_text
 
 
@@ -106,6 +107,7 @@ class CircuitLayer(nn.Module):
         """
         if not self.backend.stochastic:
             return None
+        refuse_transforms()
         self.evaluations += self.training
         return keys_named((self.seed, int(self.training), int(self.evaluations)), circuits)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_qsgd.backends.backend_of import BackendSource, layer_backend_of
 from lightning_qsgd.backends.evaluation import keys_named
+from lightning_qsgd.backends.sampler_autograd import refuse_transforms
 from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.nn.attention.phi import (
     AmplitudePhi,
@@ -110,6 +111,7 @@ class CircuitBias(ScoreBias):
         """
         if not self._backend.stochastic:
             return None
+        refuse_transforms()
         self.evaluations += self.training
         name = (self.seed, self.stream, int(self.training), int(self.evaluations))
         circuits = self._evaluation.circuits_for(num_scores)

@@ -71,10 +71,10 @@ class BiasPerLayer(LayerAttention):
 
     def install(self, layers: Sequence[nn.TransformerEncoderLayer]) -> None:
         """Give every layer a copy of the bias, with first weights of its own."""
-        for number, layer in enumerate(layers):
-            bias = deepcopy(self.score_bias)
+        biases = [deepcopy(self.score_bias) for _ in layers]
+        for number, bias in enumerate(biases):
             bias.reset_parameters(_stream(number))
-            layer.self_attn = with_bias(layer.self_attn, bias, self.initial_scale)
+        _replace(layers, biases, self.initial_scale)
 
 
 class SharedBias(LayerAttention):
@@ -99,8 +99,19 @@ class SharedBias(LayerAttention):
         """Give all layers one copy of the bias."""
         bias = deepcopy(self.score_bias)
         bias.reset_parameters(_stream(0))
-        for layer in layers:
-            layer.self_attn = with_bias(layer.self_attn, bias, self.initial_scale)
+        _replace(layers, [bias] * len(layers), self.initial_scale)
+
+
+def _replace(
+    layers: Sequence[nn.TransformerEncoderLayer], biases: Sequence[ScoreBias], initial_scale: float
+) -> None:
+    """Replace the attention of all layers, or of none if one cannot be replaced."""
+    attentions = [
+        with_bias(layer.self_attn, bias, initial_scale)
+        for layer, bias in zip(layers, biases, strict=True)
+    ]
+    for layer, attention in zip(layers, attentions, strict=True):
+        layer.self_attn = attention
 
 
 def with_bias(
@@ -108,22 +119,41 @@ def with_bias(
 ) -> QuantumAttention:
     """Build an attention with the weights of another and a bias on its scores.
 
-    Torch's generators are left as they were.
+    It takes over the parameters themselves, so that what is frozen stays frozen, what is tied stays
+    tied, and an optimizer that knows them goes on; and all settings, the mode of training among
+    them. What is added can be trained. Torch's generators are left as they were.
 
     Args:
-        plain: Attention with ``batch_first=True``.
+        plain: What is replaced.
         bias: What is added.
         initial_scale: First value of the gate.
+
+    Raises:
+        TypeError: If `plain` is something else than torch's own attention.
     """
+    if type(plain) is not nn.MultiheadAttention:
+        raise TypeError(
+            f"Cannot add a bias to the scores of {type(plain).__name__}: only "
+            "torch.nn.MultiheadAttention is known inside. Replace `self_attn` of the layer by a "
+            "QuantumAttention yourself."
+        )
     weight = plain.out_proj.weight
     with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
         attention = QuantumAttention(
             *(plain.embed_dim, plain.num_heads, bias, plain.dropout, initial_scale),
+            bias=plain.in_proj_bias is not None,
+            add_bias_kv=plain.bias_k is not None,
+            add_zero_attn=plain.add_zero_attn,
+            kdim=plain.kdim,
+            vdim=plain.vdim,
+            batch_first=plain.batch_first,
             device=weight.device,
             dtype=weight.dtype,
         )
-    attention.load_state_dict({**attention.state_dict(), **plain.state_dict()})
-    return attention
+    for name, parameter in plain.named_parameters(recurse=False):
+        attention.register_parameter(name, parameter)
+    attention.out_proj = plain.out_proj
+    return attention.train(plain.training)
 
 
 def _stream(layer: int) -> int:

@@ -158,3 +158,85 @@ def test_other_sizes_and_precisions_are_followed():
     layers = [nn.TransformerEncoderLayer(8, 2, batch_first=True, dtype=torch.float64)]
     BiasPerLayer().install(layers)
     assert {p.dtype for p in layers[0].parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("kind", [BiasPerLayer, SharedBias])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"batch_first": False},
+        {"batch_first": True, "bias": False},
+        {"batch_first": True, "dtype": torch.float64},
+    ],
+    ids=str,
+)
+def test_layers_of_any_settings_compute_the_same_with_a_closed_gate(kind, extra):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, **extra)
+    x = torch.randn(3, 5, 8, dtype=extra.get("dtype"))
+    expected, names = layer(x), set(dict(layer.named_parameters()))
+    kind(TrigonometricBias(), initial_scale=0.0).install([layer])
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-6)
+    new = set(dict(layer.named_parameters())) - names
+    assert new == {"self_attn.scale", "self_attn.score_bias.weight"}
+    assert layer.self_attn.batch_first is extra["batch_first"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"add_zero_attn": True},
+        {"add_bias_kv": True},
+        {"kdim": 5, "vdim": 3},
+        {"dropout": 0.25, "bias": False},
+    ],
+    ids=str,
+)
+def test_settings_of_an_attention_that_is_replaced_by_hand_are_taken_over(extra):
+    layer = nn.TransformerEncoderLayer(8, 2, 16)
+    layer.self_attn = plain = nn.MultiheadAttention(8, 2, **extra)
+    BiasPerLayer(initial_scale=0.0).install([layer])
+    ours = layer.self_attn
+    assert (ours.dropout, ours.kdim, ours.vdim) == (plain.dropout, plain.kdim, plain.vdim)
+    query, key = torch.randn(4, 3, 8), torch.randn(6, 3, plain.kdim)
+    value = torch.randn(6, 3, plain.vdim)
+    for module in (plain, ours):
+        module.eval()
+    torch.testing.assert_close(ours(query, key, value), plain(query, key, value))
+    for name, parameter in plain.named_parameters():
+        assert ours.get_parameter(name) is parameter
+
+
+@pytest.mark.parametrize("kind", [BiasPerLayer, SharedBias])
+def test_what_is_frozen_or_evaluates_stays_so_and_optimizers_go_on(kind):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
+    layer.self_attn.out_proj.bias.requires_grad_(True)
+    known = dict(layer.named_parameters())
+    kind().install([layer])
+    assert not any(module.training for module in layer.modules())
+    found = dict(layer.named_parameters())
+    assert all(found[name] is parameter for name, parameter in known.items())
+    trained = {name for name, parameter in found.items() if parameter.requires_grad}
+    new = {"self_attn.scale", "self_attn.score_bias.weight"}
+    assert trained == {"self_attn.out_proj.bias", *new}
+
+
+def test_parametrized_and_tied_projections_stay_so():
+    layers = [nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(2)]
+    layers[1].self_attn.in_proj_weight = layers[0].self_attn.in_proj_weight
+    nn.utils.parametrizations.weight_norm(layers[0].self_attn.out_proj)
+    BiasPerLayer().install(layers)
+    first, second = (layer.self_attn for layer in layers)
+    assert first.in_proj_weight is second.in_proj_weight
+    assert nn.utils.parametrize.is_parametrized(first.out_proj)
+
+
+@pytest.mark.parametrize("kind", [BiasPerLayer, SharedBias])
+def test_an_attention_of_an_unknown_kind_is_refused_before_any_layer_changes(kind):
+    class Own(nn.MultiheadAttention):
+        """Does something else."""
+
+    layers = [nn.TransformerEncoderLayer(8, 2, batch_first=True) for _ in range(2)]
+    layers[1].self_attn = Own(8, 2, batch_first=True)
+    with pytest.raises(TypeError, match=r"Cannot add a bias to the scores of Own.*yourself"):
+        kind().install(layers)
+    assert type(layers[0].self_attn) is nn.MultiheadAttention

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from lightning_qsgd.backends import SamplerBackend
 from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.nn.attention import (
+    BiasPerLayer,
     CircuitBias,
     QuantumAttention,
     ScoreBias,
@@ -27,7 +29,7 @@ SHAPES = [(2, 2, 8, 5, 5), (3, 4, 64, 32, 32), (1, 1, 4, 1, 1), (2, 3, 12, 1, 7)
 def pair(width: int, heads: int, **extra: Any) -> tuple[nn.MultiheadAttention, QuantumAttention]:
     """Return torch's attention and ours at gate 0, built from the same seed."""
     torch.manual_seed(7)
-    theirs = nn.MultiheadAttention(width, heads, batch_first=True, **extra)
+    theirs = nn.MultiheadAttention(width, heads, **{"batch_first": True, **extra})
     torch.manual_seed(7)
     return theirs, QuantumAttention(width, heads, initial_scale=0.0, **extra)
 
@@ -260,13 +262,95 @@ def test_encoder_of_such_layers_calls_it_in_evaluation_too() -> None:
         nn.TransformerEncoder(encoder_layer(QuantumAttention(8, 2)), 1)
 
 
+FOREIGN = [
+    {"batch_first": False},
+    {"add_zero_attn": True},
+    {"add_bias_kv": True},
+    {"add_bias_kv": True, "add_zero_attn": True, "batch_first": False, "bias": False},
+    {"kdim": 8, "vdim": 8, "add_zero_attn": True, "batch_first": False},
+]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("extra", FOREIGN, ids=str)
+def test_all_settings_of_torchs_attention_are_followed_at_gate_zero(
+    extra: dict[str, Any], masked: bool
+) -> None:
+    theirs, ours = pair(8, 2, **extra)
+    of_batch = 0 if ours.batch_first else 1
+    query, key = (torch.randn(3, n, 8).transpose(0, of_batch) for n in (4, 6))
+    masks = {"key_padding_mask": padding(3, 6), "attn_mask": causal(4, 6)} if masked else {}
+    for need_weights in (True, False):
+        given = {"need_weights": need_weights, **masks}
+        both = ours(query, key, key, **given), theirs(query, key, key, **given)
+        torch.testing.assert_close(*both, rtol=0, atol=1e-6)
+    alone = query.select(of_batch, 1), *(2 * [key.select(of_batch, 1)])
+    torch.testing.assert_close(ours(*alone), theirs(*alone), rtol=0, atol=1e-6)
+
+
+def test_open_gate_does_not_mix_the_entries_of_a_batch_wherever_it_is() -> None:
+    first = QuantumAttention(8, 2)
+    last = QuantumAttention(8, 2, batch_first=False)
+    last.load_state_dict(first.state_dict())
+    x = torch.randn(3, 5, 8)
+    turned = x.transpose(0, 1)
+    torch.testing.assert_close(last(turned, turned, turned)[0].transpose(0, 1), first(x, x, x)[0])
+
+
+def test_attention_that_takes_the_batch_elsewhere_is_refused_in_place_of_another() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2)  # torch's default
+    with pytest.raises(ValueError, match=r"attend over the batch.*batch_first=False"):
+        layer.self_attn = QuantumAttention(8, 2)
+    assert type(layer.self_attn) is nn.MultiheadAttention
+    layer.self_attn = QuantumAttention(8, 2, batch_first=False)
+    decoder = nn.TransformerDecoderLayer(8, 2, batch_first=True)
+    with pytest.raises(ValueError, match=r"attend over the batch.*batch_first=True"):
+        decoder.multihead_attn = QuantumAttention(8, 2, batch_first=False)
+
+
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_nested_tensors_are_refused_with_the_remedy() -> None:
-    nested = torch._nested_tensor_from_mask(
-        torch.randn(2, 3, 8), torch.tensor([[True] * 3, [True, True, False]])
-    )
-    with pytest.raises(ValueError, match=r"nested tensor.*enable_nested_tensor=False"):
-        QuantumAttention(8, 2)(nested, nested, nested)
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_nested_tensors_are_padded_sequences(batch_first: bool) -> None:
+    attention = QuantumAttention(8, 2, batch_first=batch_first)
+    rows = [torch.randn(length, 8) for length in (3, 1, 2)]
+    nested = torch.nested.as_nested_tensor(rows)
+    with torch.no_grad():
+        output, weights = attention(nested, nested, nested)
+        assert weights.shape == (3, 3, 3)
+        for row, found in zip(rows, output.unbind(), strict=True):
+            torch.testing.assert_close(found, attention(row, row, row)[0])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_that_no_rectangle_holds_are_refused_with_the_remedy() -> None:
+    rows = [torch.randn(3, 8), torch.randn(2, 8)]
+    attention, nested = QuantumAttention(8, 2), torch.nested.as_nested_tensor(rows)
+    jagged = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+    for given in ((jagged,) * 3, (nested, torch.randn(2, 3, 8), torch.randn(2, 3, 8))):
+        with pytest.raises(ValueError, match=r"Cannot attend to jagged.*Pad all the sequences"):
+            attention(*given)
+    with pytest.raises(ValueError, match=r"mask and a nested tensor.*Leave the mask out"):
+        attention(nested, nested, nested, key_padding_mask=torch.zeros(2, 3, dtype=torch.bool))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("frozen", [True, False])
+def test_transformer_with_padding_is_in_evaluation_what_it_is_in_training(frozen: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Transformer(8, 2, 2, 1, 16, dropout=0.0, batch_first=True)
+    layers = [*model.encoder.layers, *model.decoder.layers]
+    BiasPerLayer().install(layers)
+    if frozen:  # torch packs padded sequences also where gradients are on
+        model.encoder.requires_grad_(False)
+    source, target = torch.randn(3, 5, 8), torch.randn(3, 4, 8)
+    hidden = torch.tensor([[False] * 5, [False] * 3 + [True] * 2, [False] + [True] * 4])
+    masks = {"src_key_padding_mask": hidden, "memory_key_padding_mask": hidden}
+    expected = model(source, target, **masks).detach()
+    model.eval()
+    for context in (torch.no_grad(), torch.inference_mode(), nullcontext()):
+        with context:
+            found = model(source, target, **masks)
+        torch.testing.assert_close(found.clone(), expected, rtol=0, atol=2e-6)
 
 
 def test_state_of_torchs_attention_loads_but_for_what_is_new() -> None:
@@ -328,8 +412,8 @@ def test_compiled_network_gives_the_same_output_and_gradients() -> None:
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match=r"`score_bias` to be a ScoreBias, got str"):
         QuantumAttention(8, 2, "circuit")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"unknown arguments \['add_zero_attn'\].*Leave them out"):
-        QuantumAttention(8, 2, add_zero_attn=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"unknown arguments \['zero_attn'\].*Leave the unknown"):
+        QuantumAttention(8, 2, zero_attn=True)  # type: ignore[call-arg]
     attention, x = QuantumAttention(8, 2), torch.randn(2, 3, 8)
     with pytest.raises(
         ValueError, match=r"`attn_mask` of shape \(3, 3\) or \(4, 3, 3\), got \(2, 3\)"
