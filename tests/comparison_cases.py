@@ -25,7 +25,7 @@ from lightning_qsgd.training.recorded_run import (
 
 METRIC = "val/accuracy"
 METHOD = Method(resamples=999)
-SEEDS = 8
+SEEDS = 12
 HASHES = (INITIAL_WEIGHTS, DATA_ORDER)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from lightning_qsgd.compare.executors import Attempt
 from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, run_name
 from lightning_qsgd.compare.planning.question import Question
+from lightning_qsgd.compare.run_comparison import spread_of
 from lightning_qsgd.compare.running.board import duration
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
@@ -100,6 +101,7 @@ def describe(question: Question, workshop: Workshop) -> Iterator[str]:
             continue
         total += cost.seconds * left[arm]
         yield f"{arm}: {left[arm]} runs left of {cost.seconds:.1f} s ({cost.how})"
+    yield question.design.words(spread_of(question, workshop.store, question.goal))
     at_a_time = workshop.executor.at_a_time
     yield (
         f"In all {sum(left.values())} runs, {at_a_time} at a time: about "

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite, nan
+from statistics import median, stdev
 from typing import Any
 
 from rich.console import Console
 
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, run_name, with_values
+from lightning_qsgd.compare.planning.job import RUNS, TARGET, TUNING, Job, run_name, with_values
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.results.gains import are_identical
 from lightning_qsgd.compare.results.results import (
@@ -52,6 +54,7 @@ def run_comparison(
     jobs = question.jobs(configs, question.plan.seed_block)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
     save_results(collect(empty, workshop.store, jobs), folder)
+    console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
     guard = PairingGuard(question.plan.baseline)
 
     def watch(job: Job, stored: StoredRun) -> None:
@@ -88,6 +91,26 @@ def collect(results: Results, store: RunStore, jobs: Sequence[Job] | None = None
     runs = tuple(run for run in stored if not isinstance(run, FailedRun))
     failures = tuple(run for run in stored if isinstance(run, FailedRun))
     return replace(results, runs=runs, failures=failures)
+
+
+def spread_of(question: Question, store: RunStore, goal: Goal) -> float:
+    """Return how far the baseline's runs lie apart, of whatever is stored; NaN below two runs.
+
+    Its reported runs count, those that a target was taken from, and the trials of its tuning, where
+    the spread is that over seeds of one setting.
+    """
+    plan, blocks = question.plan, {RUNS: question.plan.seed_block, TARGET: question.plan.goal.seeds}
+    if plan.tuning is not None:
+        trials = range(plan.tuning.trials)
+        blocks |= {f"{TUNING}/trial{number}": plan.tuning.seed_block for number in trials}
+    spreads = []
+    for block, seeds in blocks.items():
+        found = [store.load(run_name(plan.baseline, seed, block)) for seed in seeds]
+        finals = [one.finished.final for one in found if one is not None and one.finished]
+        values = [final[goal.metric] for final in finals if isfinite(final.get(goal.metric, nan))]
+        if len(values) > 1:
+            spreads.append(stdev(values))
+    return median(spreads) if spreads else nan
 
 
 def unequal_arms(plan: Plan, results: Results) -> list[str]:

@@ -22,7 +22,8 @@ class ArmPlan:
         overlay: What the arm changes: a config file or several, relative to the comparison's
             config, or the lines themselves; None changes nothing.
         kind: "baseline" for exactly one arm, "control" for what an arm's gain should not be due
-            to, "arm" for all others.
+            to, "reference" for what stands beside them for orientation, "arm" for all that are on
+            trial: only these are questions, and each makes the others harder to answer.
         control_of: Names of the arms that this control is matched to.
         hyperparameters: "given", "tuned" (searched, as for the baseline), or "of_baseline" (what
             the search found for the baseline: the arm then differs by its overlay alone).

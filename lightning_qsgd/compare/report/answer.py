@@ -1,9 +1,10 @@
 """The first page: what was asked, what came out, how sure that is."""
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
-from lightning_qsgd.compare.report.tables import count
+from lightning_qsgd.compare.report.tables import count, plain
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.statistics.power import LARGE
 from lightning_qsgd.compare.verdicts.analysis import Analysis
 from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
 
@@ -45,12 +46,18 @@ def _by_outcome(results: Results, judged: dict[str, Verdict]) -> dict[Outcome, l
 
 def _short_answer(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> Notice:
     baseline, better = f"`{analysis.baseline.arm.name}`", by_outcome[Outcome.BETTER]
-    total = sum(map(len, by_outcome.values()))
+    total, design = sum(map(len, by_outcome.values())), analysis.design
     tone: Tone = "good" if better else "plain"
     if not total:
         return Notice("**Only controls were compared**, so there is nothing to recommend.")
     if better:
         text = f"**Yes, {len(better)} of {count(total, 'arm')}** did better than {baseline}."
+    elif len(by_outcome[Outcome.TOO_FEW]) == total or not design.is_comparison:
+        text = (
+            f"**Too few seeds to tell.** {design.words()} With fewer, not even an effect of "
+            f"{LARGE:g} standard deviations would show reliably."
+        )
+        tone = "warn"
     else:
         text = f"**No:** of {count(total, 'arm')} none can be said to do better than {baseline}."
     return Notice(text, tone)
@@ -68,6 +75,8 @@ def _findings(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> list[
         Outcome.WORSE: "**Worse** than {baseline}: {arms}.",
         Outcome.UNDETECTED: "**No detectable effect**, which is not the same as no effect (the "
         "table says how small an effect would have shown): {arms}.",
+        Outcome.TOO_FEW: "**Too few seeds to tell:** {arms}.",
+        Outcome.EQUAL: "**Equal** to {baseline} but for rounding: {arms}.",
         Outcome.IDENTICAL: "**Identical** to {baseline} to the last bit: {arms}.",
         Outcome.NO_CLAIM: "**No claim possible**, for the reason in the table: {arms}.",
     }
@@ -91,9 +100,11 @@ def _question(results: Results) -> str:
     )
     return (
         f"The same model was trained{budget} in {count(len(asked.arms), 'way')}: the baseline "
-        f"`{asked.baseline.name}`, {count(kinds.count('arm'), 'arm')} on trial and "
-        f"{count(kinds.count('control'), 'control')}, each at {count(len(asked.seeds), 'seed')}. "
-        "A seed fixes the initial weights and the order of the data, so that at each seed an arm "
+        f"`{asked.baseline.name}`, {count(kinds.count('arm'), 'arm')} on trial, "
+        f"{count(kinds.count('control'), 'control')} and "
+        f"{count(kinds.count('reference'), 'reference')}, each at "
+        f"{count(len(asked.seeds), 'seed')}. A seed fixes the initial weights and the "
+        "order of the data, so that at each seed an arm "
         f"and the baseline form a pair{sizes}. They are judged by `{goal.metric}` at the end of "
         f"training ({direction} is better).{target} A control is a change of the same size without "
         "the ingredient on trial: an arm that does not beat its control owes its gain to something "
@@ -107,10 +118,13 @@ def _certainty(analysis: Analysis) -> str:
     return (
         "An arm is called better or worse only if three tests of the differences at equal seeds "
         "agree (Student's t, the same corrected for skew, and the BCa bootstrap), after Holm's "
-        f"correction for having asked {count(len(analysis.challenges), 'question')} at once, one "
-        "for each arm and control. If "
-        f"nothing had any effect, the chance of even one such claim would be about {level} or "
-        "less. The verdicts hold for this model, data, budget and tuning, not beyond."
+        f"correction for having asked {count(analysis.design.questions, 'question')} at once, one "
+        "for each arm on trial. Controls and references are no questions. If nothing had any "
+        f"effect, the chance of even one such claim about an arm would be about {level} or less. "
+        f"With {count(analysis.design.seeds, 'seed')}, an effect of "
+        f"{plain(analysis.design.visible)} standard deviations of the paired differences is "
+        f"seen in {analysis.method.power:.0%} of cases. "
+        "The verdicts hold for this model, data, budget and tuning, not beyond."
     )
 
 

@@ -48,6 +48,9 @@ def recompute_section(results: Results, analysis: Analysis) -> list[Block]:
                 "p by t: Student's t of the gains. p by skew: Hall's (1992) transformation of it "
                 "with the bias-adjusted skewness. p by BCa: the level at which the interval meets "
                 "zero. The largest of the three counts.",
+                "Intervals that hold together: at the level over the number of questions, the "
+                "widest of t, t corrected for skew, and BCa; cut at zero where Holm's later steps "
+                "decide.",
                 "Holm: the k-th smallest of m p-values times m - k + 1, none smaller than the one "
                 "before it.",
                 "Detectable gain: by the noncentral t at the level of Holm's first step, times the "

@@ -28,7 +28,9 @@ TONES: dict[Outcome, Tone] = {
     Outcome.MATCHED: "warn",
     Outcome.BEATEN: "warn",
     Outcome.NO_CLAIM: "warn",
+    Outcome.TOO_FEW: "warn",
     Outcome.UNDETECTED: "quiet",
+    Outcome.EQUAL: "quiet",
     Outcome.IDENTICAL: "quiet",
 }
 """Tone of a verdict in tables; pictures take the colours below. Words always say the same."""
@@ -41,6 +43,9 @@ INK: dict[Tone, str] = {
     "plain": "#1b1f24",
 }
 
+
+SHADE = "#f3f5f7"
+"""Behind controls and references, which are not on trial."""
 
 MOST_COLUMNS = 4
 WIDTH, HEIGHT = 11.0, 2.5
@@ -121,7 +126,7 @@ FAR = 4.0
 
 
 def draw_gains(analysis: Analysis, judged: dict[str, Verdict], metric: str) -> Figure | None:
-    """Draw mean gain, both intervals and every seed, in the colour of the verdict.
+    """Draw mean gain, interval and every seed, in the colour of the verdict.
 
     Args:
         analysis: The statistics.
@@ -133,13 +138,19 @@ def draw_gains(analysis: Analysis, judged: dict[str, Verdict], metric: str) -> F
     """
     from matplotlib.figure import Figure
 
-    rows = [challenge for challenge in analysis.challenges if challenge.gain.enough]
+    known = [challenge for challenge in analysis.challenges if challenge.gain.enough]
+    on_trial = [challenge for challenge in known if challenge.arm.kind == "arm"]
+    rows = on_trial + [challenge for challenge in known if challenge.arm.kind != "arm"]
     if not rows:
         return None
     figure = Figure(figsize=(WIDTH, ROW * len(rows) + 1.3), layout="constrained")
     axes = figure.subplots()
     reach = _reach(rows)
     axes.axvline(0, color=INK["plain"], linewidth=1)
+    apart = len(rows) - len(on_trial)
+    if apart and on_trial:
+        axes.axhspan(-0.6, apart - 0.5, color=SHADE, zorder=0)
+        axes.axhline(apart - 0.5, color=QUIET, linewidth=0.8)
     for height, challenge in enumerate(reversed(rows)):
         _draw_row(axes, height, challenge, judged[challenge.arm.name], reach)
     axes.set_xlim(-reach, reach)
@@ -168,8 +179,7 @@ def _draw_row(
     gain, colour = challenge.gain, INK[TONES[verdict.outcome]]
     seeds = np.clip(list(gain.gains.values()), -reach, reach)
     axes.plot(seeds, np.full(len(seeds), height), "o", color=colour, alpha=0.22, markersize=4)
-    axes.hlines(height + 0.11, gain.t.low, gain.t.high, color=colour, linewidth=3)
-    axes.hlines(height - 0.11, gain.bca.low, gain.bca.high, color=colour, linewidth=1.2)
+    axes.hlines(height, challenge.interval.low, challenge.interval.high, color=colour, linewidth=3)
     if abs(gain.mean) <= reach:
         axes.plot(gain.mean, height, "D", color=colour, markersize=6.5)
         return
@@ -189,7 +199,7 @@ def _draw_row(
 def _reach(rows: list[Challenge]) -> float:
     """Return half the width of the axis: all intervals and seeds of the rows that are not far."""
     extents = [
-        max(abs(x) for x in (row.gain.t.low, row.gain.t.high, *row.gain.gains.values()))
+        max(abs(x) for x in (row.interval.low, row.interval.high, *row.gain.gains.values()))
         for row in rows
     ]
     typical = float(np.median([extent for extent in extents if extent > 0] or [1.0]))

@@ -99,9 +99,9 @@ def _caption(name: str, results: Results, analysis: Analysis) -> str:
     lines = f"Dashed grey: {baseline}. Solid blue: the arm. Dotted: its own controls."
     target = "the target" if goal.target is None else f"{goal.metric} = {goal.target:g}"
     return {
-        "gains": f"Gain of every arm over {baseline}. Diamond: mean. Thick line: {level} interval "
-        "by Student's t. Thin line: by the BCa bootstrap. Dots: one seed each. The intervals are "
-        "for one arm alone; the verdict at the right is corrected for the number of arms.",
+        "gains": f"Gain of every arm over {baseline}. Diamond: mean. Line: {level} interval, which "
+        "holds together with those of all other arms. Dots: one seed each. Controls and references "
+        "lie on grey: they are not on trial.",
         "metric": f"{goal.metric} during training: mean over seeds with a {level} band for that "
         f"mean. {lines}",
         "gap": f"Gain in {goal.metric} over {baseline} during training, taken seed by seed: mean "

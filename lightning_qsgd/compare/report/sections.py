@@ -37,15 +37,27 @@ def gain_section(analysis: Analysis, drawn: dict[str, Picture]) -> list[Block]:
     blocks: list[Block] = [
         Heading("Gain over the baseline, seed by seed"),
         *_shown(drawn, "gains"),
-        tables.gain_table(analysis),
+        tables.gain_table(analysis, analysis.on_trial),
         Paragraph(
-            "`p (Holm)` is the largest p-value of the three tests, corrected for the number of "
-            "arms. Cohen's d is the mean gain over the standard deviation of the gains. Wins is "
-            "the share of seeds at which the arm was ahead, ties counting half. The detectable "
+            "The intervals hold together: the chance that any of them misses is that of the whole "
+            "comparison. `p (Holm)` is the largest p-value of the three tests, corrected for the "
+            "number of arms on trial. Cohen's d is the mean gain over the standard deviation of "
+            "the gains. Wins is the share of seeds at which the arm was ahead, ties "
+            "counting half. The detectable "
             f"gain would show in {analysis.method.power:.0%} of such comparisons by t; the last "
             "column is the number of seeds that could show half of it."
         ),
     ]
+    apart = [one for one in analysis.challenges if one.arm.kind != "arm"]
+    if apart:
+        blocks += [
+            Heading("Controls and references over the baseline", 3),
+            tables.gain_table(analysis, apart),
+            Paragraph(
+                "They are not on trial: they cost the arms above nothing, and their own p-values "
+                "are corrected for the number of all rows."
+            ),
+        ]
     controls = tables.control_table(analysis)
     if controls is not None:
         blocks += [

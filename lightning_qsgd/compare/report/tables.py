@@ -1,12 +1,13 @@
 """Tables of a report and the numbers in them."""
 
+from collections.abc import Sequence
 from math import isfinite, isnan
 
 from lightning_qsgd.compare.report.document import Cell, Table
 from lightning_qsgd.compare.report.panels import TONES
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Interval
-from lightning_qsgd.compare.verdicts.analysis import Analysis, ArmSummary
+from lightning_qsgd.compare.verdicts.analysis import Analysis, ArmSummary, Challenge
 from lightning_qsgd.compare.verdicts.verdict import Verdict
 
 UNKNOWN = "-"
@@ -82,7 +83,8 @@ def count(number: int, what: str) -> str:
 def verdict_table(analysis: Analysis, judged: dict[str, Verdict]) -> Table:
     """Lay out what is claimed about each arm, and why."""
     rows = []
-    for challenge in analysis.challenges:
+    apart = [one for one in analysis.challenges if one.arm.kind != "arm"]
+    for challenge in [*analysis.on_trial, *apart]:
         arm, verdict = challenge.arm, judged[challenge.arm.name]
         what = arm.description or ("control" if arm.kind == "control" else "")
         label = Cell(verdict.outcome, TONES[verdict.outcome])
@@ -91,11 +93,15 @@ def verdict_table(analysis: Analysis, judged: dict[str, Verdict]) -> Table:
     return Table(head, tuple(rows), words=head)
 
 
-def gain_table(analysis: Analysis) -> Table:
-    """Lay out the gains over the baseline."""
-    level = f"{100 * (1 - analysis.method.alpha):g} %"
+def gain_table(analysis: Analysis, challenges: Sequence[Challenge]) -> Table:
+    """Lay out gains over the baseline.
+
+    Args:
+        analysis: The statistics.
+        challenges: Which of its arms to show.
+    """
     head = (
-        *("arm", "pairs", "mean gain", f"{level} by t", f"{level} by BCa", "p (Holm)"),
+        *("arm", "pairs", "mean gain", _together(analysis), "p (Holm)"),
         *("Cohen's d", "wins", "detectable gain", "seeds for half of it"),
     )
     rows = tuple(
@@ -103,37 +109,38 @@ def gain_table(analysis: Analysis) -> Table:
             challenge.arm.name,
             str(challenge.gain.pairs),
             signed(challenge.gain.mean),
-            span(challenge.gain.t),
-            span(challenge.gain.bca),
+            span(challenge.interval),
             chance(challenge.p_holm),
             _effect(challenge.gain.effect),
             share(challenge.gain.improvement),
             plain(challenge.detectable),
             str(challenge.pairs_for_half or UNKNOWN),
         )
-        for challenge in analysis.challenges
+        for challenge in challenges
     )
     return Table(head, rows)
 
 
 def control_table(analysis: Analysis) -> Table | None:
     """Lay out the gains of arms over their own controls; None if no arm has one."""
-    level = f"{100 * (1 - analysis.method.alpha):g} %"
-    head = ("arm", "control", "pairs", "mean gain", f"{level} by t", f"{level} by BCa", "p (Holm)")
+    head = ("arm", "control", "pairs", "mean gain", _together(analysis), "p (Holm)")
     rows = tuple(
         (
             challenge.arm.name,
             name,
             str(gain.pairs),
             signed(gain.mean),
-            span(gain.t),
-            span(gain.bca),
+            span(challenge.control_intervals[name]),
             chance(challenge.p_over_controls[name]),
         )
         for challenge in analysis.challenges
         for name, gain in challenge.over_controls.items()
     )
     return Table(head, rows, words=("control",)) if rows else None
+
+
+def _together(analysis: Analysis) -> str:
+    return f"{100 * (1 - analysis.method.alpha):g} % together"
 
 
 def arm_table(results: Results, analysis: Analysis) -> Table:

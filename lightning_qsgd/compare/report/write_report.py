@@ -52,7 +52,7 @@ def summary_table(results: Results, method: Method | None = None) -> Table:
         title=f"{results.comparison.name}, {results.comparison.goal.metric}", caption=escape(answer)
     )
     table.add_column("arm", overflow="fold")
-    for name in ("mean", "gain", f"{100 * (1 - analysis.method.alpha):g} % by t", "p (Holm)"):
+    for name in ("mean", "gain", f"{100 * (1 - analysis.method.alpha):g} % together", "p (Holm)"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("verdict", min_width=LONGEST_WORD)
     baseline = analysis.baseline
@@ -63,7 +63,7 @@ def summary_table(results: Results, method: Method | None = None) -> Table:
             escape(challenge.arm.name),
             plain(challenge.summary.mean),
             signed(challenge.gain.mean),
-            span(challenge.gain.t),
+            span(challenge.interval),
             chance(challenge.p_holm),
             f"[{STYLES[TONES[outcome]]}]{outcome}[/]",
         )

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["baseline", "arm", "control"]
-"""The baseline is what the others are compared with; a control shows what an arm's gain is not."""
+Kind = Literal["baseline", "arm", "control", "reference"]
+"""The baseline is what the others are compared with; an arm is on trial, and each is a question; a
+control shows what an arm's gain is not; a reference stands beside them for orientation."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Arm:
 
     Args:
         name: Name in tables and folders.
-        kind: "baseline", "arm" or "control".
+        kind: "baseline", "arm", "control" or "reference".
         controls: Names of the controls that match this arm in size. An arm is called better only
             if it also beats each of them.
         description: What it does, in a few words for the report.

@@ -30,7 +30,8 @@ def gains_over(
 ) -> dict[int, float]:
     """Subtract one arm from another, seed by seed, so that positive is better.
 
-    Seeds where a run is missing, failed, diverged or known to be no pair are left out.
+    Seeds where a run is missing, failed, diverged or known to be no pair are left out. Numbers that
+    differ by rounding alone count as equal.
 
     Args:
         results: The runs.
@@ -44,12 +45,20 @@ def gains_over(
     sign = 1.0 if results.comparison.goal.higher_is_better else -1.0
     ours, theirs = final_values(results, arm), final_values(results, other)
     return {
-        seed: sign * (ours[seed] - theirs[seed])
+        seed: 0.0 if _alike(ours[seed], theirs[seed]) else sign * (ours[seed] - theirs[seed])
         for seed in ours
         if isfinite(ours[seed])
         and isfinite(theirs.get(seed, nan))
         and not {(arm, seed), (other, seed)}.intersection(apart)
     }
+
+
+ROUNDING = 1e-8
+"""Relative difference below which two metrics count as equal."""
+
+
+def _alike(one: float, other: float) -> bool:
+    return abs(one - other) <= ROUNDING * max(abs(one), abs(other))
 
 
 def diverged_seeds(results: Results, arm: str) -> list[int]:

@@ -195,6 +195,11 @@ class Comparison:
         return next(arm for arm in self.arms if arm.kind == "baseline")
 
     @property
+    def on_trial(self) -> tuple[Arm, ...]:
+        """The arms that the comparison asks about, without controls and references."""
+        return tuple(arm for arm in self.arms if arm.kind == "arm")
+
+    @property
     def challengers(self) -> tuple[Arm, ...]:
         """All arms but the baseline, controls included."""
         return tuple(arm for arm in self.arms if arm.kind != "baseline")

@@ -8,10 +8,11 @@ from lightning_qsgd.compare.statistics.paired_gain import (
     PairedGain,
     paired_gain,
 )
-from lightning_qsgd.compare.statistics.power import detectable_effect, holm, pairs_needed
+from lightning_qsgd.compare.statistics.power import Design, detectable_effect, holm, pairs_needed
 
 __all__ = [
     "FEWEST_PAIRS",
+    "Design",
     "Interval",
     "Method",
     "PairedGain",

@@ -1,6 +1,6 @@
 """The gain of an arm over pairs of runs: size, interval, p-values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import copysign, inf, nan
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lightning_qsgd.compare.statistics.mean_tests import (
     BootstrapMean,
     Interval,
+    skew_corrected_interval,
     skew_corrected_p_value,
     t_interval,
     t_p_value,
@@ -106,6 +107,7 @@ class PairedGain:
         p_t: Two-sided p-value by t; 1 with fewer than `FEWEST_PAIRS` pairs.
         p_skew: The same with the skew corrected.
         p_bca: The same by the bootstrap.
+        bootstrap: Resampled means, for intervals of other levels; None without spread.
     """
 
     gains: dict[int, float]
@@ -116,6 +118,23 @@ class PairedGain:
     p_t: float = 1.0
     p_skew: float = 1.0
     p_bca: float = 1.0
+    bootstrap: BootstrapMean | None = field(default=None, repr=False, compare=False)
+
+    def interval(self, alpha: float) -> Interval:
+        """Bound the mean gain by all three tests at once: it is inside where any would have it.
+
+        Args:
+            alpha: One minus the confidence; several intervals hold together at a share of it.
+        """
+        if self.bootstrap is None:
+            return self.t
+        sample = self._array
+        found = (
+            t_interval(sample, alpha),
+            skew_corrected_interval(sample, alpha),
+            self.bootstrap.interval(alpha),
+        )
+        return Interval(min(one.low for one in found), max(one.high for one in found))
 
     @property
     def p(self) -> float:
@@ -187,6 +206,7 @@ def paired_gain(gains: dict[int, float], method: Method) -> PairedGain:
         t_p_value(sample),
         skew_corrected_p_value(sample),
         bootstrap.p_value,
+        bootstrap,
     )
 
 

@@ -1,12 +1,15 @@
 """What a design can see: power, and the correction for many questions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from math import inf, sqrt
+from math import inf, isnan, nan, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, stdtrit
+
+from lightning_qsgd.compare.statistics.paired_gain import Method
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -122,3 +125,82 @@ def pairs_needed(effect: float, alpha: float, power: float) -> int:
         else:
             enough = middle
     return enough
+
+
+LARGE = 2.0
+"""An effect that no comparison should miss, in standard deviations of the paired differences."""
+
+COST_OF_THREE_TESTS = 3
+"""Seeds that three tests need beyond one of them by t, at an effect of `LARGE`; measured."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What can be seen with so many seeds and questions, before anything has run.
+
+    Args:
+        seeds: Number of pairs of every question.
+        questions: Number of arms on trial.
+        method: How sure a claim has to be.
+
+    Example:
+        >>> Design(4, 22).seeds_needed, Design(4, 22).is_comparison, Design(16, 22).is_comparison
+        (12, False, True)
+    """
+
+    seeds: int
+    questions: int
+    method: Method = field(default_factory=Method)
+
+    @property
+    def level(self) -> float:
+        """Level that the arm with the smallest p-value has to pass: Holm's first step."""
+        return self.method.alpha / max(1, self.questions)
+
+    @property
+    def smallest_p(self) -> float:
+        """Smallest corrected p-value that can come out: the bootstrap has so many resamples."""
+        return min(1.0, max(1, self.questions) / (self.method.resamples + 1))
+
+    @property
+    def seeds_needed(self) -> int:
+        """Seeds with which an effect of `LARGE` standard deviations would be seen."""
+        return pairs_needed(LARGE, self.level, self.method.power) + COST_OF_THREE_TESTS
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether a verdict is possible: not even a large effect would be seen otherwise."""
+        return self.seeds >= self.seeds_needed and self.smallest_p <= self.method.alpha
+
+    @property
+    def visible(self) -> float:
+        """Smallest effect that would be seen, in standard deviations of the differences."""
+        pairs = self.seeds - COST_OF_THREE_TESTS
+        return detectable_effect(pairs, self.level, self.method.power) if pairs > 1 else inf
+
+    def words(self, spread: float = nan) -> str:
+        """Say what can be seen, before anything has run.
+
+        Args:
+            spread: Standard deviation of one run's metric over seeds, in its unit; NaN if unknown.
+
+        Example:
+            >>> print(Design(4, 22).words())
+            This is a trial run, not a comparison: 12 seeds are needed for 22 arms on trial, not 4.
+        """
+        if not self.is_comparison:
+            return (
+                f"This is a trial run, not a comparison: {self.seeds_needed} seeds are needed for "
+                f"{self.questions} arms on trial, not {self.seeds}."
+            )
+        text = (
+            f"With {self.seeds} seeds and {self.questions} arms on trial, an effect of "
+            f"{self.visible:.2g} standard deviations of the paired differences is seen in "
+            f"{self.method.power:.0%} of cases; no corrected p-value can be below "
+            f"{self.smallest_p:.1g}."
+        )
+        if isnan(spread):
+            return text
+        # Pairs share data and first weights, which makes differences smaller than this.
+        size = self.visible * sqrt(2) * spread
+        return f"{text} Runs spread by {spread:.2g} so far: that is a gain of {size:.2g} at most."

@@ -16,8 +16,10 @@ from lightning_qsgd.compare.results.gains import (
     relative_size,
 )
 from lightning_qsgd.compare.results.pairing import unpaired
-from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.statistics import (
+    Design,
+    Interval,
     Method,
     PairedGain,
     detectable_effect,
@@ -27,6 +29,7 @@ from lightning_qsgd.compare.statistics import (
     pairs_needed,
     share_reached,
 )
+from lightning_qsgd.compare.statistics.paired_gain import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,11 @@ class Challenge:
     Attributes:
         summary: The arm on its own.
         gain: Gain over the baseline.
-        p_holm: p-value of the gain over the baseline, corrected for the number of challengers.
+        p_holm: p-value of the gain over the baseline, corrected for the number of arms on trial.
+        interval: Interval of that gain that holds together with those of all other questions.
         over_controls: Gain over each of the arm's controls, by name.
         p_over_controls: Their p-values, corrected for the number of such questions.
+        control_intervals: Their intervals, which hold together too.
         identical: Whether every number equals the baseline's to the last bit.
         detectable: Smallest gain that these pairs could have shown, in the metric's unit.
         pairs_for_half: Number of pairs that could show half of it; 0 if the gains have no spread.
@@ -91,8 +96,10 @@ class Challenge:
     summary: ArmSummary
     gain: PairedGain
     p_holm: float
+    interval: Interval
     over_controls: dict[str, PairedGain]
     p_over_controls: dict[str, float]
+    control_intervals: dict[str, Interval]
     identical: bool
     detectable: float
     pairs_for_half: int
@@ -109,23 +116,34 @@ class Analysis:
 
     Attributes:
         method: How sure a claim has to be.
+        design: What so many seeds and questions can see.
         baseline: The baseline on its own.
         challenges: All other arms, in the order of the comparison.
     """
 
     method: Method
+    design: Design
     baseline: ArmSummary
     challenges: tuple[Challenge, ...]
+
+    @property
+    def on_trial(self) -> tuple[Challenge, ...]:
+        """Those of the arms that the comparison asks about."""
+        return tuple(one for one in self.challenges if one.arm.kind == "arm")
 
 
 def analyse(results: Results, method: Method | None = None) -> Analysis:
     """Compute every statistic that a report shows.
 
     Each challenger is compared with the baseline by three tests, all of which must reject: the
-    p-value is the largest of theirs (an intersection-union test). Holm's correction runs over all
-    challengers, controls included. The differences between arms and their controls are a second
-    family with a correction of its own. An arm has to pass both to be called better, so where
-    nothing helps, the chance of any false claim is that of the first family alone.
+    p-value is the largest of theirs (an intersection-union test). Holm's correction runs over the
+    arms on trial. Controls and references are no questions: theirs runs over all challengers, so
+    that they cost the arms nothing. The differences between arms and their controls are a family
+    with a correction of its own. An arm has to pass both to be called better, so where nothing
+    helps, the chance of any false claim about an arm is that of the first family alone.
+
+    Intervals hold together at the level of the comparison: each is taken at that level over the
+    number of questions of its family, and cut at zero where Holm's later steps decide the sign.
 
     Args:
         results: The runs.
@@ -136,7 +154,9 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
 
     References:
         R. L. Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24
-        (1982), 295-300, for intersection-union tests.
+        (1982), 295-300, for intersection-union tests. O. Guilbaud, "Simultaneous Confidence
+        Regions Corresponding to Holm's Step-Down Procedure", Biometrical Journal 50 (2008),
+        678-692.
     """
     method = method or Method()
     asked = results.comparison
@@ -146,38 +166,59 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
     def gain_of(arm: str, other: str) -> PairedGain:
         return paired_gain(gains_over(results, arm, other, apart), method)
 
-    gains = [gain_of(arm.name, baseline) for arm in asked.challengers]
-    controls = [
-        {name: gain_of(arm.name, name) for name in arm.controls} for arm in asked.challengers
-    ]
-    corrected = holm([gain.p for gain in gains])
-    of_controls = _holm_of_controls(asked.challengers, controls)
-    challenges = [
-        Challenge(
-            _summary(results, arm),
-            gain,
-            p_holm,
-            own,
-            {name: of_controls[arm.name, name] for name in own},
-            are_identical(results, arm.name, baseline),
-            *_sensitivity(gain, method, len(gains)),
-        )
-        for arm, gain, p_holm, own in zip(
-            asked.challengers, gains, corrected, controls, strict=True
-        )
-    ]
-    return Analysis(method, _summary(results, asked.baseline), tuple(challenges))
-
-
-def _holm_of_controls(
-    arms: tuple[Arm, ...], controls: list[dict[str, PairedGain]]
-) -> dict[tuple[str, str], float]:
-    p_values = {
-        (arm.name, name): gain.p
-        for arm, own in zip(arms, controls, strict=True)
-        for name, gain in own.items()
+    gains = {arm.name: gain_of(arm.name, baseline) for arm in asked.challengers}
+    corrected = _corrected(asked, gains)
+    controls = {
+        (arm.name, name): gain_of(arm.name, name) for arm in asked.on_trial for name in arm.controls
     }
-    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    p_controls = dict(zip(controls, holm([gain.p for gain in controls.values()]), strict=True))
+    design = Design(len(asked.seeds), len(asked.on_trial), method)
+    challenges = []
+    for arm in asked.challengers:
+        own = {name: controls[arm.name, name] for name in arm.controls}
+        p_own = {name: p_controls[arm.name, name] for name in own}
+        count = len(asked.on_trial if arm.kind == "arm" else asked.challengers)
+        gain, p_holm = gains[arm.name], corrected[arm.name]
+        challenges.append(
+            Challenge(
+                summary=_summary(results, arm),
+                gain=gain,
+                p_holm=p_holm,
+                interval=_together(gain, p_holm, count, method),
+                over_controls=own,
+                p_over_controls=p_own,
+                control_intervals={
+                    name: _together(other, p_own[name], len(controls), method)
+                    for name, other in own.items()
+                },
+                identical=are_identical(results, arm.name, baseline),
+                detectable=_sensitivity(gain, method, count)[0],
+                pairs_for_half=_sensitivity(gain, method, count)[1],
+            )
+        )
+    return Analysis(method, design, _summary(results, asked.baseline), tuple(challenges))
+
+
+def _corrected(asked: Comparison, gains: dict[str, PairedGain]) -> dict[str, float]:
+    """Correct the arms on trial for their number, and all others for that of all."""
+    on_trial = [arm.name for arm in asked.on_trial]
+    of_all = dict(zip(gains, holm([gain.p for gain in gains.values()]), strict=True))
+    of_arms = dict(zip(on_trial, holm([gains[name].p for name in on_trial]), strict=True))
+    return {**of_all, **of_arms}
+
+
+def _together(gain: PairedGain, p_holm: float, questions: int, method: Method) -> Interval:
+    """Return the interval that holds together with the others, and never contradicts the claim."""
+    if not gain.enough:
+        return UNKNOWN
+    found = gain.interval(method.alpha / questions)
+    if p_holm > method.alpha:  # ends of the bootstrap are interpolated, its p-value is not
+        return Interval(min(found.low, 0.0), max(found.high, 0.0))
+    return (
+        Interval(max(found.low, 0.0), found.high)
+        if gain.mean > 0
+        else Interval(found.low, min(found.high, 0.0))
+    )
 
 
 def _sensitivity(gain: PairedGain, method: Method, questions: int) -> tuple[float, int]:

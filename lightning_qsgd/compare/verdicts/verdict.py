@@ -1,9 +1,22 @@
-"""What may be said about an arm, in words that claim no more than its runs show."""
+"""The rule: what may be said about an arm, in words that claim no more than its runs show.
+
+1. Every number equal to the baseline's: identical; equal but for rounding: equal.
+2. Fewer than three pairs, or not enough of them to see even an effect of two standard deviations,
+   and nothing seen: too few seeds to tell.
+3. p > alpha after Holm's correction over the arms on trial, where p is the largest of three tests
+   (t, t corrected for skew, BCa bootstrap): no detectable effect.
+4. A mean gain below zero: worse. Runs that diverged: never better.
+5. A gain that is not beyond each of the arm's controls: matched or beaten by its own control.
+6. Otherwise: better.
+
+`analysis.py` computes what the rule reads.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lightning_qsgd.compare.statistics import FEWEST_PAIRS, Method, PairedGain
+from lightning_qsgd.compare.statistics import FEWEST_PAIRS, Interval, Method, PairedGain
+from lightning_qsgd.compare.statistics.power import LARGE
 from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
 
 
@@ -16,6 +29,8 @@ class Outcome(StrEnum):
     MATCHED = "matched by its own control"
     BEATEN = "beaten by its own control"
     IDENTICAL = "identical to the baseline"
+    EQUAL = "equal to the baseline"
+    TOO_FEW = "too few seeds to tell"
     NO_CLAIM = "no claim possible"
 
 
@@ -45,37 +60,42 @@ def verdicts(analysis: Analysis) -> dict[str, Verdict]:
     """
     baseline = analysis.baseline.arm.name
     return {
-        challenge.arm.name: _judge(challenge, baseline, analysis.method)
+        challenge.arm.name: _judge(challenge, baseline, analysis)
         for challenge in analysis.challenges
     }
 
 
-def describe_gain(gain: PairedGain, method: Method) -> str:
-    """Write a gain with its interval by t.
+def describe_gain(gain: PairedGain, interval: Interval, method: Method) -> str:
+    """Write a gain with its interval.
 
     Example:
         >>> from lightning_qsgd.compare.statistics import paired_gain
-        >>> describe_gain(paired_gain({0: 0.1, 1: 0.3, 2: 0.2}, Method()), Method())
+        >>> gain = paired_gain({0: 0.1, 1: 0.3, 2: 0.2}, Method())
+        >>> describe_gain(gain, gain.t, Method())
         '+0.2 (95 % interval -0.0484 to +0.448)'
     """
     level = f"{100 * (1 - method.alpha):g} %"
-    return f"{gain.mean:+.3g} ({level} interval {gain.t.low:+.3g} to {gain.t.high:+.3g})"
+    return f"{gain.mean:+.3g} ({level} interval {interval.low:+.3g} to {interval.high:+.3g})"
 
 
-def _judge(challenge: Challenge, baseline: str, method: Method) -> Verdict:
-    outcome, reason = _outcome(challenge, baseline, method)
+def _judge(challenge: Challenge, baseline: str, analysis: Analysis) -> Verdict:
+    outcome, reason = _outcome(challenge, baseline, analysis)
     return Verdict(challenge.arm.name, outcome, reason)
 
 
-def _outcome(challenge: Challenge, baseline: str, method: Method) -> tuple[Outcome, str]:
-    gain = challenge.gain
+def _outcome(challenge: Challenge, baseline: str, analysis: Analysis) -> tuple[Outcome, str]:
+    gain, method = challenge.gain, analysis.method
     if challenge.identical:
         return Outcome.IDENTICAL, f"Every number equals that of {baseline}, to the last bit."
+    if gain.pairs and not any(gain.gains.values()) and not challenge.summary.diverged:
+        return Outcome.EQUAL, f"The metric equals that of {baseline} at every seed, to rounding."
     if not gain.enough:
-        return Outcome.NO_CLAIM, _too_few(challenge)
-    found = f"{describe_gain(gain, method)} over {baseline}, p = {challenge.p_holm:.2g}"
+        planned = analysis.design.seeds >= FEWEST_PAIRS  # and runs failed, diverged or are missing
+        return Outcome.NO_CLAIM if planned else Outcome.TOO_FEW, _too_few(challenge)
+    shown = describe_gain(gain, challenge.interval, method)
+    found = f"{shown} over {baseline}, p = {challenge.p_holm:.2g}"
     if challenge.p_holm > method.alpha:
-        return Outcome.UNDETECTED, f"{found}. {_sensitivity(challenge, method)}"
+        return _nothing_seen(challenge, found, analysis)
     if gain.mean < 0:
         return Outcome.WORSE, f"{found}."
     if challenge.summary.diverged:
@@ -84,6 +104,17 @@ def _outcome(challenge: Challenge, baseline: str, method: Method) -> tuple[Outco
             "seeds, which no mean can hold."
         )
     return _against_controls(challenge, found, method)
+
+
+def _nothing_seen(challenge: Challenge, found: str, analysis: Analysis) -> tuple[Outcome, str]:
+    needed = analysis.design.seeds_needed
+    if challenge.gain.pairs >= needed:
+        return Outcome.UNDETECTED, f"{found}. {_sensitivity(challenge, analysis.method)}"
+    return Outcome.TOO_FEW, (
+        f"{found}. With {challenge.gain.pairs} pairs and {analysis.design.questions} arms on trial "
+        f"not even an effect of {LARGE:g} standard deviations would show reliably; {needed} are "
+        f"needed. {_sensitivity(challenge, analysis.method)}"
+    )
 
 
 def _too_few(challenge: Challenge) -> str:
@@ -105,9 +136,10 @@ def _against_controls(challenge: Challenge, found: str, method: Method) -> tuple
     name = max(own, key=lambda control: (doubts[control], -own[control].mean))
     if doubts[name] <= method.alpha:
         return Outcome.BETTER, f"{found}. It also beats {_listed(list(own))}."
+    shown = describe_gain(own[name], challenge.control_intervals[name], method)
     ahead = own[name].mean < 0 and p_values[name] <= method.alpha
     return (Outcome.BEATEN if ahead else Outcome.MATCHED), (
-        f"{found}; but over its control {name}: {describe_gain(own[name], method)}. "
+        f"{found}; but over its control {name}: {shown}. "
         "Nothing shows that the gain is owed to what the arm adds."
     )
 

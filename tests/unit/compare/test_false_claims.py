@@ -51,5 +51,6 @@ def test_at_most_one_null_comparison_in_twenty_claims_anything(null):
     for _ in range(COMPARISONS):
         results = made_results(dict(zip(names, null(draw).tolist(), strict=True)), ARMS)
         judged = verdicts(analyse(results, METHOD)).values()
-        false += any(verdict.outcome in CLAIMS for verdict in judged)
+        on_trial = [verdict for verdict in judged if verdict.arm.startswith("arm")]
+        false += any(verdict.outcome in CLAIMS for verdict in on_trial)
     assert false / COMPARISONS <= 0.05

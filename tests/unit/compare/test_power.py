@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_qsgd.compare.statistics import detectable_effect, pairs_needed
+from lightning_qsgd.compare.statistics import (
+    Design,
+    Method,
+    detectable_effect,
+    paired_gain,
+    pairs_needed,
+)
+from lightning_qsgd.compare.statistics.mean_tests import (
+    skew_corrected_interval,
+    skew_corrected_p_value,
+)
 from lightning_qsgd.compare.statistics.power import power_of_t
 
 
@@ -53,3 +63,50 @@ def test_what_no_effect_could_show_is_infinite():
 
 def test_pairs_needed_ends_for_effects_that_nobody_could_detect():
     assert pairs_needed(1e-9, 0.05, 0.8) == 1_000_000
+
+
+@pytest.mark.parametrize("questions", [1, 5, 20])
+def test_a_design_that_is_a_comparison_sees_two_standard_deviations(questions):
+    draw = np.random.default_rng(questions)
+    method = Method(resamples=1999)
+    pairs = Design(1, questions, method).seeds_needed
+    assert Design(pairs, questions, method).is_comparison
+    assert not Design(pairs - 1, questions, method).is_comparison
+    seen = 0
+    for _ in range(200):
+        gain = paired_gain(dict(enumerate(draw.normal(2.0, 1.0, pairs))), method)
+        seen += gain.p * questions <= method.alpha
+    assert seen / 200 >= 0.76  # 0.8 but for the error of 200 draws
+
+
+@pytest.mark.parametrize("arms", [1, 3, 22])
+def test_no_plan_that_is_called_a_comparison_is_blind_to_a_large_effect(arms):
+    for seeds in range(1, 40):
+        design = Design(seeds, arms)
+        if design.is_comparison:
+            assert power_of_t(2.0, seeds, 0.05 / arms) >= 0.8
+            assert design.visible <= 2.0
+            assert design.smallest_p <= 0.05
+    assert not Design(4, 22).is_comparison
+
+
+def test_words_name_the_seeds_that_are_needed_or_what_can_be_seen():
+    assert "not a comparison" in Design(4, 22).words()
+    assert "12 seeds are needed" in Design(4, 22).words()
+    said = Design(16, 22).words(spread=0.01)
+    assert "an effect of 1.3 standard deviations" in said
+    assert "that is a gain of 0.019 at most" in said
+
+
+def test_so_many_questions_that_no_resample_could_answer_are_no_comparison():
+    assert not Design(50, 100, Method(resamples=999)).is_comparison
+
+
+@pytest.mark.parametrize("skew", [False, True])
+def test_the_skew_corrected_interval_holds_what_its_test_does_not_reject(skew):
+    draw = np.random.default_rng(4)
+    for _ in range(20):
+        sample = draw.exponential(size=9) if skew else draw.normal(size=9)
+        interval = skew_corrected_interval(sample, 0.1)
+        for end in (interval.low, interval.high):
+            assert skew_corrected_p_value(sample - end) == pytest.approx(0.1, abs=1e-6)

@@ -31,7 +31,7 @@ def test_failures_divergence_and_missing_runs_are_named(without_matplotlib, tmp_
 def test_complete_runs_are_said_to_be_complete(without_matplotlib, tmp_path):
     _, markdown = written(made_results({"base": around(0.8, 0), "arm": around(0.8, 1)}), tmp_path)
     assert "None: every planned run ended with a finite metric." in markdown
-    assert "- `initial_weights`: equal in 8 runs, different in none." in markdown
+    assert f"- `initial_weights`: equal in {SEEDS} runs, different in none." in markdown
 
 
 def test_pairs_that_are_none_are_named_on_the_first_page(without_matplotlib, tmp_path):
@@ -41,7 +41,9 @@ def test_pairs_that_are_none_are_named_on_the_first_page(without_matplotlib, tmp
     _, markdown = written(replace(results, runs=runs), tmp_path)
     assert "**1 run left out** for starting unlike the baseline: see Pairing." in markdown
     assert "`initial_weights`: **different in 1 run**, left out: arm (seed 3)." in markdown
-    assert "`data_order`: equal in 7 runs, different in none; unknown in 1 run." in markdown
+    assert (
+        f"`data_order`: equal in {SEEDS - 1} runs, different in none; unknown in 1 run." in markdown
+    )
 
 
 def test_pairing_that_was_not_recorded_is_called_assumed(without_matplotlib, tmp_path):
@@ -56,7 +58,7 @@ def test_arms_with_other_sizes_are_named_beside_the_pairing(without_matplotlib, 
     sizes = {"base": FirstWeights({"w": "a"}, 1), "arm": FirstWeights({"w": "a", "c": "b"}, 35)}
     runs = tuple(replace(run, first_weights=sizes[run.arm]) for run in results.runs)
     _, markdown = written(replace(results, runs=runs), tmp_path)
-    assert "- `initial_weights`: equal in 8 runs, different in none." in markdown
+    assert f"- `initial_weights`: equal in {SEEDS} runs, different in none." in markdown
     assert "- `arm` trains 35 parameters, 34 more than `base`." in markdown
     assert "models of another size are paired by what they share." in markdown
     _, markdown = written(results, tmp_path)
@@ -102,4 +104,4 @@ def test_gains_are_turned_where_lower_is_better(without_matplotlib, tmp_path):
     values = {"base": around(0.8, 0), "arm": around(0.5, 1)}
     _, markdown = written(made_results(values, higher_is_better=False), tmp_path)
     assert "(lower is better)" in markdown
-    assert re.search(r"\| arm \| 8 \| \+0\.\d+ \|", markdown)
+    assert re.search(rf"\| arm \| {SEEDS} \| \+0\.\d+ \|", markdown)

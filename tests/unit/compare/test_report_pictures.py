@@ -166,16 +166,16 @@ def test_nothing_recorded_gives_no_picture():
     assert draw_gains(analysis, verdicts(analysis), METRIC) is None
 
 
-def test_gains_are_drawn_with_both_intervals_and_the_verdict():
+def test_gains_are_drawn_with_the_interval_of_the_verdict_and_its_words():
     base = noise(0, 8)
     values = {"base": base.tolist(), "arm": (base + 0.3 + 0.1 * noise(1, 8)).tolist()}
     analysis = analyse(made_results(values), METHOD)
-    gain = analysis.challenges[0].gain
+    interval = analysis.challenges[0].interval
     axes, words = draw_gains(analysis, verdicts(analysis), METRIC).axes
     spans = [tuple(part[:, 0]) for c in axes.collections for part in c.get_segments()]
-    ends = [gain.t.low, gain.t.high, gain.bca.low, gain.bca.high]
+    ends = [interval.low, interval.high]
     assert np.ravel(spans) == pytest.approx(ends)
-    assert axes.get_lines()[-1].get_xdata() == pytest.approx([gain.mean])
+    assert axes.get_lines()[-1].get_xdata() == pytest.approx([analysis.challenges[0].gain.mean])
     assert [label.get_text() for label in words.get_yticklabels()] == ["better"]
 
 

@@ -153,7 +153,7 @@ def test_equal_numbers_at_every_seed_are_identical():
 def test_two_seeds_allow_no_claim():
     values = {"base": [0.5, 0.6], "arm": [0.9, 0.9]}
     verdict = judged(made_results(values))["arm"]
-    assert verdict.outcome is Outcome.NO_CLAIM
+    assert verdict.outcome is Outcome.TOO_FEW
     assert verdict.reason == "Only 2 seeds have a final metric of both; 3 are needed."
 
 
@@ -169,7 +169,7 @@ def test_arm_that_always_diverges_is_said_to():
 def test_three_equal_gains_are_too_few_to_claim():
     values = {"base": [0.25, 0.5, 0.5], "arm": [0.5, 0.75, 0.75]}
     verdict = judged(made_results(values))["arm"]
-    assert verdict.outcome is Outcome.UNDETECTED
+    assert verdict.outcome is Outcome.TOO_FEW
     assert "All gains are equal" in verdict.reason
 
 
@@ -243,3 +243,58 @@ def test_claims_of_one_arm_do_not_hang_on_the_controls_of_another():
     for challenge in analysis.challenges:
         claimed = verdicts(analysis)[challenge.arm.name].outcome is not Outcome.UNDETECTED
         assert claimed == (challenge.p_holm <= METHOD.alpha)
+
+
+def test_many_arms_and_few_seeds_cannot_tell_and_say_how_many_seeds_could():
+    values = {"base": [0.8, 0.81, 0.79, 0.8]}
+    values |= {f"arm{i}": (0.8 + 0.2 * noise(i, 4)).tolist() for i in range(22)}
+    found = judged(made_results(values))
+    assert {verdict.outcome for verdict in found.values()} == {Outcome.TOO_FEW}
+    assert "12 are needed" in found["arm0"].reason
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 6, 16])
+def test_an_interval_without_zero_never_stands_beside_no_detectable_effect(seeds):
+    for seed in range(10):
+        draw = np.random.default_rng(100 * seeds + seed)
+        values = {f"arm{i}": draw.normal(0.7 * (i % 3), size=seeds).tolist() for i in range(7)}
+        analysis = analyse(made_results({"base": [0.0] * seeds, **values}), METHOD)
+        found = verdicts(analysis)
+        for one in analysis.challenges:
+            claimed = found[one.arm.name].outcome in (Outcome.BETTER, Outcome.WORSE)
+            inside = one.interval.low < 0 < one.interval.high
+            assert claimed != inside or (not claimed and not one.interval.excludes_zero)
+
+
+def test_intervals_hold_together():
+    draw, missed = np.random.default_rng(8), 0
+    for _ in range(100):
+        truth = draw.normal(size=6)
+        values = {f"arm{i}": (truth[i] + draw.normal(size=12)).tolist() for i in range(6)}
+        analysis = analyse(made_results({"base": [0.0] * 12, **values}), Method(resamples=999))
+        ends = [(one.interval.low, one.interval.high) for one in analysis.challenges]
+        missed += any(not low <= m <= high for m, (low, high) in zip(truth, ends, strict=True))
+    assert missed <= 9  # 5 expected
+
+
+def test_controls_and_references_are_no_questions():
+    values = {"base": around(0.8, 0), "arm": around(0.81, 1)}
+    values |= {f"other{i}": around(0.8, 10 + i) for i in range(6)}
+    arms = (Arm("base", "baseline"), Arm("arm"))
+    more = tuple(Arm(f"other{i}", "control" if i % 2 else "reference") for i in range(6))
+    alone = made_results({name: values[name] for name in ("base", "arm")}, arms)
+    together = made_results(values, arms + more)
+    (first,) = analyse(alone, METHOD).challenges
+    assert analyse(together, METHOD).challenges[0] == first
+    assert analyse(together, METHOD).design.questions == 1
+    as_arms = analyse(made_results(values), METHOD).challenges[0]
+    assert as_arms.p_holm > first.p_holm
+
+
+def test_differences_by_rounding_are_called_equal():
+    values = {"base": around(0.8, 0), "arm": [x * (1 + 1e-10) for x in around(0.8, 0)]}
+    verdict = judged(made_results(values))["arm"]
+    assert verdict.outcome is Outcome.EQUAL
+    assert "to rounding" in verdict.reason
+    values["arm"] = [x * (1 + 1e-6) for x in values["base"]]
+    assert judged(made_results(values))["arm"].outcome is Outcome.BETTER
