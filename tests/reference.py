@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from math import cos, isfinite, pi, sin, sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,115 @@ def modulate(values: list[float], readout: Readout, num_qubits: int) -> list[flo
         padded = block + [0.0] * (num_qubits - len(block))
         result += readout(padded)[: len(block)]
     return result
+
+
+def squashed(x: float) -> float:
+    """x / sqrt(1 + x^2)."""
+    return x / sqrt(1 + x * x)
+
+
+def root_mean_square(values: list[float]) -> float:
+    """Of one tensor's entries."""
+    return sqrt(sum(value * value for value in values) / len(values))
+
+
+def feature_of(
+    name: str, theta: list[float], gradient: list[float], delta: list[float], progress: float
+) -> list[float]:
+    """One feature of each entry of one tensor; delta without decoupled weight decay."""
+    if name == "progress":
+        return [progress] * len(theta)
+    if name == "alignment":
+        scale = max(root_mean_square(gradient) * root_mean_square(delta), 1e-30)
+        return [squashed(-4 * g * d / scale) for g, d in zip(gradient, delta, strict=True)]
+    values = {"gradient": gradient, "step": [-d for d in delta], "weight": theta}[name]
+    scale = max(root_mean_square(values), 1e-30)
+    return [squashed(value / scale) for value in values]
+
+
+def decoupled_decay(group: dict[str, Any]) -> float:
+    """The share of a parameter that one step of decoupled weight decay takes away."""
+    decoupled = group.get("decoupled_weight_decay") or "ns_steps" in group or "beta2_decay" in group
+    return float(group["lr"]) * group.get("weight_decay", 0.0) if decoupled else 0.0
+
+
+@dataclass
+class ReferenceFeatures:
+    """Hand-written steps whose circuit, one per entry, sees features, after the bare optimizer's.
+
+    `readout` turns the features of one entry into u; `floor` is None for the relative injection
+    without renormalisation.
+    """
+
+    base: Optimizer
+    features: list[str]
+    readout: Callable[[list[float]], float]
+    strength: float = 0.5
+    floor: float | None = 0.1
+    total_steps: int = 10
+    steps: int = 0
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        """Take one step; g is that of the closure's first evaluation."""
+        before: list[tuple[Tensor, dict[str, Any], list[float], list[float]]] = []
+
+        def record() -> None:
+            for group in self.base.param_groups:
+                sign = -1.0 if group.get("maximize") else 1.0
+                for p in group["params"]:
+                    if p.grad is not None:
+                        gradient = [sign * g for g in read(p.grad)]
+                        before.append((p, dict(group), read(p), gradient))
+
+        def recorded() -> Tensor:
+            assert closure is not None
+            loss = closure()
+            if not before:
+                record()
+            return loss
+
+        if closure is None:
+            record()
+            self.base.step()
+        else:
+            self.base.step(recorded)
+        for parameter, group, theta, gradient in before:
+            write(parameter, self._moved(theta, gradient, read(parameter), group))
+        self.steps += 1
+
+    def _moved(
+        self, theta: list[float], gradient: list[float], after: list[float], group: dict[str, Any]
+    ) -> list[float]:
+        decay = decoupled_decay(group)
+        delta = [new - old + decay * old for new, old in zip(after, theta, strict=True)]
+        progress = min(self.steps / self.total_steps, 1.0)
+        seen = [feature_of(name, theta, gradient, delta, progress) for name in self.features]
+        u = [self.readout([each[i] for each in seen]) for i in range(len(theta))]
+        w = [1 + self.strength * each for each in u]
+        if self.floor is None:
+            moved = [new - old for new, old in zip(after, theta, strict=True)]
+            return [old + d * each for old, d, each in zip(theta, moved, w, strict=True)]
+        mean = max(sum(w) / len(w), self.floor)
+        return [
+            old - decay * old + d * each / mean
+            for old, d, each in zip(theta, delta, w, strict=True)
+        ]
+
+
+def polynomial_by_loops(
+    u: Callable[[list[float]], float], degrees: list[int], at: list[float]
+) -> float:
+    """Interpolate u, a trigonometric polynomial of angles, from a grid, by Fourier sums."""
+    if not degrees:
+        return u([])
+    count = 2 * degrees[0] + 1
+    total = 0.0
+    for place in range(count):
+        angle = 2 * pi * place / count
+        value = polynomial_by_loops(lambda rest, a=angle: u([a, *rest]), degrees[1:], at[1:])  # type: ignore[misc]
+        kernel = 1 + 2 * sum(cos(k * (at[0] - angle)) for k in range(1, degrees[0] + 1))
+        total += value * kernel / count
+    return total
 
 
 class ReferenceOptimizer:

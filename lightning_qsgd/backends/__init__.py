@@ -1,6 +1,11 @@
 """How a circuit is evaluated: from model parameters to the readout P(1) - P(0) of each qubit."""
 
 from lightning_qsgd.backends.backend import Backend
+from lightning_qsgd.backends.classical_twins import (
+    CautiousTwin,
+    ClassicalTwin,
+    LazyTwin,
+)
 from lightning_qsgd.backends.compiled_backend import CompiledBackend
 from lightning_qsgd.backends.failures import (
     FailurePolicy,
@@ -30,6 +35,8 @@ from lightning_qsgd.backends.sine_backend import LinearBackend, SineBackend
 __all__ = [
     "AerSampling",
     "Backend",
+    "CautiousTwin",
+    "ClassicalTwin",
     "CompiledBackend",
     "DepolarizingNoise",
     "DeviceNoise",
@@ -39,6 +46,7 @@ __all__ = [
     "GenericDeviceNoise",
     "GivenSampling",
     "HardwareSampling",
+    "LazyTwin",
     "LinearBackend",
     "Noise",
     "RaiseOnFailure",

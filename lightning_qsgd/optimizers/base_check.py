@@ -65,7 +65,9 @@ def blocks_per_step(groups: ParamGroups, perturbation: Perturbation) -> int:
     if not perturbation.injection.modulated:
         return 0
     sizes = [sum(sizes)] if coordinates.spans_tensors else sizes
-    return sum(-(-size // backend.num_qubits) for size in sizes)
+    return perturbation.seen.circuits(
+        backend, sum(-(-size // backend.num_qubits) for size in sizes)
+    )
 
 
 def has_low_precision(groups: ParamGroups) -> bool:

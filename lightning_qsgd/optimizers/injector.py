@@ -32,7 +32,7 @@ class Injector:
         perturbation: What is added.
         entries: The touched entries.
         step: What is known of the step: theta, not g.
-        modulate: Returns the modulation there.
+        modulate: Returns the modulation there, once the features are known.
         factor: Learned factor of the strength, non-negative; None where nothing is learned.
 
     Attributes:
@@ -60,8 +60,12 @@ class Injector:
         self._injection = injection
         self._modulate = modulate
         self._factor = factor
-        self._waits = injection.needs_base_step
+        self._features = perturbation.seen
+        self._u_waits = injection.modulated and self._features.needs_base_step
         self.moves_parameters = injection.enters == "update"
+        self._waits = self.moves_parameters and (
+            self._u_waits or injection.needs_base_step or injection.control is not None
+        )
         self._gradient: Tensor | None = None  # to restore
 
     def before_base_step(self, measured: bool) -> None:
@@ -71,15 +75,16 @@ class Injector:
             measured: Whether `added` will be asked for.
         """
         step, injection = self.step, self._injection
-        if injection.modulated:
-            self._u = self._modulate(step)
-        if injection.needs_gradient or not self.moves_parameters:
+        features_need = injection.modulated and self._features.needs_gradient
+        if injection.needs_gradient or features_need or not self.moves_parameters:
             raw = self.entries.read_gradients()
             step.gradient = descended(raw, self.entries, step.groups)
+        if injection.modulated and not self._u_waits:
+            self._u = self._shaped(self._modulate(step))
+        if not injection.needs_base_step:
+            self._coefficients = self._checked(injection.coefficients(step))
         if not self._waits:
-            self._coefficients = self._shaped_as_theta(injection.coefficients(step))
-            if injection.control is None or not self.moves_parameters:
-                self._multiply()
+            self._multiply()
         if not self.moves_parameters:
             self._gradient = raw
             self._overwrite_gradients(raw, measured)
@@ -102,10 +107,10 @@ class Injector:
             return
         if self._waits:
             self._base_step()
-            self._coefficients = self._shaped_as_theta(self._injection.coefficients(self.step))
-            self._multiply()
-        elif self._injection.control is not None:
-            self._base_step()
+            if self._u_waits:
+                self._u = self._shaped(self._modulate(self.step))
+            if self._injection.needs_base_step:
+                self._coefficients = self._checked(self._injection.coefficients(self.step))
             self._multiply()
         if self._scale > 0:
             self.entries.add_to_parameters(self._product, self._scale)
@@ -138,7 +143,7 @@ class Injector:
             modulation=self._u,
             base_step=torch.nan_to_num(self.compared_with(), 0.0, 0.0, 0.0),
             names=step.names,
-            sizes=step.sizes,
+            sizes=tuple(step.sizes),
             moment=step.moment,
         )
 
@@ -156,7 +161,10 @@ class Injector:
             self.step.base_step = self.entries.read_parameters().sub_(self.step.theta)
         return self.step.base_step
 
-    def _shaped_as_theta(self, coefficients: Tensor) -> Tensor:
+    def _shaped(self, u: Tensor) -> Tensor:
+        return self._injection.shaped(u, self.step.sizes, self.step.strength)
+
+    def _checked(self, coefficients: Tensor) -> Tensor:
         if coefficients.shape != self.step.theta.shape:
             raise ValueError(
                 f"Expected `coefficients` of {type(self._injection).__name__} to return shape "

@@ -24,12 +24,13 @@ from torch.optim import Optimizer
 from lightning_qsgd.backends.evaluation import current_account
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector, descended
-from lightning_qsgd.optimizers.own_state import Learned, Pending, places_of
+from lightning_qsgd.optimizers.own_state import Learned, Pending, places_of, row_size
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
 from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.blocks import Blocks, modulation
+from lightning_qsgd.perturbations.blocks import Blocks
+from lightning_qsgd.perturbations.features import Reader, filled
 from lightning_qsgd.perturbations.step import TouchedStep
 
 
@@ -134,7 +135,6 @@ class LearningStep(PerturbedStep):
         super().__init__(perturbation, base, moment, measured)
         self.learned = replace(learned, pending=None)
         self._pending = learned.pending
-        self._circuits = 0
 
     @property
     def is_prepared(self) -> bool:
@@ -168,7 +168,7 @@ class LearningStep(PerturbedStep):
             factor = max(0.0, factor - learning.strength_rate * change)
         if weights is not None and pending.coefficients is not None and pending.inputs is not None:
             blocks = cache.blocks_of(entries.rows)
-            modulate = partial(self._modulate, pending.inputs.to(gradient), blocks, pending.step)
+            modulate = partial(self._modulate, pending.inputs.to(gradient), blocks, pending)
             coefficients = pending.coefficients.to(gradient)
             before = _circuits_so_far()
             derivative = self._together(
@@ -176,23 +176,31 @@ class LearningStep(PerturbedStep):
                 partial(weights_hypergradient, gradient, coefficients, modulate, weights),
             )
             weights = weights - learning.weights_rate * derivative
-            evaluated = self._perturbation.backend.circuits_for(blocks.total)
+            backend, features = self._perturbation.backend, self._perturbation.seen
+            evaluated = backend.circuits_for(features.circuits(backend, blocks.total))
             # A backend that keeps count knows better: parameter shifts are circuits, too.
             self._circuits = max(evaluated, _circuits_so_far() - before)
         self.learned = replace(self.learned, factor=factor, weights=weights)
 
-    def _modulate(self, theta: Tensor, blocks: Blocks, step: int, weights: Tensor | None) -> Tensor:
+    def _modulate(self, seen: Tensor, blocks: Blocks, pending: Pending, weights: Tensor) -> Tensor:
+        """Return the modulation of the last step with other weights, shape (entries,)."""
         perturbation = self._perturbation
-        moment = (perturbation.seed, step)
-        return modulation(perturbation.backend, theta, blocks, moment, weights)
+        moment = (perturbation.seed, pending.step)
+        reader = perturbation.seen.reader(perturbation.backend, blocks, moment, weights)
+        u = reader(seen.view(-1, len(pending.direction)).unbind())
+        sizes = [row_size(chosen) for *_, chosen in pending.places]
+        strength = perturbation.schedule.at(pending.step)
+        return perturbation.injection.shaped(u, sizes, strength)
 
-    def _injector_for(self, entries: Entries, step: TouchedStep, blocks: Blocks) -> Injector:
-        number, weights = self._moment.step, self.learned.weights
+    def _injector_for(self, entries: Entries, step: TouchedStep, reader: Reader) -> Injector:
+        features = self._perturbation.seen
 
         def modulate(step: TouchedStep) -> Tensor:
-            return self._together(
-                entries, lambda: self._modulate(step.theta, blocks, number, weights)
-            )
+            if self.learned.weights is None:
+                return features.modulation(step, reader)
+            seen = filled(features.seen(step))
+            self._seen = torch.stack(seen) if len(seen) > 1 else seen[0]
+            return reader(seen)
 
         return Injector(self._perturbation, entries, step, modulate, self.learned.factor)
 
@@ -201,7 +209,7 @@ class LearningStep(PerturbedStep):
         pending = Pending(places_of(entries.rows), step, direction, entries=entries)
         if self.learned.weights is None:
             return pending
-        return replace(pending, coefficients=injector.coefficients, inputs=injector.step.theta)
+        return replace(pending, coefficients=injector.coefficients, inputs=self._seen)
 
     def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
         report = super()._report(sums, base_sum, seconds)
@@ -211,8 +219,7 @@ class LearningStep(PerturbedStep):
         if weights is not None:
             initial = self._perturbation.backend.initial_weights()
             change = float(torch.linalg.vector_norm(weights - initial))
-        circuits = report.circuits + self._circuits
-        return replace(report, circuits=circuits, strength_factor=factor, weights_change=change)
+        return replace(report, strength_factor=factor, weights_change=change)
 
 
 def _circuits_so_far() -> int:

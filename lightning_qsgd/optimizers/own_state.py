@@ -28,7 +28,8 @@ class Pending:
         direction: What a factor of 1 adds, c * u, shape (entries,).
         coefficients: What a modulation of 1 adds, c, shape (entries,); None if no weights are
             learned.
-        inputs: The parameters before the step, shape (entries,); None if no weights are learned.
+        inputs: What the circuit saw: the parameters before the step, or features, shape (entries,)
+            or (features, entries); None if no weights are learned.
         entries: The touched entries, as long as they are at hand; not saved.
     """
 
@@ -73,9 +74,9 @@ class Pending:
         try:
             places = tuple((int(p), int(n), _chosen(plain)) for p, n, plain in saved["places"])
             vectors = [saved[name] for name in ("direction", "coefficients", "inputs")]
-            total = sum(_size(chosen) for *_, chosen in places)
+            total = sum(row_size(chosen) for *_, chosen in places)
             if any(_end(chosen) > numel for _, numel, chosen in places) or any(
-                vector is not None and vector.shape != (total,) for vector in vectors
+                vector is not None and vector.shape[-1:] != (total,) for vector in vectors
             ):
                 raise ValueError(f"expected {total} entries inside their tensors")
             return Pending(places, int(saved["step"]), *vectors)
@@ -102,7 +103,8 @@ def _chosen(plain: list[int] | Tensor) -> slice | Tensor:
     return plain if isinstance(plain, Tensor) else slice(*plain)
 
 
-def _size(chosen: slice | Tensor) -> int:
+def row_size(chosen: slice | Tensor) -> int:
+    """Count the touched entries of a tensor."""
     return len(chosen) if isinstance(chosen, Tensor) else int(chosen.stop - chosen.start)
 
 

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,8 +21,11 @@ from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.blocks import Blocks, modulation
-from lightning_qsgd.perturbations.step import TouchedStep
+from lightning_qsgd.perturbations.blocks import Blocks
+from lightning_qsgd.perturbations.features import Reader, Seen
+from lightning_qsgd.perturbations.step import TouchedStep, decoupled_decay
+
+T = TypeVar("T")
 
 
 class Measured(NamedTuple):
@@ -69,6 +73,7 @@ class PerturbedStep:
         self._measured = measured
         self._injector: Injector | None = None
         self._snapshot: Snapshot | None = None
+        self._circuits = 0
 
     @property
     def is_prepared(self) -> bool:
@@ -90,7 +95,7 @@ class PerturbedStep:
             touched = cache.at(self._groups, self._moment.due)
             if touched is not None:
                 self._entries, self._blocks = touched
-                self._compute(self._entries, self._blocks, memory)
+                self._compute(cache, self._entries, self._blocks, memory)
         self._seconds = perf_counter() - start
 
     def restore(self) -> None:
@@ -118,47 +123,65 @@ class PerturbedStep:
             sums = measure(injector.added, base_step)
             return self._report(sums, base_sum, self._seconds + perf_counter() - start)
 
-    def _compute(self, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]) -> None:
+    def _compute(
+        self, cache: EntriesCache, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]
+    ) -> None:
         moment, injection = self._moment, self._perturbation.injection
         step = TouchedStep(
             entries.rows,
+            entries.sizes,
             entries.group_bounds,
             self._groups,
             self._base.state,
             entries.read_parameters(),
             (self._perturbation.seed, moment.step),
             moment.strength,
+            [decoupled_decay(group) for group in self._groups],
             memory,
         )
         if not injection.modulated:
             backend = self._perturbation.backend
             step.evaluated = self._together(entries, lambda: injection.evaluate(backend, step))
-        injector = self._injector_for(entries, step, blocks)
+        injector = self._injector_for(entries, step, self._reader_of(cache, entries, blocks))
         injector.before_base_step(self._measured.entries)
         if self._measured.model and injector.moves_parameters:
             self._snapshot = Snapshot(self._groups)
         self._injector = injector
 
-    def _injector_for(self, entries: Entries, step: TouchedStep, blocks: Blocks) -> Injector:
-        backend = self._perturbation.backend
+    def _reader_of(self, cache: EntriesCache, entries: Entries, blocks: Blocks) -> Reader:
+        """Prepare the evaluation of u; what may fail does so before the base moves."""
+        if not self._perturbation.injection.modulated:
+            return _nothing
+        weights = None if self.learned is None else self.learned.weights
+        make = partial(cache.reader, blocks, self._moment.step, weights)
+        if self._perturbation.seen.reads_once:
+            reader, circuits = self._together(entries, make)
+        else:
+            read, circuits = make()
 
-        def modulate(step: TouchedStep) -> Tensor:
-            return self._together(
-                entries, lambda: modulation(backend, step.theta, blocks, step.moment)
-            )
+            def reader(seen: Seen) -> Tensor:
+                return self._together(entries, partial(read, seen))
 
+        self._circuits += circuits
+        return reader
+
+    def _injector_for(self, entries: Entries, step: TouchedStep, reader: Reader) -> Injector:
+        features = self._perturbation.seen
+        modulate = partial(features.modulation, reader=reader)
         return Injector(self._perturbation, entries, step, modulate)
 
-    def _together(self, entries: Entries, evaluate: Callable[[], Tensor]) -> Tensor:
+    def _together(self, entries: Entries, evaluate: Callable[[], T]) -> T:
         """Evaluate circuits, which fail on all processes or on none; a closed form cannot fail."""
         separable = self._perturbation.backend.separable
         return evaluate() if separable else entries.together(evaluate)
 
     def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))
-        modulated = self._perturbation.injection.modulated
-        circuits = self._perturbation.backend.circuits_for(self._blocks.total) if modulated else 0
-        return StepReport(self._entries.total, total, circuits, seconds, sums, base_sum)
+        return StepReport(self._entries.total, total, self._circuits, seconds, sums, base_sum)
+
+
+def _nothing(seen: Seen) -> Tensor:
+    raise NotImplementedError("an injection that no circuit modulates asks for no modulation")
 
 
 _LOGGER = logging.getLogger(__name__)

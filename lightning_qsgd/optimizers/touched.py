@@ -12,6 +12,7 @@ from lightning_qsgd.optimizers.sharding import is_sharded
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
 from lightning_qsgd.perturbations.coordinates import Moment
+from lightning_qsgd.perturbations.features import Reader
 from lightning_qsgd.perturbations.step import Row
 
 
@@ -73,6 +74,8 @@ class EntriesCache:
     """
 
     def __init__(self, perturbation: Perturbation) -> None:
+        self._perturbation = perturbation
+        self._reader: tuple[Tensor | None, Reader] | None = None
         self._coordinates = perturbation.coordinates
         self._num_qubits = perturbation.backend.num_qubits
         self._seed = perturbation.seed
@@ -99,6 +102,24 @@ class EntriesCache:
         if _can_be_kept(entries):
             self._kept, self._layout = (entries, blocks), Layout(groups)
         return entries, blocks
+
+    def reader(self, blocks: Blocks, step: int, weights: Tensor | None) -> tuple[Reader, int]:
+        """Return what evaluates u, and how many circuits it takes at this step.
+
+        Features whose circuit is a polynomial keep it as long as the weights are the same.
+
+        Args:
+            blocks: How the touched entries are cut into blocks.
+            step: The optimizer step; names the shots.
+            weights: The circuit's weights where they are learned.
+        """
+        features, backend = self._perturbation.seen, self._perturbation.backend
+        if self._reader is not None and self._reader[0] is weights:
+            return self._reader[1], 0
+        reader = features.reader(backend, blocks, (self._seed, step), weights)
+        if features.reads_once:
+            self._reader = weights, reader
+        return reader, backend.circuits_for(features.circuits(backend, blocks.total))
 
     def blocks_of(self, rows: Sequence[Row]) -> Blocks:
         """Return how the touched entries are cut into blocks."""

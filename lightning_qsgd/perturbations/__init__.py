@@ -17,12 +17,28 @@ from lightning_qsgd.perturbations.coordinates import (
     LargestGradient,
     RandomEntries,
 )
+from lightning_qsgd.perturbations.entry_features import (
+    Alignment,
+    Gradient,
+    Progress,
+    Step,
+    Weight,
+)
+from lightning_qsgd.perturbations.features import (
+    EntryFeatures,
+    Feature,
+    Features,
+    Parameters,
+    PermutedFeatures,
+    Together,
+)
 from lightning_qsgd.perturbations.injection import (
     GradientInjection,
     Injection,
     NoiseInjection,
     NudgeInjection,
     RelativeInjection,
+    RenormalisedInjection,
     UpdateInjection,
 )
 from lightning_qsgd.perturbations.learning import Learning
@@ -38,6 +54,7 @@ from lightning_qsgd.perturbations.strength import (
 )
 
 __all__ = [
+    "Alignment",
     "AllEntries",
     "ConstantDecay",
     "Control",
@@ -45,9 +62,13 @@ __all__ = [
     "CosineDecay",
     "CyclicEntries",
     "Decay",
+    "EntryFeatures",
+    "Feature",
+    "Features",
     "FirstOfEachTensor",
     "FirstOfModel",
     "GaussianControl",
+    "Gradient",
     "GradientInjection",
     "HiddenMatrices",
     "Injection",
@@ -56,14 +77,21 @@ __all__ = [
     "LinearDecay",
     "NoiseInjection",
     "NudgeInjection",
+    "Parameters",
     "PermutedControl",
+    "PermutedFeatures",
     "Perturbation",
+    "Progress",
     "RandomEntries",
     "RandomSignControl",
     "RelativeInjection",
+    "RenormalisedInjection",
     "RescaledStepControl",
     "SpectralInjection",
+    "Step",
     "Strength",
+    "Together",
     "TouchedStep",
     "UpdateInjection",
+    "Weight",
 ]

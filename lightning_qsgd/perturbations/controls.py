@@ -1,7 +1,7 @@
 """Classical control arms: what is added in place of the perturbation, of the same norm."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -135,12 +135,22 @@ class PermutedControl(Control):
 
     def replace(self, replaced: Replaced) -> Tensor:
         """Return the sizes of wrong readouts, rescaled; see `Control.replace`."""
-        sources = replaced.draw(cycle)
-        starts = np.cumsum([0, *replaced.sizes[:-1]])
-        sources += torch.from_numpy(np.repeat(starts, replaced.sizes))
+        sources = permuted_within(replaced.names, replaced.sizes, replaced.moment)
         swapped = replaced.modulation[sources.to(replaced.modulation.device)]
         direction = torch.nan_to_num_(replaced.coefficients * swapped, 0.0, 0.0, 0.0)
         return replaced.matched(direction)
+
+
+def permuted_within(names: Sequence[str], sizes: Sequence[int], moment: tuple[int, int]) -> Tensor:
+    """Return for each entry another entry of its tensor, int64, shape (entries,).
+
+    Args:
+        names: Name of each tensor.
+        sizes: Number of entries of each.
+        moment: The seed and the step, which name the draw.
+    """
+    sources = keyed_draws(cycle, zip(names, sizes, strict=True), moment)
+    return torch.from_numpy(sources + np.repeat(np.cumsum([0, *sizes[:-1]]), sizes))
 
 
 def cycle(generator: np.random.Generator, size: int) -> np.ndarray:

@@ -10,10 +10,12 @@ the two factors, whatever the injection.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -72,6 +74,16 @@ class Injection(ABC):
 
     def check_backend(self, backend: Backend) -> None:  # noqa: B027 - most take any
         """Raise a ValueError if the injection has no use for what this backend evaluates."""
+
+    def shaped(self, u: Tensor, sizes: Sequence[int], strength: float) -> Tensor:
+        """Return what the modulation becomes before it multiplies, shape (entries,): itself.
+
+        Args:
+            u: The circuit's modulation, shape (entries,). Gradients flow through. Not changed.
+            sizes: Number of touched entries of each tensor.
+            strength: The schedule's strength at this step, positive.
+        """
+        return u
 
     @property
     def needs_learning_rate(self) -> bool:
@@ -172,6 +184,55 @@ class RelativeInjection(Injection):
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
         return step.base_step
+
+
+@dataclass(frozen=True)
+class RenormalisedInjection(Injection):
+    r"""Rescales the base's step entry by entry, and keeps its mean size in each tensor.
+
+    .. math::
+        \theta \leftarrow \theta_{old} + \mathrm{decay} + \delta \odot
+            \frac{w}{\max(\overline{w}, \mathit{floor})}, \qquad w = 1 + \lambda u
+
+    The mean runs over the touched entries of each tensor, so that a u that is the same everywhere
+    changes nothing. Dividing by the mean alone would explode where most entries are switched off,
+    as units that died do; the floor bounds it. :math:`\delta` is the base's step without decoupled
+    weight decay (`torch.optim.AdamW`, `Muon`), which stays as it is. Where an optimizer adds its
+    weight decay to the gradient, the two are mixed, and the decay is rescaled as well.
+
+    Args:
+        floor: Smallest divisor, in (0, 1].
+        control: Replaces what is added by something classical of the same norm in each tensor.
+
+    Raises:
+        ValueError: If `floor` is out of range.
+    """
+
+    floor: float = 0.1
+
+    needs_gradient = False
+    needs_base_step = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.floor <= 1:
+            raise ValueError(
+                f"Expected `floor` to lie in (0, 1], got {self.floor}: it bounds how much longer "
+                "a step can become. Use 0.1."
+            )
+
+    @override
+    def coefficients(self, step: TouchedStep) -> Tensor:
+        return step.without_decay()
+
+    @override
+    def shaped(self, u: Tensor, sizes: Sequence[int], strength: float) -> Tensor:
+        means = torch.stack([piece.mean() for piece in u.split(list(sizes))])
+        factors = (1 + strength * means).clamp(min=self.floor).reciprocal()
+        # w / mean - 1, over the strength: what is added is the strength times this
+        pieces = torch._foreach_mul(u.split(list(sizes)), factors.unbind())
+        offsets = ((factors - 1) / strength).unbind()
+        return torch.cat(torch._foreach_add(pieces, offsets))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from lightning_qsgd.backends import Backend, SineBackend
 from lightning_qsgd.backends.backend_of import backend_of
 from lightning_qsgd.circuits import CircuitSource
 from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
+from lightning_qsgd.perturbations.features import Feature, Features, Parameters, Together
 from lightning_qsgd.perturbations.injection import Injection, UpdateInjection
 from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.strength import Strength
@@ -32,6 +33,8 @@ class Perturbation:
         strength: The paper's lambda: a number, or a `Strength` with a schedule.
         injection: Where the perturbation enters.
         seed: Names the random streams (shots, random coordinates), non-negative.
+        features: What the circuit sees of each entry: the parameters by default; or a list of
+            features of the entries, each an input of one circuit per entry.
         learning: Learns strength, circuit weights, or both, during the training; None keeps both
             as they are given.
 
@@ -54,6 +57,7 @@ class Perturbation:
     injection: Injection = field(default_factory=UpdateInjection)
     seed: int = 0
     learning: Learning | None = None
+    features: Features | list[Feature] = field(default_factory=Parameters)
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int) or self.seed < 0:
@@ -72,6 +76,7 @@ class Perturbation:
                 )
         _check_injection(self.injection)
         self.injection.check_backend(self.backend)
+        self._check_features()
         self.schedule  # noqa: B018 - validates a strength that was given as a number
         if self.learning is not None:
             self._check_learning(self.learning)
@@ -80,6 +85,27 @@ class Perturbation:
     def schedule(self) -> Strength:
         """The strength as a schedule."""
         return self.strength if isinstance(self.strength, Strength) else Strength(self.strength)
+
+    @property
+    def seen(self) -> Features:
+        """The features as one policy."""
+        return self.features if isinstance(self.features, Features) else Together(self.features)
+
+    def _check_features(self) -> None:
+        if not isinstance(self.features, Features | list | tuple):
+            raise TypeError(
+                f"Expected `features` to be Features or a list of them, got "
+                f"{type(self.features).__name__}: they say what the circuit sees. Pass e.g. "
+                "Alignment(), or leave them out to show it the parameters."
+            )
+        if self.injection.modulated:
+            self.seen.check(self.backend)
+        if self.seen.needs_base_step and self.injection.enters == "gradient":
+            raise ValueError(
+                f"{type(self.injection).__name__} changes the gradient before the base has moved, "
+                f"and {self.features!r} is known only afterwards. Use RenormalisedInjection, or "
+                "features that need the gradient alone."
+            )
 
     def _check_learning(self, learning: Learning) -> None:
         if not isinstance(learning, Learning):

@@ -146,9 +146,9 @@ class SpectralInjection(Injection):
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
-        added = torch.empty_like(step.theta)
+        added, moved = torch.empty_like(step.theta), step.without_decay()
         for block in _blocks(step):
-            own = block.stacked(step.base_step).add_(_decay(step, block))
+            own = block.stacked(moved)
             matrices = own.neg() if self.matrix == "step" else _momenta(step, block)
             part = self._part(matrices, step, block)
             rows = min(own.shape[1:])
@@ -204,14 +204,6 @@ def _blocks(step: TouchedStep) -> Iterable[_Block]:
     for (_, *shape), items in groupby(sorted(placed, key=kind), key=kind):
         rows, places = zip(*items, strict=True)
         yield _Block(rows, places, (shape[0], shape[1]))
-
-
-def _decay(step: TouchedStep, block: _Block) -> Tensor | float:
-    """Return what decoupled weight decay took away, which belongs to no direction."""
-    group = step.groups[block.rows[0].group]
-    decoupled = group.get("decoupled_weight_decay") or is_orthogonalized(group)
-    rate = float(group["lr"]) * group.get("weight_decay", 0.0) if decoupled else 0.0
-    return block.stacked(step.theta).mul_(rate) if rate else 0.0
 
 
 def _momenta(step: TouchedStep, block: _Block) -> Tensor:

@@ -1,7 +1,7 @@
 """What one step of the base optimizer looks like to an injection, on the touched entries."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -48,6 +48,18 @@ def is_orthogonalized(group: Mapping[str, Any]) -> bool:
     return bool(group.get("orthogonalize", "ns_steps" in group))
 
 
+def decoupled_decay(group: Mapping[str, Any]) -> float:
+    """Return the share of its parameters that a group's decoupled weight decay takes at a step.
+
+    0 for weight decay that enters the gradient. Adafactor is told by an option of its own.
+    """
+    decay, rate = group.get("weight_decay"), group.get("lr")
+    decoupled = (
+        group.get("decoupled_weight_decay") or is_orthogonalized(group) or "beta2_decay" in group
+    )
+    return float(rate) * float(decay) if decay and rate is not None and decoupled else 0.0
+
+
 @dataclass(eq=False)
 class TouchedStep:
     """One step, as far as it is known: theta and g first, then how far the base has moved.
@@ -58,23 +70,28 @@ class TouchedStep:
 
     Attributes:
         rows: The touched tensors: parameter, group, and which of its entries are touched.
+        sizes: Number of touched entries of each tensor.
         bounds: Runs of entries of one parameter group, as (group, start, stop).
         groups: The base optimizer's parameter groups.
         state: The base optimizer's state of each parameter, such as its momentum.
         theta: The parameters before the step.
         moment: The perturbation's seed and the optimizer step; they name random streams.
         strength: The schedule's strength at this step.
+        decays: For each parameter group, the share of the parameters that decoupled weight decay
+            takes away in this step: lr * weight_decay.
         memory: What the injection keeps from step to step, by name; saved in checkpoints.
         evaluated: What the injection's `evaluate` returned.
     """
 
     rows: tuple[Row, ...]
+    sizes: Sequence[int]
     bounds: Sequence[tuple[int, int, int]]
     groups: list[dict[str, Any]]
     state: Mapping[Any, Any]
     theta: Tensor
     moment: tuple[int, int]
     strength: float
+    decays: Sequence[float]
     memory: dict[str, Tensor] = field(default_factory=dict)
     evaluated: Any = None
     _gradient: Tensor | None = field(default=None, repr=False)
@@ -134,10 +151,56 @@ class TouchedStep:
         """Name of each touched tensor."""
         return tuple(row.name for row in self.rows)
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Number of touched entries of each tensor."""
-        return tuple(row.size for row in self.rows)
+    def without_decay(self) -> Tensor:
+        """Return the base's step without what decoupled weight decay did, shape (entries,).
+
+        Where an optimizer adds weight decay to the gradient, as `torch.optim.SGD` and `Adam` do,
+        the two are mixed and the decay stays in.
+        """
+        if not any(self.decays):
+            return self.base_step
+        if len(self.groups) == 1:
+            step = torch.add(self.base_step, self.theta, alpha=self.decays[0])
+        else:
+            step = self.base_step.clone()
+            for index, start, stop in self.bounds:
+                step[start:stop].add_(self.theta[start:stop], alpha=self.decays[index])
+        start = 0
+        for row, size in zip(self.rows, self.sizes, strict=True):
+            if row.parameter.grad is None and not hasattr(row.parameter, "placements"):
+                step[start : start + size] = 0.0  # not even its decay has moved it
+            start += size
+        return step
+
+    def parts(self, most: int) -> Iterator[tuple[slice, "TouchedStep"]]:
+        """Cut the step into runs of whole tensors of up to `most` entries, or one larger tensor.
+
+        Yields:
+            Where each run lies in the flat vectors, and the step on these tensors alone.
+        """
+        if self.theta.numel() <= most:
+            yield slice(0, self.theta.numel()), self
+            return
+        first, start, stop = 0, 0, 0
+        for index, size in enumerate(self.sizes):
+            if stop > start and stop + size - start > most:
+                yield slice(start, stop), self._part(slice(first, index), start, stop)
+                first, start = index, stop
+            stop += size
+        yield slice(start, stop), self._part(slice(first, None), start, stop)
+
+    def _part(self, rows: slice, start: int, stop: int) -> "TouchedStep":
+        runs = [(g, max(a, start) - start, min(b, stop) - start) for g, a, b in self.bounds]
+        gradient, base_step = self._gradient, self._base_step
+        return replace(
+            self,
+            rows=self.rows[rows],
+            sizes=self.sizes[rows],
+            bounds=[(group, a, b) for group, a, b in runs if b > a],
+            theta=self.theta[start:stop],
+            _gradient=None if gradient is None else gradient[start:stop],
+            _base_step=None if base_step is None else base_step[start:stop],
+        )
 
     def draw(self, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Tensor:
         """Draw numbers from each tensor's own stream of this step; see `keyed_draws`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, inf, lcm
@@ -41,7 +41,9 @@ class Spectrum:
     degree: int
 
 
-def spectra_of(built: ParametrizedCircuit) -> tuple[Spectrum, Spectrum]:
+def spectra_of(
+    built: ParametrizedCircuit, entering: Sequence[int] | None = None
+) -> tuple[Spectrum, Spectrum]:
     r"""Find the frequencies of probabilities and of amplitudes.
 
     A rotation by an angle :math:`a s + b` multiplies amplitudes by :math:`e^{\pm i (a s + b) / 2}`,
@@ -50,6 +52,7 @@ def spectra_of(built: ParametrizedCircuit) -> tuple[Spectrum, Spectrum]:
 
     Args:
         built: A circuit; the number s enters each of its inputs.
+        entering: Which inputs it enters instead, while the others stay as they are.
 
     Returns:
         Spectra of the probabilities and of the amplitudes.
@@ -67,7 +70,7 @@ def spectra_of(built: ParametrizedCircuit) -> tuple[Spectrum, Spectrum]:
         Schuld, Sweke and Meyer, Effect of data encoding on the expressive power of variational
         quantum-machine-learning models, arXiv:2008.08605.
     """
-    factors = [_merged(values) for values in _frequencies(built)]
+    factors = [_merged(values) for values in _frequencies(built, entering)]
     nonzero = [abs(value) for values in factors for value in values if value]
     unit = min(nonzero, default=1.0)
     sums, scale = _sums([[_ratio(value, unit) for value in values] for values in factors])
@@ -75,7 +78,9 @@ def spectra_of(built: ParametrizedCircuit) -> tuple[Spectrum, Spectrum]:
     return _spectrum(differences, unit / scale), _spectrum(sums, unit / scale)
 
 
-def _frequencies(built: ParametrizedCircuit) -> Iterable[set[float]]:
+def _frequencies(
+    built: ParametrizedCircuit, entering: Sequence[int] | None
+) -> Iterable[set[float]]:
     """Yield, for each independent factor of the circuit, the frequencies of its amplitudes."""
     parameters = [*built.inputs, *built.weights]
     index = {parameter: place for place, parameter in enumerate(parameters)}
@@ -87,22 +92,23 @@ def _frequencies(built: ParametrizedCircuit) -> Iterable[set[float]]:
             f"Cannot find the frequencies of the circuit. {reason} Or evaluate it once per score, "
             "with evaluation='literal'."
         ) from reason
+    inputs = list(range(len(built.inputs)) if entering is None else entering)
     for operation in operations:
-        yield from _of_operation(operation, len(built.inputs))
+        yield from _of_operation(operation, inputs)
 
 
-def _of_operation(operation: Operation, num_inputs: int) -> list[set[float]]:
+def _of_operation(operation: Operation, entering: list[int]) -> list[set[float]]:
     match operation:
         case Rotations(angles):
-            halves = [float(a.coefficients[:num_inputs].sum()) / 2 for a in angles.values()]
+            halves = [float(a.coefficients[entering].sum()) / 2 for a in angles.values()]
             return [{-half, half} for half in halves]
         case ControlledRotation(_, _, angle):
-            half = float(angle.coefficients[:num_inputs].sum()) / 2
+            half = float(angle.coefficients[entering].sum()) / 2
             return [{-half, 0.0, half}]
         case Phases(columns, constant):
             total = np.zeros(len(constant))
             for angle, vector in columns:
-                total = total + angle.coefficients[:num_inputs].sum() * vector
+                total = total + angle.coefficients[entering].sum() * vector
             return [set(total.tolist())]
     return []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache, partial
-from math import pi
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from lightning_qsgd.backends.fourier.fixed_points import (
     RealPartReading,
     fixed_points_of,
 )
+from lightning_qsgd.backends.fourier.several_inputs import points_and_matrix
 from lightning_qsgd.backends.fourier.spectrum import Spectrum, spectra_of
 from lightning_qsgd.nn.attention.polynomial import exact_coefficients, trigonometric_polynomial
 
@@ -236,7 +236,7 @@ class FourierEvaluation(Evaluation):
     def __init__(self, phi: Phi) -> None:
         super().__init__(phi)
         self.spectrum = phi.spectrum()
-        points, self._matrix = _points_and_matrix(self.spectrum)
+        points, self._matrix = points_and_matrix(self.spectrum)
         self._exact = phi.at(points)
 
     def circuits_for(self, num_scores: int) -> int:
@@ -276,22 +276,11 @@ def _is_plain(weights: Tensor) -> bool:
     return weights.device.type == "cpu" and type(weights) in (Tensor, nn.Parameter)
 
 
-def _points_and_matrix(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points, shape (2d + 1,), and the matrix, shape (2d + 1, 2 (d + 1))."""
-    count = 2 * spectrum.degree + 1
-    turns = 2 * pi * np.arange(count) / count
-    multiples = np.arange(spectrum.degree + 1)
-    phases = turns[:, None] * multiples
-    weight = np.where(multiples, 2.0, 1.0) / count
-    matrix = np.concatenate([np.cos(phases) * weight, np.sin(phases) * weight], axis=1)
-    return turns / spectrum.frequency, matrix
-
-
 @lru_cache(maxsize=32)
 def _as_tensors(
     spectrum: Spectrum, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return both as tensors, made once."""
     with to_be_kept():
-        points, matrix = (torch.tensor(array) for array in _points_and_matrix(spectrum))
+        points, matrix = (torch.tensor(array) for array in points_and_matrix(spectrum))
         return points.to(device, dtype), matrix.to(device, dtype)

@@ -1,0 +1,224 @@
+r"""A circuit of few inputs as a trigonometric polynomial: exact coefficients, fast values.
+
+Each input enters through finitely many rotations, so that for fixed weights a readout of q inputs
+is exactly
+
+.. math::
+    u(x) = \sum_{P_1 \dots P_q} c_{P_1 \dots P_q} \prod_i P_i(f_i x_i), \qquad
+    P_i \in \{1, \cos, \dots, \cos d_i\cdot, \sin, \dots, \sin d_i\cdot\}.
+
+Its values at a grid of :math:`\prod_i (2 d_i + 1)` points determine the coefficients, axis by
+axis. So as many circuits do, whatever the number of x at which u is wanted, and on any backend.
+Quantum attention takes the same points and the same matrix for its one input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import pi, prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_qsgd.backends.fourier.spectrum import Spectrum, spectra_of
+from lightning_qsgd.circuits import ParametrizedCircuit
+
+MOST_POINTS = 625
+"""Of the grid: four inputs that enter twice each."""
+
+NEGLIGIBLE = 1e-15
+"""Frozen coefficients below this are rounding of 0 and cost no evaluation."""
+
+
+def points_and_matrix(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of one input, and what turns values there into coefficients.
+
+    Returns:
+        Points, shape (2d + 1,), and a matrix, shape (2d + 1, 2 (d + 1)), to the coefficients of
+        cosines for k = 0 to d, then of sines.
+    """
+    count = 2 * spectrum.degree + 1
+    turns = 2 * pi * np.arange(count) / count
+    multiples = np.arange(spectrum.degree + 1)
+    phases = turns[:, None] * multiples
+    weight = np.where(multiples, 2.0, 1.0) / count
+    matrix = np.concatenate([np.cos(phases) * weight, np.sin(phases) * weight], axis=1)
+    return turns / spectrum.frequency, matrix
+
+
+@dataclass(frozen=True)
+class SeveralInputs:
+    """Which polynomials the readouts of a circuit can be.
+
+    Attributes:
+        spectra: Lowest frequency and highest multiple of each input.
+    """
+
+    spectra: tuple[Spectrum, ...]
+
+    @staticmethod
+    def of(built: ParametrizedCircuit) -> SeveralInputs:
+        """Find the frequencies of each input of a circuit.
+
+        Raises:
+            ValueError: If they cannot be found, or the grid would have too many points.
+
+        Example:
+            >>> from lightning_qsgd.circuits import SuperpositionCircuit
+            >>> SeveralInputs.of(SuperpositionCircuit(2, reps=1).build()).num_points
+            9
+        """
+        entering = range(len(built.inputs))
+        form = SeveralInputs(tuple(spectra_of(built, entering=(i,))[0] for i in entering))
+        if form.num_points > MOST_POINTS:
+            degrees = ", ".join(str(spectrum.degree) for spectrum in form.spectra)
+            raise ValueError(
+                f"The circuit's readouts have degrees {degrees} in its inputs, which takes "
+                f"{form.num_points:,} points, over the limit of {MOST_POINTS}: the polynomial "
+                "saves nothing. Use at most 4 inputs and 2 layers, such as "
+                "SuperpositionCircuit(num_qubits=4, reps=2)."
+            )
+        return form
+
+    @property
+    def num_points(self) -> int:
+        """Number of points of the grid, and of coefficients."""
+        return prod(2 * spectrum.degree + 1 for spectrum in self.spectra)
+
+    @cached_property
+    def grid(self) -> Tensor:
+        """The points, shape (num_points, num_inputs), in the unit of the inputs, float64."""
+        axes = [torch.from_numpy(points_and_matrix(spectrum)[0]) for spectrum in self.spectra]
+        return torch.cartesian_prod(*axes).view(self.num_points, len(axes))
+
+    def coefficients(self, values: Tensor) -> Tensor:
+        """Turn values at the grid into coefficients.
+
+        Args:
+            values: u at each point, shape (num_points,), float64. Gradients flow through.
+
+        Returns:
+            Shape (2 d_1 + 1, ..., 2 d_q + 1): along each axis 1, cosines, then sines.
+        """
+        result = values.view([2 * spectrum.degree + 1 for spectrum in self.spectra])
+        for spectrum in self.spectra:  # transforms the first axis and moves it to the end
+            _, matrix = points_and_matrix(spectrum)
+            used = np.delete(matrix, spectrum.degree + 1, axis=1)  # sin(0)
+            result = torch.tensordot(result, torch.from_numpy(used).to(values), dims=([0], [0]))
+        return result
+
+
+def evaluate_polynomial(coefficients: Tensor, phases: Sequence[Tensor | float]) -> Tensor:
+    """Evaluate u at many points.
+
+    Args:
+        coefficients: As `SeveralInputs.coefficients` returns them. Gradients flow through.
+        phases: :math:`f_i x_i` of each input in radians: shape (points,) each, of one dtype and
+            device, or a number that all points share. One tensor at least.
+
+    Returns:
+        Values, shape (points,).
+
+    Example:
+        >>> sine = torch.tensor([0.0, 0.0, 1.0])
+        >>> evaluate_polynomial(sine, [torch.tensor([0.0, torch.pi / 2])])
+        tensor([0., 1.])
+    """
+    table = coefficients
+    tensors: list[Tensor] = []
+    for axis in range(len(phases) - 1, -1, -1):
+        phase = phases[axis]
+        if isinstance(phase, Tensor):
+            tensors.insert(0, phase)
+        else:  # folds into the coefficients
+            values = _functions(
+                torch.tensor(phase, dtype=table.dtype, device=table.device), table.shape[axis]
+            )
+            table = torch.tensordot(table, values, dims=([axis], [0]))
+    if table.requires_grad:
+        return _all_terms(table.to(tensors[0]), tensors)
+    bases = [_Basis(phase, table.shape[axis]) for axis, phase in enumerate(tensors)]
+    value = _needed_terms(table.double().cpu().numpy(), bases)
+    return torch.full_like(tensors[0], value) if isinstance(value, float) else value
+
+
+def _functions(phase: Tensor, count: int) -> Tensor:
+    """Evaluate 1, cosines and sines, which are `count` in all: shape (count, *phase.shape)."""
+    return torch.stack([_function(phase, place, count) for place in range(count)])
+
+
+def _function(phase: Tensor, place: int, count: int) -> Tensor:
+    """Evaluate one of them."""
+    degree = count // 2
+    if place == 0:
+        return torch.ones_like(phase)
+    multiple = place if place <= degree else place - degree
+    angle = phase if multiple == 1 else phase * multiple
+    return (cosine_of if place <= degree else sine_of)(angle, torch.empty_like(angle))
+
+
+def cosine_of(phase: Tensor, out: Tensor) -> Tensor:
+    """Evaluate cosines, not differentiable, on a CPU as fast as numpy does."""
+    if phase.device.type == "cpu" and phase.dtype == torch.float32:
+        # as exact and 2.4 times as fast (torch 2.13, numpy 2.4, AVX-512)
+        np.cos(phase.numpy(), out=out.numpy())
+        return out
+    return torch.cos(phase, out=out)
+
+
+def sine_of(phase: Tensor, out: Tensor) -> Tensor:
+    """Evaluate sines likewise."""
+    if phase.device.type == "cpu" and phase.dtype == torch.float32:
+        np.sin(phase.numpy(), out=out.numpy())
+        return out
+    return torch.sin(phase, out=out)
+
+
+class _Basis:
+    """The functions of one input; each is evaluated when it is first asked for."""
+
+    def __init__(self, phase: Tensor, count: int) -> None:
+        self._phase, self._count = phase, count
+        self._known: dict[int, Tensor] = {}
+
+    def __getitem__(self, place: int) -> Tensor:
+        if place not in self._known:
+            self._known[place] = _function(self._phase, place, self._count)
+        return self._known[place]
+
+
+def _needed_terms(table: np.ndarray, bases: list[_Basis]) -> Tensor | float:
+    """Contract input by input, leaving out what frozen coefficients of 0 multiply."""
+    if not bases:
+        return float(table) if abs(table) > NEGLIGIBLE else 0.0
+    total: Tensor | float = 0.0
+    for place, inner in enumerate(table):
+        part = _needed_terms(inner, bases[1:])
+        if isinstance(part, float) and part == 0.0:
+            continue
+        total = _plus(total, part if place == 0 else _times(bases[0][place], part))
+    return total
+
+
+def _times(function: Tensor, part: Tensor | float) -> Tensor:
+    return function * part if isinstance(part, float) else part.mul_(function)
+
+
+def _plus(total: Tensor | float, part: Tensor | float) -> Tensor | float:
+    if isinstance(total, float) and isinstance(part, float):
+        return total + part
+    if isinstance(part, float):
+        return total.add_(part)  # type: ignore[union-attr]
+    return part if isinstance(total, float) and total == 0.0 else part.add_(total)
+
+
+def _all_terms(table: Tensor, phases: list[Tensor]) -> Tensor:
+    """Contract input by input, with a gradient for every coefficient."""
+    value = table @ _functions(phases[-1], table.shape[-1])
+    for axis in range(len(phases) - 2, -1, -1):
+        basis = _functions(phases[axis], table.shape[axis])
+        value = (value * basis).sum(-2)
+    return value

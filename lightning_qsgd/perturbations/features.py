@@ -1,0 +1,300 @@
+r"""Features: what the circuit sees, the parameters themselves or what the step knows of them.
+
+A feature gives every touched entry a number f in [-1, 1]; q features are the q inputs of one
+circuit per entry, with the angle :math:`\pi f / 2`. One qubit then reads :math:`\sin(\pi f / 2)`,
+and u is the mean of the readouts of all q qubits. `entry_features.py` holds the features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_qsgd.backends import Backend
+from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
+from lightning_qsgd.perturbations.blocks import Blocks, modulation
+from lightning_qsgd.perturbations.controls import permuted_within
+from lightning_qsgd.perturbations.keyed_draws import block_keys, stream_key
+from lightning_qsgd.perturbations.step import TouchedStep
+
+Seen = Sequence[Tensor | float]
+"""The features of all entries, shape (entries,) each, or a number that all entries share."""
+
+Reader = Callable[[Seen], Tensor]
+"""Turns features into u, shape (entries,)."""
+
+HALF = 0.5
+"""Circuits multiply their inputs by pi: half a feature is the angle pi/2 times the feature."""
+
+CHUNK = 2**18
+"""Entries at a time, in whole tensors: features of all tensors at once would cost memory."""
+
+
+class Features(ABC):
+    """Says what the circuit sees of each touched entry."""
+
+    reads_once: ClassVar[bool] = True
+    """Whether circuits are evaluated once per change of their weights, not once per step."""
+
+    @property
+    @abstractmethod
+    def needs_gradient(self) -> bool:
+        """Whether the gradient is read."""
+
+    @property
+    @abstractmethod
+    def needs_base_step(self) -> bool:
+        """Whether the features are known only after the base has moved."""
+
+    @abstractmethod
+    def seen(self, step: TouchedStep) -> Seen:
+        """Return the features of a step; see `Seen`."""
+
+    @abstractmethod
+    def check(self, backend: Backend) -> None:
+        """Raise a ValueError if a backend cannot take these features."""
+
+    @abstractmethod
+    def reader(
+        self, backend: Backend, blocks: Blocks, moment: tuple[int, int], weights: Tensor | None
+    ) -> Reader:
+        """Prepare the evaluation of u, before the base moves.
+
+        Args:
+            backend: Evaluates the circuits.
+            blocks: How entries are cut into blocks of qubits.
+            moment: The seed and the step, which name the shots.
+            weights: The circuit's weights where they are learned; u carries their gradient.
+
+        Raises:
+            FloatingPointError: If the backend returns a readout that is not finite.
+        """
+
+    @abstractmethod
+    def circuits(self, backend: Backend, num_blocks: int) -> int:
+        """Count the rows of inputs that the backend is asked for, each time it is asked."""
+
+    def modulation(self, step: TouchedStep, reader: Reader) -> Tensor:
+        """Return u on all touched entries, shape (entries,)."""
+        return reader(self.seen(step))
+
+
+@dataclass(frozen=True)
+class Parameters(Features):
+    """Shows the circuit the parameters: n neighbouring entries are the n qubits of a block.
+
+    The paper's choice, with the angle pi * theta, and the default.
+    """
+
+    reads_once = False
+    needs_gradient = False
+    needs_base_step = False
+
+    @override
+    def seen(self, step: TouchedStep) -> Seen:
+        return (step.theta,)
+
+    @override
+    def check(self, backend: Backend) -> None:
+        """Accept any backend."""
+
+    @override
+    def reader(
+        self, backend: Backend, blocks: Blocks, moment: tuple[int, int], weights: Tensor | None
+    ) -> Reader:
+        return lambda seen: modulation(backend, seen[0], blocks, moment, weights)  # type: ignore[arg-type]
+
+    @override
+    def circuits(self, backend: Backend, num_blocks: int) -> int:
+        return num_blocks
+
+
+class EntryFeatures(Features):
+    """Features of which each entry has its own; the base of all but `Parameters`.
+
+    The circuit is evaluated at a grid, once per change of its weights, and the polynomial that it
+    is on every entry. A backend that describes no circuit is asked for every entry instead.
+    """
+
+    count: ClassVar[int] = 1
+    """Number of features, and of the circuit's inputs."""
+
+    @override
+    def check(self, backend: Backend) -> None:
+        if backend.separable:
+            return
+        if backend.num_qubits != self.count:
+            raise ValueError(
+                f"{self!r} shows each circuit {self.count} "
+                f"{'feature' if self.count == 1 else 'features'}, and the circuit of "
+                f"{type(backend).__name__} has {backend.num_qubits} inputs. Give it one input per "
+                f"feature, such as SuperpositionCircuit(num_qubits={self.count})."
+            )
+        built = backend.describe()
+        if built is not None:
+            SeveralInputs.of(built)
+
+    @override
+    def reader(
+        self, backend: Backend, blocks: Blocks, moment: tuple[int, int], weights: Tensor | None
+    ) -> Reader:
+        readout = backend.readout if weights is None else partial(backend.readout, weights=weights)
+        built = None if backend.separable else backend.describe()
+        if built is None:
+            return lambda seen: _mean(readout(torch.stack(filled(seen), -1) * HALF))
+        form = SeveralInputs.of(built)
+        # The same shots at every evaluation: a resumed run must find the same polynomial.
+        keys = block_keys(stream_key(moment[0], 0, "features"), form.num_points)
+        values = _mean(readout(form.grid, keys if backend.stochastic else None))
+        if not bool(torch.isfinite(values).all()):
+            raise FloatingPointError(
+                f"{type(backend).__name__} returned a readout that is not finite at step "
+                f"{moment[1]}: the circuit cannot be trusted. No parameter was changed; check the "
+                "backend and its sampler."
+            )
+        coefficients = form.coefficients(values)
+        scales = [HALF * spectrum.frequency for spectrum in form.spectra]
+
+        def read(seen: Seen) -> Tensor:
+            pairs = zip(seen, scales, strict=True)
+            return evaluate_polynomial(coefficients, [each * scale for each, scale in pairs])
+
+        return read
+
+    @override
+    def circuits(self, backend: Backend, num_blocks: int) -> int:
+        built = None if backend.separable else backend.describe()
+        return 0 if built is None else SeveralInputs.of(built).num_points
+
+    @override
+    def modulation(self, step: TouchedStep, reader: Reader) -> Tensor:
+        parts = [reader(self.seen(part)) for _, part in step.parts(CHUNK)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _with_a_vector(seen: list[Tensor | float], step: TouchedStep) -> Seen:
+    if not any(isinstance(each, Tensor) for each in seen):
+        seen[0] = torch.full_like(step.theta, seen[0])  # type: ignore[arg-type]
+    return seen
+
+
+def _mean(readouts: Tensor) -> Tensor:
+    """Average over qubits, shape (rows, qubits) to (rows,)."""
+    return readouts[..., 0] if readouts.shape[-1] == 1 else readouts.mean(-1)
+
+
+def filled(seen: Seen) -> list[Tensor]:
+    """Return every feature as a vector."""
+    like = next(each for each in seen if isinstance(each, Tensor))
+    return [e if isinstance(e, Tensor) else torch.full_like(like, e) for e in seen]
+
+
+class Feature(EntryFeatures):
+    """One number per entry; the base of a feature of your own."""
+
+    needs_gradient = False
+    needs_base_step = False
+
+    @abstractmethod
+    def values(self, step: TouchedStep) -> Tensor | float:
+        """Return the feature of each entry in [-1, 1], shape (entries,), or one for all.
+
+        Args:
+            step: What is known of the step. Its tensors may be some of the touched ones; rms and
+                means are per tensor. Do not change them.
+        """
+
+    @override
+    def seen(self, step: TouchedStep) -> Seen:
+        return _with_a_vector([self.values(step)], step)
+
+
+@dataclass(frozen=True)
+class Together(EntryFeatures):
+    """Shows several features at once, each to a qubit of its own.
+
+    Args:
+        features: At least one; their order is that of the circuit's inputs.
+
+    Raises:
+        TypeError: If one is no `Feature`.
+        ValueError: If there is none.
+
+    Example:
+        >>> from lightning_qsgd.perturbations import Alignment, Gradient
+        >>> Together([Alignment(), Gradient()]).count
+        2
+    """
+
+    features: Sequence[Feature]
+
+    def __post_init__(self) -> None:
+        for each in self.features:
+            if not isinstance(each, Feature):
+                raise TypeError(
+                    f"Expected `features` to hold features of entries, got {type(each).__name__}: "
+                    "each is one input of a circuit. Pass e.g. [Alignment(), Gradient()]."
+                )
+        if not self.features:
+            raise ValueError(
+                "Expected `features` to hold one feature at least, got none: the circuit would see "
+                "nothing. Pass e.g. [Alignment(), Gradient()]."
+            )
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """Number of features."""
+        return len(self.features)
+
+    @property
+    @override
+    def needs_gradient(self) -> bool:
+        return any(each.needs_gradient for each in self.features)
+
+    @property
+    @override
+    def needs_base_step(self) -> bool:
+        return any(each.needs_base_step for each in self.features)
+
+    @override
+    def seen(self, step: TouchedStep) -> Seen:
+        return _with_a_vector([each.values(step) for each in self.features], step)
+
+
+@dataclass(frozen=True)
+class PermutedFeatures(EntryFeatures):
+    """Shows each entry the features of another entry of its tensor: a classical control arm.
+
+    What ties a feature to its own entry is lost, and nothing else: all features of an entry move
+    together, in a cycle that is drawn anew at every step.
+
+    Args:
+        of: The features.
+    """
+
+    of: EntryFeatures
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """Number of features."""
+        return self.of.count
+
+    @property
+    @override
+    def needs_gradient(self) -> bool:
+        return self.of.needs_gradient
+
+    @property
+    @override
+    def needs_base_step(self) -> bool:
+        return self.of.needs_base_step
+
+    @override
+    def seen(self, step: TouchedStep) -> Seen:
+        sources = permuted_within(step.names, step.sizes, step.moment).to(step.theta.device)
+        return [e[sources] if isinstance(e, Tensor) else e for e in self.of.seen(step)]

@@ -1,0 +1,109 @@
+"""A circuit of several inputs as a polynomial: equal to the circuit, in value and gradient."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from qiskit.circuit import ParameterVector, QuantumCircuit
+
+from lightning_qsgd.backends import CompiledBackend, SamplerBackend
+from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
+from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
+from tests.reference import circuit_readout, polynomial_by_loops
+
+SIZES = [(q, reps) for q in (1, 2, 3, 4) for reps in (1, 2)]
+
+
+def polynomial(backend: Any, x: torch.Tensor, weights: Any = None) -> torch.Tensor:
+    form = SeveralInputs.of(backend.describe())
+    values = backend.readout(form.grid, weights=weights).mean(1)
+    pairs = zip(form.spectra, x.unbind(1), strict=True)
+    return evaluate_polynomial(form.coefficients(values), [s.frequency * each for s, each in pairs])
+
+
+def rows(count: int, size: int) -> torch.Tensor:
+    drawn = np.random.default_rng(count).uniform(-2.0, 2.0, (count, size))
+    return torch.from_numpy(drawn)
+
+
+@pytest.mark.parametrize("entanglement", ["none", "linear", "full"])
+@pytest.mark.parametrize(("q", "reps"), SIZES)
+def test_polynomial_equals_one_circuit_per_row(q: int, reps: int, entanglement: Any) -> None:
+    backend = CompiledBackend(SuperpositionCircuit(q, reps, entanglement), weight_seed=q)
+    x = rows(40, q)
+    expected = backend.readout(x).mean(1)
+    torch.testing.assert_close(polynomial(backend, x), expected, rtol=0, atol=1e-12)
+
+
+def test_polynomial_on_the_sampler_network_equals_the_compiled_circuit() -> None:
+    circuit = SuperpositionCircuit(2, reps=1)
+    x = rows(20, 2)
+    got = polynomial(SamplerBackend(circuit, weight_seed=3), x)
+    expected = CompiledBackend(circuit, weight_seed=3).readout(x).mean(1)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("q", "reps"), SIZES[:5])
+def test_gradient_by_weights_equals_that_of_the_circuit(q: int, reps: int) -> None:
+    backend = CompiledBackend(SuperpositionCircuit(q, reps))
+    weights = rows(1, 2 * reps * q)[0].requires_grad_()
+    x, cotangent = rows(30, q), rows(30, 1)[:, 0]
+    (got,) = torch.autograd.grad(polynomial(backend, x, weights) @ cotangent, weights)
+    expected_u = backend.readout(x, weights=weights).mean(1)
+    (expected,) = torch.autograd.grad(expected_u @ cotangent, weights)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
+
+
+def test_polynomial_agrees_with_interpolation_in_plain_loops() -> None:
+    weights = rows(1, 8)[0].tolist()
+    backend = CompiledBackend(SuperpositionCircuit(2, reps=2))
+
+    def u(angles: list[float]) -> float:
+        return sum(circuit_readout([a / np.pi for a in angles], 2, "linear", weights)) / 2
+
+    x = rows(3, 2)
+    got = polynomial(backend, x, torch.tensor(weights, dtype=torch.float64))
+    for row, value in zip(x.tolist(), got.tolist(), strict=True):
+        angles = [np.pi * each for each in row]
+        assert value == pytest.approx(polynomial_by_loops(u, [2, 2], angles), abs=1e-12)
+
+
+def test_a_shared_input_folds_into_the_coefficients() -> None:
+    backend = CompiledBackend(SuperpositionCircuit(3, reps=2), weight_seed=1)
+    form = SeveralInputs.of(backend.describe())
+    coefficients = form.coefficients(backend.readout(form.grid).mean(1))
+    x = rows(20, 3)
+    x[:, 1] = 0.3
+    phases = [np.pi * x[:, 0], np.pi * 0.3, np.pi * x[:, 2]]
+    got = evaluate_polynomial(coefficients, phases)
+    torch.testing.assert_close(got, backend.readout(x).mean(1), rtol=0, atol=1e-12)
+
+
+def test_each_input_has_a_frequency_and_a_degree_of_its_own() -> None:
+    x, w = ParameterVector("x", 2), ParameterVector("w", 1)
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.ry(0.5 * x[0], 0)
+    circuit.ry(x[1], 1)
+    circuit.crx(w[0], 0, 1)
+    for _ in range(2):
+        circuit.ry(x[1], 1)
+    built = ParametrizedCircuit(circuit, inputs=x, weights=w)
+    form = SeveralInputs.of(built)
+    assert [(s.frequency, s.degree) for s in form.spectra] == [(0.5, 1), (1.0, 3)]
+    backend = CompiledBackend(built, weight_seed=2)
+    points = rows(20, 2)
+    expected = backend.readout(points).mean(1)
+    torch.testing.assert_close(polynomial(backend, points), expected, rtol=0, atol=1e-12)
+
+
+def test_single_precision_follows_double_precision() -> None:
+    backend = CompiledBackend(SuperpositionCircuit(4, reps=1), weight_seed=0)
+    form = SeveralInputs.of(backend.describe())
+    coefficients = form.coefficients(backend.readout(form.grid).mean(1))
+    x = rows(50, 4)
+    phases = [np.pi * each for each in x.unbind(1)]
+    wide = evaluate_polynomial(coefficients, phases)
+    narrow = evaluate_polynomial(coefficients, [each.float() for each in phases])
+    torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=2e-6)

@@ -1,0 +1,515 @@
+"""What the circuit sees: the laws of features and of renormalised steps, and the plain loops."""
+
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
+from math import inf, nan, pi, sin
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.optim import SGD, AdamW, Optimizer
+
+from lightning_qsgd.backends import (
+    Backend,
+    CautiousTwin,
+    ClassicalTwin,
+    CompiledBackend,
+    LazyTwin,
+    LinearBackend,
+    SamplerBackend,
+    ShotSampling,
+    SineBackend,
+)
+from lightning_qsgd.circuits import SuperpositionCircuit
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import (
+    Alignment,
+    AllEntries,
+    EntryFeatures,
+    FirstOfEachTensor,
+    Gradient,
+    GradientInjection,
+    Injection,
+    Learning,
+    PermutedFeatures,
+    Perturbation,
+    Progress,
+    RelativeInjection,
+    RenormalisedInjection,
+    Step,
+    Together,
+    UpdateInjection,
+    Weight,
+)
+from lightning_qsgd.perturbations import features as features_module
+from tests.cases import BASE_CASES, BaseCase, Problem, dense_problem
+from tests.reference import ReferenceFeatures, circuit_readout
+
+FEATURES: dict[str, EntryFeatures] = {
+    "alignment": Alignment(),
+    "gradient": Gradient(),
+    "step": Step(),
+    "weight": Weight(),
+    "progress": Progress(10),
+    "permuted": PermutedFeatures(Alignment()),
+    "together": Together([Alignment(), Gradient(), Step(), Weight()]),
+}
+every_feature = pytest.mark.parametrize("name", FEATURES)
+
+
+def circuit(num_qubits: int = 1, reps: int = 1, **settings: Any) -> CompiledBackend:
+    return CompiledBackend(SuperpositionCircuit(num_qubits, reps=reps), **settings)
+
+
+def described(name: str = "alignment", **settings: Any) -> Perturbation:
+    features = settings.pop("features", FEATURES.get(name))
+    backend = circuit(4, weight_seed=3) if name == "together" else circuit()
+    defaults = {"backend": backend, "coordinates": AllEntries(), "features": features}
+    return Perturbation(**{**defaults, "injection": RenormalisedInjection(), **settings})
+
+
+def run(problem: Problem, optimizer: Any, steps: int = 5, closure: bool = False) -> Tensor:
+    for _ in range(steps):
+        if closure:
+            optimizer.step(problem.backward)
+        else:
+            problem.backward()
+            optimizer.step()
+    return problem.flat()
+
+
+def adamw(parameters: Any) -> AdamW:
+    return AdamW(parameters, lr=1e-2, weight_decay=0.1)
+
+
+def largest(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+DENSE = [case for case in BASE_CASES if case.name != "SparseAdam"]
+
+
+@pytest.mark.parametrize("case", DENSE, ids=lambda case: case.name)
+def test_every_optimizer_with_alignment_agrees_with_the_plain_loop(case: BaseCase) -> None:
+    expected, got, plain = case.problem(), case.problem(), case.problem()
+    oracle = ReferenceFeatures(
+        case.make(expected.parameters), ["alignment"], lambda f: sin(pi / 2 * f[0])
+    )
+    optimizer = PerturbedOptimizer(case.make(got.parameters), described())
+    steps = case.steps
+    by_loop = run(expected, oracle, steps, case.needs_closure)
+    assert largest(run(got, optimizer, steps, case.needs_closure), by_loop) <= 1e-7
+    # Rprop and the like move all entries of a tensor alike; some of them it moves apart
+    assert largest(run(plain, case.make(plain.parameters), steps, case.needs_closure), by_loop) > 0
+    assert optimizer.own_state.applied == steps
+
+
+@pytest.mark.parametrize("floor", [None, 0.1, 0.9])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("reps", [1, 2])
+def test_four_entangled_features_agree_with_one_circuit_per_entry(
+    reps: int, groups: int, floor: float | None
+) -> None:
+    names = ["alignment", "gradient", "progress", "weight"]
+    backend = circuit(4, reps, weight_seed=5)
+    weights = backend.initial_weights().tolist()
+
+    def readout(features: list[float]) -> float:
+        return sum(circuit_readout([f / 2 for f in features], reps, "linear", weights)) / 4
+
+    def base(parameters: list[Tensor]) -> Optimizer:
+        split = [{"params": parameters[:groups], "lr": 0.1}, {"params": parameters[groups:]}]
+        return AdamW(split if groups == 2 else parameters, lr=0.03, weight_decay=0.2)
+
+    expected, got = (dense_problem(shapes=((2,), (3,), (2, 2))) for _ in range(2))
+    features = [Alignment(), Gradient(), Progress(4), Weight()]
+    injection: Injection = RelativeInjection() if floor is None else RenormalisedInjection(floor)
+    oracle = ReferenceFeatures(base(expected.parameters), names, readout, 0.8, floor, 4)
+    perturbation = described(features=features, backend=backend, injection=injection, strength=0.8)
+    by_loop = run(expected, oracle, 3)
+    by_package = run(got, PerturbedOptimizer(base(got.parameters), perturbation), 3)
+    assert largest(by_package, by_loop) <= 1e-9
+
+
+def scaled_problem(loss_scale: float, tensor_scale: float) -> Problem:
+    """The same landscape with the loss, and the first tensor, in other units."""
+    problem = dense_problem()
+    inner, first = problem.loss, problem.parameters[0]
+    with torch.no_grad():
+        first.mul_(tensor_scale)
+
+    def loss(values: list[Tensor]) -> Tensor:
+        return loss_scale * inner([values[0] / tensor_scale, *values[1:]])
+
+    return Problem(problem.parameters, loss)
+
+
+def modulation_of(name: str, problem: Problem, optimizer: Optimizer) -> list[Tensor]:
+    """The features of one step, seen by a twin that keeps them."""
+    kept: list[Tensor] = []
+
+    class Keeping(SineBackend):
+        def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+            kept.append(inputs.clone())
+            return super().readout(inputs)
+
+    perturbation = described(name, backend=Keeping())
+    wrapped = PerturbedOptimizer(optimizer, perturbation)
+    run(problem, wrapped, 2)
+    return kept
+
+
+@every_feature
+@given(st.floats(1e-4, 1e4), st.floats(1e-3, 1e3))
+def test_no_feature_knows_the_unit_of_loss_or_tensor(
+    name: str, loss_scale: float, tensor_scale: float
+) -> None:
+    plain, scaled = scaled_problem(1.0, 1.0), scaled_problem(loss_scale, tensor_scale)
+    # A rate per tensor that makes the two runs the same but for the units.
+    one = SGD([{"params": [p], "lr": 0.01} for p in plain.parameters], momentum=0.9)
+    rates = [0.01 * tensor_scale**2 / loss_scale, *[0.01 / loss_scale] * 2]
+    pairs = zip(scaled.parameters, rates, strict=True)
+    other = SGD([{"params": [p], "lr": rate} for p, rate in pairs], momentum=0.9)
+    pairs_of_features = zip(
+        modulation_of(name, plain, one), modulation_of(name, scaled, other), strict=True
+    )
+    for expected, got in pairs_of_features:
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
+
+
+@every_feature
+def test_strength_zero_is_the_base_to_the_last_bit(name: str) -> None:
+    bare, wrapped = dense_problem(), dense_problem()
+    perturbation = described(name, strength=0.0)
+    got = run(wrapped, PerturbedOptimizer(adamw(wrapped.parameters), perturbation))
+    assert torch.equal(got, run(bare, adamw(bare.parameters)))
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("value", [-0.8, 0.5, 1.0])
+def test_a_constant_modulation_changes_nothing(value: float, strength: float) -> None:
+    class Constant(ClassicalTwin):
+        def of_features(self, features: Tensor) -> Tensor:
+            return torch.full_like(features, value)
+
+    bare, wrapped = dense_problem(), dense_problem()
+    optimizer = PerturbedOptimizer(
+        adamw(wrapped.parameters), described(backend=Constant(), strength=strength)
+    )
+    assert largest(run(wrapped, optimizer), run(bare, adamw(bare.parameters))) <= 1e-12
+
+
+def test_a_tensor_that_is_switched_off_shrinks_and_does_not_explode() -> None:
+    class Off(ClassicalTwin):
+        def of_features(self, features: Tensor) -> Tensor:
+            return torch.full_like(features, -0.95)
+
+    problem = dense_problem()
+    start = problem.flat()
+    optimizer = PerturbedOptimizer(
+        SGD(problem.parameters, lr=0.1), described(backend=Off(), strength=1.0)
+    )
+    problem.backward()
+    gradient = torch.cat([p.grad.flatten() for p in problem.parameters if p.grad is not None])
+    optimizer.step()
+    torch.testing.assert_close(problem.flat(), start - 0.1 * gradient * (0.05 / 0.1))
+
+
+@every_feature
+def test_shots_repeat_and_a_resumed_run_is_exact(name: str) -> None:
+    qubits = 4 if name == "together" else 1
+    backend = SamplerBackend(SuperpositionCircuit(qubits, reps=1), sampling=ShotSampling(50))
+    perturbation = described(name, backend=backend)
+    whole, again, part = dense_problem(), dense_problem(), dense_problem()
+    expected = run(whole, PerturbedOptimizer(adamw(whole.parameters), perturbation), 4)
+    repeated = run(again, PerturbedOptimizer(adamw(again.parameters), perturbation), 4)
+    first = PerturbedOptimizer(adamw(part.parameters), perturbation)
+    run(part, first, 2)
+    resumed = PerturbedOptimizer(adamw(part.parameters), perturbation)
+    resumed.load_state_dict(deepcopy(first.state_dict()))
+    assert torch.equal(repeated, expected)
+    assert torch.equal(run(part, resumed, 2), expected)
+
+
+def test_large_models_in_chunks_move_as_in_one_piece(monkeypatch: Any) -> None:
+    def moved() -> Tensor:
+        problem = dense_problem(shapes=((3,), (5, 2), (4,), (2, 3)))
+        split = [{"params": problem.parameters[:3]}, {"params": problem.parameters[3:], "lr": 0.1}]
+        base = AdamW(split, lr=0.03, weight_decay=0.1)
+        return run(problem, PerturbedOptimizer(base, described("together")))
+
+    expected = moved()
+    monkeypatch.setattr(features_module, "CHUNK", 7)
+    assert largest(moved(), expected) <= 1e-15
+
+
+@pytest.mark.parametrize("learning", [Learning(0.1), Learning(0.0, 0.3), Learning(0.1, 0.3)])
+def test_learned_weights_of_features_follow_the_next_loss(learning: Learning) -> None:
+    problem, part = dense_problem(), dense_problem()
+    features = [Alignment(), Weight()]
+    backend = circuit(2, weight_seed=1)
+    perturbation = described(features=features, backend=backend, learning=learning)
+    optimizer = PerturbedOptimizer(SGD(problem.parameters, lr=0.1), perturbation)
+    expected = run(problem, optimizer, 4)
+    first = PerturbedOptimizer(SGD(part.parameters, lr=0.1), perturbation)
+    run(part, first, 2)
+    resumed = PerturbedOptimizer(SGD(part.parameters, lr=0.1), perturbation)
+    resumed.load_state_dict(deepcopy(first.state_dict()))
+    assert torch.equal(run(part, resumed, 2), expected)
+    learned = optimizer.own_state.learned
+    assert learned is not None
+    if learning.strength_rate > 0:
+        assert learned.factor != 1.0
+    if learned.weights is not None:
+        assert largest(learned.weights, backend.initial_weights()) > 1e-3
+
+
+def test_learned_weights_go_down_the_loss_of_the_step_that_they_made() -> None:
+    """The change has the sign of a finite difference of the loss after the step."""
+    backend = circuit(2, weight_seed=1)
+    rate = 1e-3
+
+    def loss_after(weights: Tensor) -> float:
+        class Given(CompiledBackend):
+            def initial_weights(self) -> Tensor:
+                return weights
+
+        problem = dense_problem()
+        given = Given(SuperpositionCircuit(2, reps=1))
+        perturbation = described(features=[Alignment(), Weight()], backend=given)
+        run(problem, PerturbedOptimizer(SGD(problem.parameters, lr=0.05), perturbation), 1)
+        return float(problem.loss(problem.parameters).detach())
+
+    problem = dense_problem()
+    perturbation = described(
+        features=[Alignment(), Weight()], backend=backend, learning=Learning(0.0, rate)
+    )
+    optimizer = PerturbedOptimizer(SGD(problem.parameters, lr=0.05), perturbation)
+    run(problem, optimizer, 2)
+    start = backend.initial_weights()
+    change = optimizer.own_state.learned.weights - start  # type: ignore[union-attr,operator]
+    slopes = []
+    for index in range(len(start)):
+        nudge = torch.zeros_like(start)
+        nudge[index] = 1e-5
+        slopes.append((loss_after(start + nudge) - loss_after(start - nudge)) / 2e-5)
+    assert float(torch.cosine_similarity(change, -torch.tensor(slopes).double(), dim=0)) > 0.9999
+
+
+@every_feature
+@pytest.mark.parametrize("spoiled", [nan, inf])
+def test_a_gradient_that_is_not_finite_adds_nothing_to_its_tensor(
+    name: str, spoiled: float
+) -> None:
+    def stepped(wrap: Callable[[Optimizer], Optimizer]) -> list[Tensor]:
+        problem = dense_problem()
+        optimizer = wrap(SGD(problem.parameters, lr=0.1))
+        problem.backward()
+        problem.parameters[0].grad[0, 1] = spoiled  # type: ignore[index]
+        optimizer.step()
+        return [p.detach() for p in problem.parameters]
+
+    bare = stepped(lambda base: base)
+    got = stepped(lambda base: PerturbedOptimizer(base, described(name)))
+    known = bare[0].isfinite()
+    if name in ("alignment", "step", "permuted", "together"):
+        assert torch.equal(got[0][known], bare[0][known])
+    assert torch.isfinite(got[0][known]).all()
+    if name != "progress":
+        assert not torch.equal(got[1], bare[1])
+
+
+def test_cases_of_zero_are_defined() -> None:
+    still, moved = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    still.grad, moved.grad = torch.zeros(3), torch.tensor([1.0, 0.0, -2.0])
+    for name in FEATURES:
+        optimizer = PerturbedOptimizer(SGD([still, moved], lr=0.1), described(name))
+        optimizer.step()
+        assert torch.equal(still.detach(), torch.ones(3)), name
+        assert torch.isfinite(moved).all()
+
+
+def test_a_lazy_twin_leaves_entries_without_gradient_where_they_are() -> None:
+    theta = torch.nn.Parameter(torch.ones(4))
+    base = AdamW([theta], lr=0.1, weight_decay=0.5)
+    lazy = described(
+        features=Gradient(), backend=LazyTwin(), injection=RelativeInjection(), strength=1.0
+    )
+    optimizer = PerturbedOptimizer(base, lazy)
+    theta.grad = torch.ones(4)
+    optimizer.step()
+    before = theta.detach().clone()
+    theta.grad = torch.tensor([1.0, 0.0, -1.0, 0.0])
+    optimizer.step()
+    assert (theta.detach() == before).tolist() == [False, True, False, True]
+
+
+def test_a_cautious_twin_moves_only_down_the_gradient_and_bounds_its_mean() -> None:
+    theta = torch.nn.Parameter(torch.zeros(20, dtype=torch.float64))
+    base = SGD([theta], lr=1.0, momentum=0.9)
+    cautious = described(backend=CautiousTwin(), strength=1.0)
+    optimizer = PerturbedOptimizer(base, cautious)
+    theta.grad = torch.ones_like(theta)
+    optimizer.step()
+    before = theta.detach().clone()
+    theta.grad = torch.full_like(theta, -0.1)
+    theta.grad[0] = 1.0  # one of 20 still goes down: a mean of 0.05, bounded at 0.1
+    optimizer.step()
+    moved = theta.detach() - before
+    assert moved[0] == pytest.approx(-1.9 / 0.1)
+    assert torch.equal(moved[1:], torch.zeros_like(moved[1:]))
+
+
+def test_permuted_features_are_those_of_the_same_tensor_and_never_stay() -> None:
+    plain, permuted = dense_problem(), dense_problem()
+    expected = modulation_of("alignment", plain, adamw(plain.parameters))[0].split([12, 2, 9])
+    got = modulation_of("permuted", permuted, adamw(permuted.parameters))[0].split([12, 2, 9])
+    for one, other in zip(got, expected, strict=True):
+        assert torch.equal(one.flatten().sort().values, other.flatten().sort().values)
+        assert (one != other).all()
+
+
+def test_frozen_circuits_are_evaluated_once_and_counted_so() -> None:
+    problem = dense_problem()
+    optimizer = PerturbedOptimizer(adamw(problem.parameters), described("together"))
+    optimizer.measure_every = 1
+    counts = []
+    for _ in range(3):
+        run(problem, optimizer, 1)
+        assert optimizer.report is not None
+        counts.append(optimizer.report.circuits)
+    assert counts == [81, 0, 0]
+
+
+def test_a_fault_of_the_backend_leaves_parameters_where_they_are() -> None:
+    class Broken(CompiledBackend):
+        def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+            return super().readout(inputs) * nan
+
+    problem = dense_problem()
+    backend = Broken(SuperpositionCircuit(1, reps=1))
+    optimizer = PerturbedOptimizer(adamw(problem.parameters), described(backend=backend))
+    problem.backward()
+    before = problem.flat()
+    with pytest.raises(FloatingPointError, match="Broken returned a readout that is not finite"):
+        optimizer.step()
+    assert torch.equal(problem.flat(), before)
+
+
+def test_float16_parameters_keep_their_features_finite() -> None:
+    theta = torch.nn.Parameter(torch.full((8,), 0.5, dtype=torch.float16))
+    theta.grad = torch.full((8,), 1e-6, dtype=torch.float16)
+    theta.grad[0] = 1e-3
+    with pytest.warns(UserWarning, match="stored in bfloat16 or float16"):
+        optimizer = PerturbedOptimizer(SGD([theta], lr=1.0), described(strength=1.0))
+    optimizer.step()
+    assert torch.isfinite(theta).all()
+    assert optimizer.report is not None
+    assert optimizer.report.zero_share < 1
+
+
+def test_sparse_gradients_show_zero_where_nothing_is_stored() -> None:
+    def table() -> torch.nn.Parameter:
+        return torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).view(4, 3))
+
+    dense, sparse = table(), table()
+    tokens = torch.tensor([0, 2, 2])
+    for each, is_sparse in ((dense, False), (sparse, True)):
+        optimizer = PerturbedOptimizer(SGD([each], lr=0.1), described())
+        for _ in range(3):
+            optimizer.zero_grad()
+            rows = torch.nn.functional.embedding(tokens, each, sparse=is_sparse)
+            (rows**2).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(sparse.detach(), dense.detach(), rtol=0, atol=1e-14)
+
+
+def test_fewer_coordinates_see_their_own_mean_square() -> None:
+    problem = dense_problem(shapes=((6,),))
+    start = problem.flat()
+    problem.backward()
+    gradient = problem.parameters[0].grad.clone()  # type: ignore[union-attr]
+    perturbation = described(
+        features=Gradient(),
+        coordinates=FirstOfEachTensor(2),
+        backend=LinearBackend(factor=2.0),
+        injection=UpdateInjection(step_size=0.5),
+        strength=1.0,
+    )
+    PerturbedOptimizer(SGD(problem.parameters, lr=0.1), perturbation).step()
+    touched = gradient[:2]
+    x = touched / touched.square().mean().sqrt()
+    expected = start - 0.1 * gradient
+    expected[:2] -= 0.5 * touched * x / (1 + x**2).sqrt()
+    torch.testing.assert_close(problem.flat(), expected)
+
+
+def test_features_are_part_of_the_description() -> None:
+    perturbation = described(features=[Alignment(2.0), Gradient()], backend=circuit(2))
+    assert pickle.loads(pickle.dumps(perturbation)) == perturbation
+    assert perturbation.seen == Together([Alignment(2.0), Gradient()])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"features": "alignment"}, TypeError, r"Expected `features` to be Features or a list of"),
+        ({"features": [4]}, TypeError, r"hold features of entries, got int: .*Pass e\.g\."),
+        ({"features": []}, ValueError, r"hold one feature at least, got none: .*Pass e\.g\."),
+        (
+            {"features": Alignment(), "injection": GradientInjection()},
+            ValueError,
+            r"GradientInjection changes the gradient before.*Use RenormalisedInjection",
+        ),
+        (
+            {"backend": circuit(2)},
+            ValueError,
+            r"shows each circuit 1 feature, and the circuit of CompiledBackend has 2 inputs\. Give",
+        ),
+        (
+            {"backend": circuit(4, 3), "features": [Alignment()] * 4},
+            ValueError,
+            r"degrees 3, 3, 3, 3 in its inputs, which takes 2,401 points, over the limit of 625",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        described(**settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Alignment(0.0), r"Expected `sharpness` to be positive and finite, got 0\.0: .*Us"),
+        (lambda: Progress(0), r"Expected `total_steps` to be at least 1, got 0: .*Give the number"),
+        (lambda: RenormalisedInjection(0.0), r"Expected `floor` to lie in \(0, 1\], got 0\.0: .*U"),
+        (lambda: LazyTwin(0), r"Expected `num_qubits` to be at least 1, got 0: .*Leave it out"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_backend_that_describes_no_circuit_is_asked_for_every_entry() -> None:
+    class Cubic(Backend):
+        num_qubits = 2
+
+        def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+            return (2 * inputs) ** 3
+
+    expected, got = dense_problem(), dense_problem()
+    oracle = ReferenceFeatures(
+        adamw(expected.parameters), ["gradient", "step"], lambda f: (f[0] ** 3 + f[1] ** 3) / 2
+    )
+    perturbation = described(features=[Gradient(), Step()], backend=Cubic())
+    by_loop = run(expected, oracle)
+    optimizer = PerturbedOptimizer(adamw(got.parameters), perturbation)
+    assert largest(run(got, optimizer), by_loop) < 1e-9
