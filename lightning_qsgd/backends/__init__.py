@@ -1,10 +1,12 @@
 """How a circuit is evaluated: from model parameters to the readout P(1) - P(0) of each qubit."""
 
 from lightning_qsgd.backends.backend import Backend
-from lightning_qsgd.backends.classical_twins import (
+from lightning_qsgd.backends.closed_forms import (
     CautiousTwin,
     ClassicalTwin,
     LazyTwin,
+    LinearBackend,
+    SineBackend,
 )
 from lightning_qsgd.backends.compiled_backend import CompiledBackend
 from lightning_qsgd.backends.failures import (
@@ -30,7 +32,6 @@ from lightning_qsgd.backends.samplers import (
     ShotSampling,
     ThermalNoise,
 )
-from lightning_qsgd.backends.sine_backend import LinearBackend, SineBackend
 
 __all__ = [
     "AerSampling",

@@ -41,7 +41,6 @@ from lightning_qsgd.perturbations.injection import (
     RenormalisedInjection,
     UpdateInjection,
 )
-from lightning_qsgd.perturbations.learning import Learning
 from lightning_qsgd.perturbations.perturbation import Perturbation
 from lightning_qsgd.perturbations.spectral import SpectralInjection
 from lightning_qsgd.perturbations.step import TouchedStep
@@ -49,6 +48,7 @@ from lightning_qsgd.perturbations.strength import (
     ConstantDecay,
     CosineDecay,
     Decay,
+    Learning,
     LinearDecay,
     Strength,
 )

@@ -9,8 +9,7 @@ from lightning_qsgd.circuits import CircuitSource
 from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
 from lightning_qsgd.perturbations.features import Feature, Features, Parameters, Together
 from lightning_qsgd.perturbations.injection import Injection, UpdateInjection
-from lightning_qsgd.perturbations.learning import Learning
-from lightning_qsgd.perturbations.strength import Strength
+from lightning_qsgd.perturbations.strength import Learning, Strength
 
 if TYPE_CHECKING:
     Evaluated: TypeAlias = Backend  # whatever is given, a backend is what is found there
