@@ -1,9 +1,12 @@
 """The wrapper around any torch optimizer; knows nothing quantum and nothing of Lightning."""
 
-from lightning_qsgd.optimizers.configured import ConfiguredPerturbedOptimizer
 from lightning_qsgd.optimizers.muon import ExactMuonWithAdamW, MuonWithAdamW
-from lightning_qsgd.optimizers.paper_adam import PaperAdam, SuperpositionalAdam
 from lightning_qsgd.optimizers.perturbed import PerturbedOptimizer
+from lightning_qsgd.optimizers.ready_made import (
+    ConfiguredPerturbedOptimizer,
+    PaperAdam,
+    SuperpositionalAdam,
+)
 from lightning_qsgd.optimizers.report import InvisiblePerturbationWarning, StepReport
 from lightning_qsgd.optimizers.sam import SAM
 

@@ -17,7 +17,7 @@ from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector
 from lightning_qsgd.optimizers.motion import Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
-from lightning_qsgd.optimizers.report import Snapshot, StepReport, measure
+from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
