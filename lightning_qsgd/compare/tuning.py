@@ -128,7 +128,8 @@ class ArmSearch:
                 continue
             self.space[value.name] = new
             one, other = (new.turned(getattr(span, value.edge)) for span in (old, new))
-            middles[value.name] = new.turned(sqrt(one * other) if one * other > 0 else other)
+            middle = new.turned(sqrt(one * other) if one * other > 0 else other)
+            middles[value.name] = new.clipped(middle)
             ends[value.name] = getattr(new, value.edge)
         if ends:
             self.extra += trials
@@ -224,7 +225,8 @@ class Tuning:
         return 1000 * self.search.sampler_seed + number
 
     def _jobs(self, one: ArmSearch, trial: Trial) -> list[Job]:
-        values = {str(s.path): s.turned(trial.params[name]) for name, s in one.space.items()}
+        drawn = trial.params
+        values = {str(s.path): s.clipped(s.turned(drawn[name])) for name, s in one.space.items()}
         changed = with_values(one.config, values, one.name)
         block = f"{TUNING}/trial{trial.number}"
         return [

@@ -175,8 +175,13 @@ class Range:
         return min(max(value, self.low), self.high)
 
     def turned(self, number: float) -> float:
-        """Turn a value into what is drawn, or the other way round."""
-        return self.clipped(1 - number) if self.scale == "complement" else number
+        """Turn a value into what is drawn, or the other way round, up to rounding.
+
+        Example:
+            >>> round(Range(0.5, 0.98, "complement").turned(0.95), 6)
+            0.05
+        """
+        return 1 - number if self.scale == "complement" else number
 
     def widened(self, end: Literal["low", "high"]) -> "Range":
         """Move one end outwards by half the width of the range, as it is searched.

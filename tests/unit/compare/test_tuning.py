@@ -133,6 +133,15 @@ def test_the_first_trial_is_the_arm_as_it_is_configured(tmp_path):
     assert settings(bench.jobs, "adamw")[0] == pytest.approx((0.02, 0.3))
 
 
+@pytest.mark.parametrize("momentum", [0.5, 0.6, 0.95, 0.98])
+def test_the_first_trial_has_the_momentum_that_is_configured(momentum, tmp_path):
+    own = {"lr": 0.02, "weight_decay": 0.3, "momentum": momentum}
+    configs = {"muon": {"seed_everything": 0, "optimizer": {"init_args": own}}}
+    bench = Bench()
+    made_tuning(tmp_path, trials=1).run(configs, bench)
+    assert bench.jobs[0].config["optimizer"]["init_args"]["momentum"] == pytest.approx(momentum)
+
+
 def test_another_arm_changes_no_trial_of_those_that_are_there(tmp_path):
     alone, together = Bench(), Bench()
     made_tuning(tmp_path / "a", trials=9).run({"adamw": CONFIGS["adamw"]}, alone)
