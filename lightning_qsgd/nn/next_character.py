@@ -6,7 +6,7 @@ from lightning_qsgd.argument_checks import require_at_least
 
 
 class NextCharacter(nn.Module):
-    """A character language model of one hidden layer over embedded characters.
+    """A character language model of hidden layers over embedded characters, one by default.
 
     Args:
         num_classes: Number of characters, 2 or more.
@@ -14,6 +14,7 @@ class NextCharacter(nn.Module):
         embedding_dim: Numbers per character, 1 or more.
         hidden_dim: Width of the hidden layer, 1 or more.
         dropout: Share of hidden units dropped in training, in [0, 1).
+        layers: Hidden layers, 1 or more.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -35,12 +36,14 @@ class NextCharacter(nn.Module):
         embedding_dim: int = 16,
         hidden_dim: int = 128,
         dropout: float = 0.0,
+        layers: int = 1,
     ) -> None:
         super().__init__()
         require_at_least("num_classes", num_classes, 2)
         require_at_least("context", context, 1)
         require_at_least("embedding_dim", embedding_dim, 1)
         require_at_least("hidden_dim", hidden_dim, 1)
+        require_at_least("layers", layers, 1)
         if not 0.0 <= dropout < 1.0:
             raise ValueError(
                 f"Expected `dropout` to be in [0, 1), got {dropout}. It is the share of hidden "
@@ -48,12 +51,10 @@ class NextCharacter(nn.Module):
             )
         self.context = context
         self.embedding = nn.Embedding(num_classes, embedding_dim)
-        self.layers = nn.Sequential(
-            nn.Linear(context * embedding_dim, hidden_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, num_classes),
-        )
+        hidden: list[nn.Module] = []
+        for width in (context * embedding_dim, *[hidden_dim] * (layers - 1)):
+            hidden += [nn.Linear(width, hidden_dim), nn.GELU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*hidden, nn.Linear(hidden_dim, num_classes))
 
     def forward(self, characters: Tensor) -> Tensor:
         """Compute logits of the next character.

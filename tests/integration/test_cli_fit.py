@@ -25,7 +25,8 @@ EXPERIMENTS = sorted(
     if not path.stem.startswith("gsm8k")  # test_llm_command.py runs these
 )
 ATTENTION = {"amplitude_attention", "quantum_attention", "trigonometric_attention"}
-UNPERTURBED = {"plain", "sam", "strength_0", *ATTENTION}
+MUON = {"muon", "muon_no_embedding", "muon_tied"}
+UNPERTURBED = {"plain", "sam", "strength_0", *ATTENTION, *MUON}
 PERTURBED_ONCE = {"nudge"}
 
 
@@ -67,7 +68,7 @@ def test_every_arm_runs_and_logs_its_perturbation(name: str, command_line: Any) 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs(name: str, command_line: Any) -> None:
     # The config names its text relative to the project, and the test runs in a folder of its own.
-    text = ["--data.init_args.path", str(TEXT)] if name == "charlm" else []
+    text = ["--data.init_args.path", str(TEXT)] if name.startswith("charlm") else []
     command_line.fit(*text, config=name)
     optimizer = "adam" if name in {"sequences", "quantum_attention"} else "adamw"
     folder = command_line.run_folder(optimizer, experiment=name)

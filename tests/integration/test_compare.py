@@ -370,19 +370,46 @@ def test_a_budget_of_seconds_ends_a_run(compare: Compare) -> None:
         assert run.curves["val/accuracy"].steps[-1] == run.curves["train/loss"].steps[-1]
 
 
-@pytest.mark.parametrize(
-    "name", ["charlm", "digits", "gsm8k_tiny", "paper_text_classification", "sequences"]
-)
+SEEDS = {
+    "spectral_digits": 32,
+    "spectral_charlm": 20,
+    "spectral_charlm_large": 8,
+}
+"""Seeds of shipped comparisons, where they are not 16."""
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("compare/*.yaml")))
 def test_every_shipped_comparison_fits_its_experiment(name: str, compare: Compare) -> None:
     folder = CONFIGS / "compare"
     parsed = _parser().parse_args(["--config", str(folder / f"{name}.yaml")])
     ready = _parser().instantiate_classes(parsed)
     question = read_question(Plan(**_part(Plan, ready)), folder, ready["published"])
     assert question.configs.keys() == question.plan.arms.keys()
-    assert len(question.plan.seed_block) == 16
+    assert len(question.plan.seed_block) == SEEDS.get(name, 16)
     for arm, config in question.configs.items():
         differs = config != question.configs[question.plan.baseline]
         assert differs or question.plan.arms[arm].hyperparameters != "of_baseline"
+
+
+def test_a_shaped_spectrum_is_compared_with_tuned_muon(compare: Compare) -> None:
+    plan = yaml.safe_load((CONFIGS / "compare" / "spectral_digits.yaml").read_text())
+    paths = [CONFIGS / "compare" / path for path in plan["experiment"]]
+    plan["experiment"] = [str(path.resolve()) for path in paths]
+    for arm in plan["arms"].values():
+        given = arm.get("overlay", {})
+        if not isinstance(given, dict):
+            listed = [given] if isinstance(given, str) else given
+            arm["overlay"] = [str((CONFIGS / "compare" / path).resolve()) for path in listed]
+    plan["tuning"] |= {"trials": 1, "seeds": 1, "extensions": 0}
+    plan["goal"]["target_seeds"] = 1
+    compare(**{**plan, "seeds": 2, "budget": {"max_steps": 4}})
+    results = load_results(compare.folder / "out")
+    final = {(run.arm, run.seed): run.final["val/loss"] for run in results.runs}
+    for seed in (0, 1):
+        losses = {arm: final[arm, seed] for arm in plan["arms"]}
+        assert losses["strength_0"] == losses["muon"]
+        others = [losses[arm] for arm in losses if arm != "strength_0"]
+        assert len(set(others)) == len(others)
 
 
 def test_arms_with_more_parameters_are_pairs_and_said_to_have_them(compare: Compare) -> None:
