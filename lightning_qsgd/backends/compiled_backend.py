@@ -114,6 +114,7 @@ def _compiled(
     return CompiledCircuit(built, memory_limit_gib=memory_limit_gib, torch_compile=torch_compile)
 
 
+@lru_cache(maxsize=32)  # the same object each time, which torch.jit.trace compares
 def exact_twin(built: ParametrizedCircuit) -> Plain:
     """Return the probabilities of a circuit that is sampled exactly, for torch to differentiate.
 

@@ -149,6 +149,12 @@ class SamplerBackend(CircuitBackend):
         own = self.initial_weights() if weights is None else weights
         self.check_arguments(inputs, own)
         self.check_capacity(len(inputs))
+        if torch._C._get_tracing_state() is not None:
+            raise RuntimeError(
+                "Cannot trace a SamplerBackend with torch.jit: keys and limits belong to one call, "
+                "and would be repeated by all. Trace a CompiledBackend, or leave the network as "
+                "it is."
+            )
         if self.stochastic and keys is None:
             raise ValueError(
                 f"Got no `keys`, and {type(self.recipe).__name__} draws shots: each circuit draws "

@@ -27,7 +27,8 @@ class CircuitLayer(nn.Module):
         source: A `SamplerQNN`; a circuit with roles, which is a `CircuitSource`; or a backend such
             as `SamplerBackend`, which says how the circuit is sampled.
         initial_weights: First weights in radians, shape (num_weights,); None draws them uniformly
-            from [-1, 1), as TorchConnector does.
+            from [-1, 1), as TorchConnector does. A tensor keeps its precision; numpy arrays and
+            lists take torch's default one.
         engine: ``"auto"`` compiles where the network samples exactly and all gates are known, and
             runs the network itself otherwise; ``"compiled"`` compiles whatever the sampler;
             ``"sampler"`` never compiles.
@@ -55,7 +56,7 @@ class CircuitLayer(nn.Module):
     def __init__(
         self,
         source: BackendSource,
-        initial_weights: Sequence[float] | Tensor | None = None,
+        initial_weights: Sequence[float] | np.ndarray | Tensor | None = None,
         engine: EngineName = "auto",
         seed: int = 0,
         memory_limit_gib: float = MEMORY_LIMIT_GIB,
@@ -95,10 +96,10 @@ class CircuitLayer(nn.Module):
                 f"Expected inputs of shape (..., {count}), got {tuple(inputs.shape)}: each row "
                 "holds the inputs of one circuit. Reshape the data."
             )
-        rows = inputs.reshape(inputs.shape[:-1].numel(), count)
+        rows = inputs.flatten(0, -2) if inputs.dim() > 1 else inputs.unsqueeze(0)
         rows = rows.to(torch.promote_types(rows.dtype, self.weight.dtype))
         outputs = self.backend.probabilities(rows, self._keys(len(rows)), self.weight)
-        return outputs.reshape(*inputs.shape[:-1], *outputs.shape[1:])
+        return outputs.reshape(*inputs.shape[:-1], *self.output_shape)
 
     def _keys(self, circuits: int) -> np.ndarray | None:
         """Name the shots of this call by the seed and the number of training calls so far.
@@ -127,12 +128,15 @@ class CircuitLayer(nn.Module):
         )
 
 
-def _first_weights(given: Sequence[float] | Tensor | None, count: int, seed: int) -> Tensor:
+def _first_weights(
+    given: Sequence[float] | np.ndarray | Tensor | None, count: int, seed: int
+) -> Tensor:
     if given is None:
         drawn = torch.rand(count, generator=torch.Generator().manual_seed(seed))
         return drawn.mul_(2).sub_(1).to(torch.get_default_dtype())
     weights = torch.as_tensor(given).detach().clone()
-    weights = weights if weights.is_floating_point() else weights.to(torch.get_default_dtype())
+    if not (isinstance(given, Tensor) and weights.is_floating_point()):
+        weights = weights.to(torch.get_default_dtype())  # numpy's numbers are float64 unasked
     if weights.shape != (count,):
         raise ValueError(
             f"Expected `initial_weights` of shape ({count},), got {tuple(weights.shape)}: the "

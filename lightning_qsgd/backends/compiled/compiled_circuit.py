@@ -217,7 +217,8 @@ class CompiledCircuit:
     def _evaluate(self, inputs: Tensor, weights: Tensor, read: int | str) -> Tensor:
         self._check_weights(weights)
         if len(inputs) == 0:
-            return self._evaluate(inputs.new_zeros(1, self.num_inputs), weights, read)[:0]
+            one_row = torch.cat((inputs, inputs.new_zeros(1, self.num_inputs)))  # keeps the graph
+            return self._evaluate(one_row, weights, read)[:0]
         asked = _dtype_of(inputs, weights)
         dtype = torch.promote_types(asked, torch.float32)
         plan = self._plan(read, dtype, inputs.device)

@@ -79,11 +79,17 @@ def _leaf(argument: Tensor) -> Tensor:
 def to_be_kept() -> Iterator[None]:
     """Make tensors that outlive the call, whatever surrounds it.
 
-    Those made in inference mode can carry no gradient later, and those made inside of a transform
-    of `torch.func` cannot be used after it.
+    Those made in inference mode can carry no gradient later, those made inside of a transform of
+    `torch.func` cannot be used after it, and `torch.jit.trace` takes those made while it traces as
+    part of its graph.
     """
-    with torch.inference_mode(False), temporarily_clear_interpreter_stack():
-        yield
+    traced = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        with torch.inference_mode(False), temporarily_clear_interpreter_stack():
+            yield
+    finally:
+        torch._C._set_tracing_state(traced)  # type: ignore[attr-defined]
 
 
 def mapped_copies() -> int:

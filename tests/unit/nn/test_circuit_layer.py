@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from qiskit.circuit import ParameterVector, QuantumCircuit
@@ -12,7 +13,7 @@ from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from torch import nn
 
-from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.backends import ExactSampling, SamplerBackend, ShotSampling
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 from lightning_qsgd.nn.circuit_layer import CircuitLayer
 from tests.devices import each_device
@@ -235,6 +236,61 @@ def test_wrong_shapes_are_refused() -> None:
         TypeError, match=r"real floating-point numbers, got torch.complex64: .*real and imag"
     ):
         layer(torch.zeros(1, 2) + 0j)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+def test_numpy_weights_fit_the_network_around_the_layer(engine: Any) -> None:
+    for given in (np.array([0.3, -0.8, 1.2, 0.5]), [0.3, -0.8, 1.2, 0.5], np.float32([1, 2, 3, 4])):
+        model = nn.Sequential(nn.Linear(3, 2), CircuitLayer(network(), given, engine))
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        nn.Sequential(model, nn.Linear(4, 1))(torch.rand(5, 3)).sum().backward()
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3)])
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+def test_empty_batches_give_zero_gradients_to_inputs_and_weights(
+    engine: Any, shape: tuple[int, ...]
+) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), CircuitLayer(network(), weights(), engine))
+    x = torch.zeros(shape, requires_grad=True)
+    model(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == shape
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+def test_jacobians_of_all_kinds_agree(engine: Any) -> None:
+    layer = CircuitLayer(network(), weights().double(), engine)
+    x = torch.rand(3, 2, dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(layer, x)
+    vectorized = torch.autograd.functional.jacobian(layer, x, vectorize=True)
+    torch.testing.assert_close(vectorized, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.func.jacrev(layer)(x), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about tracing
+@pytest.mark.parametrize("engine", ["compiled", "sampler"])
+def test_traced_network_evaluates_other_batches_and_has_gradients(engine: Any) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), CircuitLayer(network(), weights(), engine))
+    traced = torch.jit.trace(model, torch.rand(2, 3))
+    for rows in (2, 5, 1):
+        x = torch.rand(rows, 3)
+        torch.testing.assert_close(traced(x), model(x))
+    gradients = []
+    for module in (model, traced):
+        model.zero_grad()
+        module(x)[:, 0].sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])  # type: ignore[union-attr]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about tracing
+def test_sampling_with_keys_and_limits_cannot_be_traced() -> None:
+    for sampling in (ExactSampling(), ShotSampling(50)):
+        layer = CircuitLayer(SamplerBackend(SuperpositionCircuit(2), sampling=sampling))
+        with pytest.raises(RuntimeError, match=r"Cannot trace a SamplerBackend.*CompiledBackend"):
+            torch.jit.trace(layer, torch.rand(2, 2))
 
 
 @each_device
