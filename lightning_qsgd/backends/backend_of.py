@@ -102,10 +102,18 @@ def layer_backend_of(
 
 
 def _of_network(network: SamplerQNN, engine: EngineName, settings: dict[str, Any]) -> Backend:
+    built = ParametrizedCircuit.of_network(network)
+    if built.synthesized:
+        raise ValueError(
+            f"Cannot run a SamplerQNN with {', '.join(built.synthesized)}: it samples the exact "
+            "exponential and differentiates the product formula, which are two circuits. Give the "
+            "circuit itself, as ParametrizedCircuit(circuit, inputs, weights), for the product "
+            "formula in both."
+        )
     if engine == "sampler" or (engine == "auto" and not samples_exactly(network)):
         return NetworkBackend(network)
     try:
-        return CompiledBackend(ParametrizedCircuit.of_network(network), **settings)
+        return CompiledBackend(built, **settings)
     except (CannotCompile, CannotReadOut) as reason:
         if engine == "compiled":
             raise

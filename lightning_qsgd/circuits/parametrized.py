@@ -12,6 +12,7 @@ import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
 from typing_extensions import override
 
+from lightning_qsgd.circuits.expansion import expanded
 from lightning_qsgd.circuits.measurements import Interpret, cells_of, outcomes_of, unitary_part
 
 
@@ -36,7 +37,8 @@ class ParametrizedCircuit(CircuitSource):
     Two of them are equal only if they are the same object.
 
     Args:
-        circuit: The circuit; measurements, if any, come last.
+        circuit: The circuit; measurements, if any, come last. Time evolutions of terms that do not
+            commute are replaced by the product formula of their synthesis (`expanded`).
         inputs: Parameters that take data: model parameters, or the inputs of a layer.
         weights: Parameters of the circuit itself, in radians.
         interpret: Maps a measured integer to an index, or a tuple of indices, of the output, as for
@@ -47,6 +49,10 @@ class ParametrizedCircuit(CircuitSource):
     Raises:
         TypeError: If an argument is no circuit or no sequence of parameters.
         ValueError: If a parameter has two roles or none, or is not one of the circuit's.
+
+    Attributes:
+        circuit: What is simulated, by every backend, for values and gradients.
+        synthesized: What was replaced in it, with the synthesis that says by what.
 
     Example:
         >>> from qiskit.circuit import Parameter, QuantumCircuit
@@ -71,7 +77,7 @@ class ParametrizedCircuit(CircuitSource):
                 "Got `interpret` without `output_shape`: the size of the output is unknown. Give "
                 "the number of values that `interpret` can return."
             )
-        self.circuit = circuit
+        self.circuit, self.synthesized = expanded(circuit)
         self.interpret = interpret
         self._output_shape = output_shape
         self.inputs = _parameters(inputs)

@@ -69,6 +69,8 @@ def draw(backend: Backend, options: Namespace) -> None:
         f"{built.num_qubits} qubits, {len(built.inputs)} inputs, {len(built.weights)} weights; "
         f"depth {built.circuit.depth()}; {gates}"
     )
+    if built.synthesized:
+        console.print(f"Simulated as product formulas: {'; '.join(built.synthesized)}.")
     if options.output is not None:
         draw_figure(built).savefig(options.output, bbox_inches="tight")
         console.print(f"Picture: {options.output}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import pi
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, ParameterExpression
+from qiskit.circuit.exceptions import CircuitError
 from torch import Tensor
 
 
@@ -34,7 +35,11 @@ class Affine:
         return not self.coefficients.any()
 
     def __add__(self, other: Affine) -> Affine:
-        return Affine(self.coefficients + other.coefficients, self.constant + other.constant)
+        longer, shorter = self.coefficients, other.coefficients
+        if len(longer) != len(shorter):  # a bent angle was found in between
+            longer, shorter = sorted((longer, shorter), key=len, reverse=True)
+            shorter = np.pad(shorter, (0, len(longer) - len(shorter)))
+        return Affine(longer + shorter, self.constant + other.constant)
 
     def __mul__(self, factor: float) -> Affine:
         return Affine(self.coefficients * factor, self.constant * factor)
@@ -45,10 +50,12 @@ class AngleReader:
 
     Args:
         index: Position of each parameter.
+        bent: Takes in what is not affine; None refuses it.
     """
 
-    def __init__(self, index: Mapping[Parameter, int]) -> None:
+    def __init__(self, index: Mapping[Parameter, int], bent: Bent | None = None) -> None:
         self._index = index
+        self._bent = bent
 
     def constant(self, angle: float) -> Affine:
         """Return an angle without parameters, in radians."""
@@ -62,39 +69,102 @@ class AngleReader:
             gate: Name of the gate, for the message.
 
         Raises:
-            ValueError: If the expression is not affine in the parameters.
+            ValueError: If the expression is not affine in the parameters and must be, or it is no
+                finite real number.
         """
         if not isinstance(value, ParameterExpression):
-            return self.constant(_real(value))
+            return self.constant(_real(value, gate))
+        if not value.parameters:
+            return self.constant(_real(value.numeric(), gate))
+        angle = self._affine(value, gate)
+        if angle is not None:
+            return angle
+        if self._bent is not None:
+            return self._bent.read(value, self._index, gate)
+        names = ", ".join(sorted(parameter.name for parameter in value.parameters))
+        raise CannotCompile(
+            f"Cannot compile gate `{gate}` with the angle {value}: it is not affine in {names}. "
+            "Evaluate this circuit with SamplerBackend, or rescale the data before it enters the "
+            "circuit."
+        )
+
+    def _affine(self, value: ParameterExpression, gate: str) -> Affine | None:
+        """Return the affine form, once it agrees with the expression at random points."""
         coefficients = np.zeros(len(self._index))
+        if isinstance(value, Parameter):
+            coefficients[self._index[value]] = 1.0
+            return Affine(coefficients, 0.0)
         for parameter in value.parameters:
-            slope = _slope(value, parameter)
+            slope = _slope(value, parameter, gate)
             if slope is None:
-                raise CannotCompile(
-                    f"Cannot compile gate `{gate}` with the angle {value}: it is not affine in "
-                    f"{parameter.name}. Evaluate this circuit with SamplerBackend, or rescale "
-                    "the data before it enters the circuit."
-                )
+                return None
             coefficients[self._index[parameter]] = slope
-        at_zero = value.bind(dict.fromkeys(value.parameters, 0.0))
-        return Affine(coefficients, _real(at_zero))
+        constant = real_value(value, dict.fromkeys(value.parameters, 0.0))
+        if constant is None:
+            return None
+        # Derivatives are qiskit's: some releases have wrong ones, as of `conjugate()`.
+        for point in points_of(value):
+            expected = real_value(value, point)
+            own = sum(coefficients[self._index[p]] * number for p, number in point.items())
+            if expected is not None and not agrees_with(own + constant, expected):
+                return None
+        return Affine(coefficients, constant)
 
 
-def _slope(value: ParameterExpression, parameter: Parameter) -> float | None:
+class Bent(Protocol):
+    """What takes in angles that are not affine."""
+
+    def read(self, value: ParameterExpression, index: Mapping[Parameter, int], gate: str) -> Affine:
+        """Return the angle as a parameter of its own."""
+
+
+def points_of(value: ParameterExpression) -> list[dict[Parameter, float]]:
+    """Return random points, of either sign and of positive sign only, always the same."""
+    generator = np.random.default_rng(len(value.parameters))
+    ranges = ((-2.0, 2.0), (-2.0, 2.0), (0.1, 0.9))
+    return [
+        {parameter: float(generator.uniform(low, high)) for parameter in value.parameters}
+        for low, high in ranges
+    ]
+
+
+def real_value(value: ParameterExpression, point: Mapping[Parameter, float]) -> float | None:
+    """Return the number at a point; None where it is not real and finite, or not defined."""
+    try:
+        number = complex(value.bind(dict(point)))
+    except (RuntimeError, TypeError, ValueError, ZeroDivisionError, CircuitError):
+        return None
+    return number.real if abs(number.imag) < ROUNDING and np.isfinite(number.real) else None
+
+
+def agrees_with(own: float, expected: float) -> bool:
+    """Whether two numbers differ by rounding alone."""
+    return abs(own - expected) <= ROUNDING * (1 + abs(expected))
+
+
+ROUNDING = 1e-9
+
+
+def _slope(value: ParameterExpression, parameter: Parameter, gate: str) -> float | None:
     """Return the derivative by a parameter; None if it is no constant, or not known to be one."""
     try:
         slope = value.gradient(parameter)
-    except RuntimeError:  # qiskit does not differentiate sign(a)
+    except (RuntimeError, TypeError, ValueError):  # qiskit does not differentiate sign(a)
         return None
-    return None if getattr(slope, "parameters", None) else _real(slope)
+    return None if getattr(slope, "parameters", None) else _real(slope, gate)
 
 
-def _real(value: Any) -> float:
+def _real(value: Any, gate: str) -> float:
     number = complex(value)
     if number.imag:
         raise CannotCompile(
-            f"Cannot compile an angle with the complex number {number}: angles of gates are real. "
-            "Take its real part."
+            f"Cannot compile gate `{gate}` with an angle of the complex number {number}: angles of "
+            "gates are real. Take its real part."
+        )
+    if not np.isfinite(number.real):
+        raise CannotCompile(
+            f"Cannot compile gate `{gate}` with an angle of {number.real}: angles of gates are "
+            "finite. Check what it was computed from."
         )
     return number.real
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.autograd import evaluate
+from lightning_qsgd.backends.compiled.bent_angles import BentAngles
 from lightning_qsgd.backends.compiled.derivatives import mapped_copies, to_be_kept
 from lightning_qsgd.backends.compiled.lowering import lower
 from lightning_qsgd.backends.compiled.memory import (
@@ -30,6 +31,7 @@ from lightning_qsgd.backends.compiled.readouts import (
     MarginalReadout,
     Readout,
 )
+from lightning_qsgd.backends.compiled.verification import check_against_qiskit
 from lightning_qsgd.circuits import CircuitSource
 from lightning_qsgd.circuits.measurements import places_of, unitary_part
 
@@ -85,7 +87,8 @@ class CompiledCircuit:
     The circuit's gates are merged into few tensor operations (see `program`); gradients come from
     the adjoint method, which un-does the operations one by one on the final state (Jones and
     Gacon 2020). All standard gates, controlled gates and fixed unitaries are understood, with
-    angles that are affine in the parameters.
+    angles that are any function of the parameters. What was built is compared with qiskit's own
+    state vector before it is used (see `verification`).
 
     Args:
         circuit: The circuit, the roles of its parameters, and what its outcomes stand for.
@@ -135,8 +138,13 @@ class CompiledCircuit:
         self._cells = built.output_cells()
         parameters = [*built.inputs, *built.weights]
         index = {parameter: position for position, parameter in enumerate(parameters)}
-        self._program = lower(bare, index, self._grown)
+        self._bent = BentAngles(self.num_inputs, self.num_weights)
+        self._program = lower(bare, index, self._grown, self._bent)
+        if self._bent:
+            self._program.replace_angles(self._bent.arranged)
         self._plans: dict[tuple[Any, ...], Plan] = {}
+        check_against_qiskit(built, self.amplitudes, CompiledCircuit)
+        self._plans.clear()
 
     def outputs(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return what `SamplerQNN.forward` returns: the probability of each output.
@@ -205,13 +213,16 @@ class CompiledCircuit:
             ValueError: If the weights do not fit.
         """
         self._check_weights(weights)
-        own = weights.detach().clone()
+        own = self._bent.extend_weights(weights.detach().clone())
         plan = self._plan(len(self._places) if read is None else read, own.dtype, own.device)
 
         def checked(inputs: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-            return self._in_chunks(inputs, plan, own.dtype, run)
+            return self._in_chunks(inputs, plan, own, run)
 
-        return FrozenCircuit(plan, own, checked, self._chunk(own.dtype, own.device))
+        # What is new for each batch cannot be skipped: no batch then counts as seen.
+        varies = self._bent.counts[0] > self.num_inputs
+        chunk = -1 if varies else self._chunk(own.dtype, own.device)
+        return FrozenCircuit(plan, own, checked, chunk)
 
     @eagerly
     def _evaluate(self, inputs: Tensor, weights: Tensor, read: int | str) -> Tensor:
@@ -222,10 +233,10 @@ class CompiledCircuit:
         asked = _dtype_of(inputs, weights)
         dtype = torch.promote_types(asked, torch.float32)
         plan = self._plan(read, dtype, inputs.device)
-        parameters = weights.to(inputs.device, dtype)
+        parameters = self._bent.extend_weights(weights.to(inputs.device, dtype))
         plain = partial(self._plain, plan, len(inputs))
         outputs = self._in_chunks(
-            inputs, plan, dtype, lambda rows: evaluate(plan, plain, rows, parameters)
+            inputs, plan, parameters, lambda rows: evaluate(plan, plain, rows, parameters)
         )
         return outputs if outputs.is_complex() else outputs.to(asked)
 
@@ -237,12 +248,14 @@ class CompiledCircuit:
             return plan.plain(inputs, weights)
 
     def _in_chunks(
-        self, inputs: Tensor, plan: Plan, dtype: torch.dtype, run: Callable[[Tensor], Tensor]
+        self, inputs: Tensor, plan: Plan, weights: Tensor, run: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Check inputs and memory, and run as many circuits at once as are best."""
         self._check_inputs(inputs)
+        dtype = weights.dtype
         self._check_memory(len(inputs), dtype, plan.num_outputs, inputs.device)
         angles, chunk = inputs.to(dtype), self._chunk(dtype, inputs.device)
+        angles = self._bent.extend_inputs(angles, weights)
         if len(angles) <= chunk:
             return run(angles)
         return torch.cat([run(rows) for rows in angles.split(chunk)])
@@ -250,10 +263,9 @@ class CompiledCircuit:
     def _plan(self, read: int | str, dtype: torch.dtype, device: torch.device) -> Plan:
         key = (read, dtype, device)
         if key not in self._plans:
-            counts = self.num_inputs, self.num_weights
             with to_be_kept():
                 like = torch.empty(0, dtype=dtype, device=device)
-                plan = Plan(self._program, counts, self._readout(read), like)
+                plan = Plan(self._program, self._bent.counts, self._readout(read), like)
             if self.torch_compile:
                 plan.compile()
             self._plans[key] = plan

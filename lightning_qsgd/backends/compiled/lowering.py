@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,17 +22,17 @@ from qiskit.circuit import (
 )
 from qiskit.circuit.library import (
     IGate,
-    PauliEvolutionGate,
     UGate,
     UnitaryGate,
     get_standard_gate_name_mapping,
 )
 from qiskit.exceptions import QiskitError
-from qiskit.quantum_info import Operator, SparsePauliOp
+from qiskit.quantum_info import Operator
 
-from lightning_qsgd.backends.compiled.angles import Affine, AngleReader, CannotCompile
+from lightning_qsgd.backends.compiled.angles import Affine, AngleReader, Bent, CannotCompile
 from lightning_qsgd.backends.compiled.program import Program
 from lightning_qsgd.backends.compiled.standard_gates import GATES
+from lightning_qsgd.circuits.expansion import is_ambiguous
 
 LARGEST_MATRIX = 8
 """Fixed unitaries on more qubits than this are refused: 2^8 x 2^8 entries are 1 MB."""
@@ -41,7 +42,10 @@ _STANDARD = get_standard_gate_name_mapping()
 
 
 def lower(
-    circuit: QuantumCircuit, index: Mapping[Parameter, int], check_size: Callable[[int], None]
+    circuit: QuantumCircuit,
+    index: Mapping[Parameter, int],
+    check_size: Callable[[int], None],
+    bent: Bent | None = None,
 ) -> Program:
     """Turn a circuit without measurements into a program.
 
@@ -49,12 +53,13 @@ def lower(
         circuit: Unitary gates only.
         index: Position of each of the circuit's parameters.
         check_size: Called with the number of vectors of the program whenever it grows.
+        bent: Takes in angles that are not affine in the parameters; None refuses them.
 
     Raises:
-        ValueError: If an instruction is not unitary, an angle is not affine in the parameters, or
-            `check_size` refuses.
+        ValueError: If an instruction is not unitary, an angle cannot be read, or `check_size`
+            refuses.
     """
-    angles = AngleReader(index)
+    angles = AngleReader(index, bent)
     program = Program(circuit.num_qubits, angles.constant(0.0), check_size)
     _Lowering(program, angles).circuit(circuit, range(circuit.num_qubits))
     return program
@@ -160,8 +165,19 @@ class _Lowering:
                 count = modifier.num_ctrl_qubits
                 inner, qubits = inner.under(qubits[:count], modifier.ctrl_state), qubits[count:]
             else:
-                base = base.inverse()
+                base = _inverse_of(base)
         inner.gate(base, qubits)
+
+
+def _inverse_of(gate: Any) -> Any:
+    """Return the inverse, by way of the definition where qiskit cannot invert the gate itself."""
+    with suppress(QiskitError):
+        return gate.inverse()
+    definition = _definition_of(gate)
+    if definition is not None:
+        with suppress(QiskitError):
+            return definition.inverse().to_gate()
+    return _refuse(gate, "qiskit cannot invert it")
 
 
 def _is_standard(gate: Any) -> bool:
@@ -170,25 +186,25 @@ def _is_standard(gate: Any) -> bool:
 
 
 def _knows_its_base(gate: ControlledGate) -> bool:
-    """Whether binding parameters, which qiskit does in `definition`, cannot have left it behind."""
+    """Whether a gate is its base under its controls, and nothing else.
+
+    Some have several targets (`MCMTGate`), and qiskit binds parameters in `definition` only, which
+    can leave the base behind.
+    """
     base = gate.base_gate
+    if gate.num_qubits != gate.num_ctrl_qubits + base.num_qubits:
+        return False
     return isinstance(base, UnitaryGate) or _is_standard(base) or not base.params
 
 
 def _definition_of(gate: Any) -> QuantumCircuit | None:
     """Return an exact definition in terms of other gates, if there is one."""
-    if isinstance(gate, UnitaryGate) or (
-        isinstance(gate, PauliEvolutionGate) and not _is_trotter_exact(gate.operator)
-    ):
+    if isinstance(gate, UnitaryGate) or is_ambiguous(gate):
         return None
     try:
         return getattr(gate, "definition", None)
     except (QiskitError, TypeError):  # a matrix exponential, say, of unbound parameters
         return None
-
-
-def _is_trotter_exact(operator: Any) -> bool:
-    return isinstance(operator, SparsePauliOp) and len(operator.group_commuting()) == 1
 
 
 def _has_power(gate: AnnotatedOperation) -> bool:

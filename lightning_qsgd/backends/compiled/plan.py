@@ -117,7 +117,8 @@ class Plan:
         run_backward(self._steps, pair, tape)
         of_inputs, of_weights = self._half_angles.pull(tape.of_half_angles)
         more_of_inputs, more_of_weights = self._phases.pull(tape.of_phases)
-        return (of_inputs + more_of_inputs).t(), of_weights + more_of_weights
+        found = (of_inputs + more_of_inputs).t()  # of one row where nothing depends on the inputs
+        return found.expand(inputs.shape), of_weights + more_of_weights
 
     def compile(self) -> None:
         """Compile both directions with `torch.compile`."""

@@ -120,6 +120,11 @@ class Program:
         sizes = (len(o.columns) + 1 if isinstance(o, Phases) else 1 for o in self._operations)
         return sum(sizes)
 
+    def replace_angles(self, of: Callable[[Affine], Affine]) -> None:
+        """Replace each angle by what is made of it."""
+        self._operations = [_with_angles(operation, of) for operation in self._operations]
+        self._global_phase = of(self._global_phase)
+
     def is_fresh(self, qubit: int) -> bool:
         """Whether a qubit is certainly |0> so far."""
         return bool(self._fresh >> qubit & 1)
@@ -203,6 +208,17 @@ class Program:
             case Matrix(qubits, _):
                 return qubit not in qubits
         return False
+
+
+def _with_angles(operation: Operation, of: Callable[[Affine], Affine]) -> Operation:
+    match operation:
+        case Rotations(angles):
+            return Rotations({qubit: of(angle) for qubit, angle in angles.items()})
+        case ControlledRotation(qubit, controls, angle):
+            return ControlledRotation(qubit, controls, of(angle))
+        case Phases(columns, constant):
+            return Phases([(of(angle), vector) for angle, vector in columns], constant)
+    return operation
 
 
 def _add_column(phases: Phases, angle: Affine, vector: np.ndarray) -> None:

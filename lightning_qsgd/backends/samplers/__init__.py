@@ -1,8 +1,11 @@
 """How outcomes are drawn: exactly, as shots, with noise, or on a device."""
 
 from lightning_qsgd.backends.samplers.aer import AerSampling
-from lightning_qsgd.backends.samplers.given import GivenSampling, SamplingFromFunction
-from lightning_qsgd.backends.samplers.hardware import HardwareSampling
+from lightning_qsgd.backends.samplers.given import (
+    GivenSampling,
+    HardwareSampling,
+    SamplingFromFunction,
+)
 from lightning_qsgd.backends.samplers.noise import (
     DepolarizingNoise,
     DeviceNoise,
@@ -10,8 +13,7 @@ from lightning_qsgd.backends.samplers.noise import (
     Noise,
     ThermalNoise,
 )
-from lightning_qsgd.backends.samplers.sampling import Sampling
-from lightning_qsgd.backends.samplers.statevector import ExactSampling, ShotSampling
+from lightning_qsgd.backends.samplers.sampling import ExactSampling, Sampling, ShotSampling
 
 __all__ = [
     "AerSampling",

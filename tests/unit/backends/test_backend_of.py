@@ -35,7 +35,7 @@ def network(built: ParametrizedCircuit | None = None, **extra: Any) -> SamplerQN
 def nonlinear() -> ParametrizedCircuit:
     x, w = Parameter("x"), Parameter("w")
     circuit = QuantumCircuit(1)
-    circuit.ry(x * w, 0)
+    circuit.ry(2**x * w, 0)
     return ParametrizedCircuit(circuit, [x], [w])
 
 
@@ -138,7 +138,7 @@ def test_perturbation_refuses_a_circuit_with_more_inputs_than_qubits() -> None:
 
 
 def test_network_that_cannot_be_compiled_falls_back_only_in_auto_and_says_so() -> None:
-    with pytest.warns(UserWarning, match=r"not affine in .* It runs on its own sampler, .*slow"):
+    with pytest.warns(UserWarning, match=r"not a formula .* It runs on its own sampler, .*slow"):
         assert isinstance(backend_of(network(nonlinear()), "auto"), NetworkBackend)
     for source in (network(nonlinear()), nonlinear()):
         with pytest.raises(ValueError, match=r"Cannot compile gate `ry`"):

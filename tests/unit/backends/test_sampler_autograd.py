@@ -238,7 +238,7 @@ def test_shots_have_first_derivatives_alone_and_an_error_for_all_else() -> None:
 def test_exact_circuit_that_cannot_be_compiled_has_an_error_and_no_number() -> None:
     x, w = Parameter("x"), Parameter("w")
     circuit = QuantumCircuit(1)
-    circuit.ry(abs(x + w), 0)
+    circuit.ry(2 ** (x + w), 0)
     backend = SamplerBackend(ParametrizedCircuit(circuit, [x], [w]))
     weights = torch.ones(1, dtype=torch.float64, requires_grad=True)
     inputs = torch.ones(2, 1, dtype=torch.float64)

@@ -216,12 +216,17 @@ def test_circuits_of_the_library(name: str) -> None:
     check(ParametrizedCircuit(circuit, [circuit.parameters[0]], list(circuit.parameters)[1:]))
 
 
-def test_feature_map_of_products_of_inputs_is_refused_and_its_linear_form_is_not() -> None:
-    circuit = lib.z_feature_map(3, reps=2)
+@pytest.mark.parametrize(
+    "circuit",
+    [
+        lib.z_feature_map(3, reps=2),
+        lib.zz_feature_map(3),
+        lib.pauli_feature_map(2, paulis=["X", "ZY", "ZZ"], alpha=0.7),
+    ],
+    ids=["Z", "ZZ", "Pauli"],
+)
+def test_feature_maps(circuit: QuantumCircuit) -> None:
     check(ParametrizedCircuit(circuit, list(circuit.parameters)))
-    products = lib.zz_feature_map(2)
-    with pytest.raises(ValueError, match=r"Cannot compile gate `p` with the angle .*not affine"):
-        CompiledCircuit(ParametrizedCircuit(products, list(products.parameters)))
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -9,6 +9,7 @@ from qiskit.circuit import ClassicalRegister, Gate, Parameter, QuantumCircuit, Q
 from qiskit.circuit import library as lib
 from qiskit.primitives import StatevectorSampler
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_clifford, random_unitary
+from qiskit.synthesis import MatrixExponential
 
 from lightning_qsgd.backends import CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
@@ -42,16 +43,19 @@ def many_controls() -> Any:
     return lib.UnitaryGate(random_unitary(4, seed=0)).control(7, annotated=True)
 
 
-TROTTER = SparsePauliOp(["XZ", "ZI"])
+def exponential() -> Any:
+    terms = SparsePauliOp(["XZ", "ZI"])
+    return lib.PauliEvolutionGate(terms, X, synthesis=MatrixExponential())
+
+
 REFUSED = {
-    "product of parameters": (lambda: lib.RYGate(X * Y), r"gate `ry` .*x\*y.* not affine in"),
-    "sine": (lambda: lib.RXGate(X.sin()), r"`rx` .*not affine in x\. .*SamplerBackend"),
-    "sign": (lambda: lib.RXGate(X.sign()), r"`rx` .*not affine in x"),
+    "power of a number": (lambda: lib.RYGate(2**X), r"gate `ry` .*2\*\*x: .*SamplerBackend"),
+    "never real": (lambda: lib.RYGate((X * X + 4).arccos()), r"`ry` .*no finite real value"),
     "reset": (reset_on_the_way, r"`reset`: it is not a unitary gate\."),
     "clifford": (lambda: random_clifford(2, seed=1), r"`clifford`: it is not a unitary gate\."),
     "opaque": (lambda: Gate("box", 1, []), r"`box`: it has neither a definition nor a matrix\."),
     "opaque with angle": (lambda: Gate("box", 1, [X]), r"`box`: it has parameters, but no exact"),
-    "approximate": (lambda: lib.PauliEvolutionGate(TROTTER, X), r"`PauliEvolution`: .*no exact"),
+    "exact exponential": (exponential, r"`hamiltonian`: .*no exact"),
     "generator": (lambda: lib.HamiltonianGate(np.eye(2), X), r"`hamiltonian`: it has parameters"),
     "large matrix": (lambda: lib.UnitaryGate(np.eye(512)), r"`unitary`: its matrix .*more than 8"),
     "many controls": (many_controls, r"`unitary`: its matrix acts on more than 8 qubits"),
@@ -72,7 +76,7 @@ def test_annotated_gate_that_was_bound_by_half_is_refused() -> None:
 
 
 def test_complex_angle_is_refused_and_complex_constants_that_cancel_are_not() -> None:
-    with pytest.raises(ValueError, match=r"complex number 1j: angles of gates are real"):
+    with pytest.raises(ValueError, match=r"`rx` .*complex number 1j: angles of gates are real"):
         CompiledCircuit(with_gate(lib.RXGate(1j * X)))
     compiled = CompiledCircuit(with_gate(lib.RXGate(1j * 1j * X)))
     outputs = compiled.outputs(torch.tensor([[0.5]]), torch.zeros(0))
