@@ -18,8 +18,7 @@ from lightning_qsgd.backends import (
     SineBackend,
     SkipOnFailure,
 )
-from lightning_qsgd.backends.backend_of import backend_of, layer_backend_of
-from lightning_qsgd.backends.network_backend import NetworkBackend
+from lightning_qsgd.backends.backend_of import NetworkBackend, backend_of, layer_backend_of
 from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 from lightning_qsgd.perturbations import Perturbation

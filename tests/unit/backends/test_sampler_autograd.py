@@ -11,8 +11,8 @@ from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from lightning_qsgd.backends import CompiledBackend, ExactSampling, SamplerBackend, ShotSampling
+from lightning_qsgd.backends.backend_of import NetworkBackend
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
-from lightning_qsgd.backends.network_backend import NetworkBackend
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
 
