@@ -29,6 +29,9 @@ from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
 
 ROOT = Path("runs") / "compare"
+FAILED = 1
+"""Exit status after runs that failed; the report is written all the same."""
+
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -41,7 +44,7 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
         recipe: The command line that trains the arms; this package's own if None.
 
     Raises:
-        SystemExit: With status 2 if an argument is wrong, 130 after Ctrl-C.
+        SystemExit: With status 2 if an argument is wrong, 1 if runs failed, 130 after Ctrl-C.
         RuntimeError: If the folder is in use, runs are no pairs, or an arm that must equal the
             baseline does not.
     """
@@ -49,9 +52,11 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     try:
+        _add_arms(parsed)
         ready = parser.instantiate_classes(parsed)
         running = Running(**_part(Running, ready))
-        plan, published = Plan(**_part(Plan, ready)), ready["published"] or Published()
+        plan = Plan(**_part(Plan, ready)).with_arms(parsed.only, parsed.skip)
+        published = ready["published"] or Published()
         recipe.require_picklable()
         question = read_question(plan, _folder_of_config(parsed), published, recipe)
     except (TypeError, ValueError, FileNotFoundError) as error:
@@ -115,6 +120,8 @@ def _run(question: Question, workshop: Workshop, command: str, console: Console)
             "the arms differs between runs, so no difference here means anything. Look for "
             "threads, clocks and global state in model and data."
         )
+    if results.failures:
+        sys.exit(FAILED)
 
 
 def _show_plan(question: Question, workshop: Workshop, console: Console) -> None:
@@ -136,11 +143,46 @@ def _parser() -> SuggestingParser:
         help="Figures of others, with their source, to show beside the measured ones.",
     )
     parser.add_argument(
+        "--arm",
+        type=str,
+        action="append",
+        default=[],
+        help="An arm to add, tuned as the baseline is: class path of an optimizer, or a config.",
+    )
+    parser.add_argument(
+        "--only", type=str, nargs="+", default=[], help="Arms to keep, with their controls."
+    )
+    parser.add_argument("--skip", type=str, nargs="+", default=[], help="Arms to leave out.")
+    parser.add_argument(
         *("--dry_run", "--dry-run"),
         action="store_true",
         help="Show the plan and a forecast of its cost, and stop.",
     )
     return parser
+
+
+def _add_arms(parsed: Namespace) -> None:
+    """Add an arm for each `--arm`, named after its class or file."""
+    for given in parsed.arm:
+        is_file = given.endswith((".yaml", ".yml"))
+        name = Path(given).stem if is_file else given.rsplit(".", 1)[-1].lower()
+        if not is_file and "." not in given:
+            raise ValueError(
+                f"Expected `--arm` to be the class path of an optimizer or a config, got "
+                f"{given!r}: it names no module. Write `my_package.MyOptimizer`, or a file that "
+                "ends in .yaml."
+            )
+        if name in parsed.arms:
+            raise ValueError(
+                f"Expected `--arm {given}` to have a name of its own, got {name!r}: the plan has "
+                "an arm of that name. Give it another name under `arms`."
+            )
+        overlay = str(Path(given).absolute()) if Path(given).is_file() else given
+        parsed.arms[name] = Namespace(
+            overlay=overlay if is_file else {"optimizer": {"class_path": given}},
+            hyperparameters="tuned" if parsed.tuning else "given",
+            description="" if is_file else given,
+        )
 
 
 def _part(kind: type[Plan] | type[Running], ready: Namespace) -> dict[str, Any]:

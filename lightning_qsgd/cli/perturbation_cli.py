@@ -38,6 +38,7 @@ from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training import (
     ConvergenceCallback,
     Goal,
+    OptimizerModesCallback,
     PerturbationCallback,
     PerturbationMonitor,
     RandomStateCallback,
@@ -192,6 +193,7 @@ class PerturbationCLI(LightningCLI):
             self.convergence,
             TensorBoardCallback(hyperparameters(plain), backend, goal),
             RandomStateCallback(),
+            OptimizerModesCallback(),
         ]
         if perturbation is not None:
             callbacks.insert(0, PerturbationCallback(perturbation))

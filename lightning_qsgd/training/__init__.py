@@ -2,6 +2,7 @@
 
 from lightning_qsgd.training.classifier import Classifier
 from lightning_qsgd.training.convergence_callback import ConvergenceCallback, Goal
+from lightning_qsgd.training.optimizer_modes import OptimizerModesCallback
 from lightning_qsgd.training.perturbation_callback import PerturbationCallback
 from lightning_qsgd.training.perturbation_mixin import PerturbationMixin
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
@@ -12,6 +13,7 @@ __all__ = [
     "Classifier",
     "ConvergenceCallback",
     "Goal",
+    "OptimizerModesCallback",
     "PerturbationCallback",
     "PerturbationMixin",
     "PerturbationMonitor",

@@ -23,20 +23,21 @@ def describe_optimizers(trainer: Trainer) -> str:
         A phrase per optimizer, such as "AdamW (lr 0.001, weight decay 0.01), no schedule".
     """
     followed = {
-        id(_innermost(config.scheduler.optimizer)): type(config.scheduler).__name__
+        id(innermost(config.scheduler.optimizer)): type(config.scheduler).__name__
         for config in trainer.lr_scheduler_configs
     }
     return "; ".join(
         _described(bare, followed.get(id(bare), "no schedule"))
-        for bare in map(_innermost, trainer.optimizers)
+        for bare in map(innermost, trainer.optimizers)
     )
 
 
-def _innermost(optimizer: Any) -> Optimizer:
+def innermost(optimizer: Any) -> Optimizer:
+    """Return the optimizer inside the wrappers of Lightning and of this package."""
     if isinstance(optimizer, LightningOptimizer):
-        return _innermost(optimizer.optimizer)
+        return innermost(optimizer.optimizer)
     if isinstance(optimizer, PerturbedOptimizer):
-        return _innermost(optimizer.base)
+        return innermost(optimizer.base)
     bare: Optimizer = optimizer
     return bare
 

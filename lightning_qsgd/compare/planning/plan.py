@@ -1,7 +1,7 @@
 """The plan of a comparison: arms, budget, goal, seeds."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -161,6 +161,38 @@ class Plan:
         blocks = {"seeds": self.seed_block, "goal.target_seeds": self.goal.seeds}
         blocks["tuning.seeds"] = self.tuning.seed_block if self.tuning is not None else ()
         _require_disjoint(blocks)
+
+    def with_arms(self, only: Sequence[str] = (), skip: Sequence[str] = ()) -> "Plan":
+        """Leave arms out; the baseline stays, and so do the controls of arms that stay.
+
+        Args:
+            only: Names of the arms to keep; all if empty.
+            skip: Names of the arms to leave out.
+
+        Raises:
+            ValueError: If there is no arm of a name, or too few would be left.
+
+        Example:
+            >>> arms = {"adamw": ArmPlan(kind="baseline"), "sine": ArmPlan(), "lion": ArmPlan()}
+            >>> list(Plan("digits.yaml", arms, Budget(max_steps=1)).with_arms(skip=["sine"]).arms)
+            ['adamw', 'lion']
+        """
+        for name in (*only, *skip):
+            if name not in self.arms:
+                nearest = get_close_matches(name, self.arms, n=1)
+                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Arms are {[*self.arms]}."
+                raise ValueError(
+                    f"Expected `--only` and `--skip` to name arms of the plan, got {name!r}: there "
+                    f"is none of that name. {hint}"
+                )
+        kept: dict[str, ArmPlan] = {}
+        for name, arm in self.arms.items():
+            wanted = not only or name in only or not set(arm.control_of).isdisjoint(only)
+            if arm.kind == "baseline" or (wanted and name not in skip):
+                kept[name] = arm
+        on_trial = {name: [arm for arm in a.control_of if arm in kept] for name, a in kept.items()}
+        arms = {name: replace(arm, control_of=on_trial[name]) for name, arm in kept.items()}
+        return replace(self, arms=arms)
 
     @property
     def seed_block(self) -> tuple[int, ...]:

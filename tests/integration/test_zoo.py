@@ -1,0 +1,161 @@
+"""Public optimizers as arms: each trains, has ranges that suit it, and may be named by class."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from lightning_qsgd.cli.compare_command import compare_command
+from lightning_qsgd.compare import load_results
+from lightning_qsgd.compare.planning import Range
+from lightning_qsgd.training import OptimizerModesCallback
+
+ZOO = Path(__file__).parents[2] / "configs" / "arms" / "zoo"
+
+
+def made(config: dict[str, Any], params: Any) -> torch.optim.Optimizer:
+    module, name = config["class_path"].rsplit(".", 1)
+    kind = getattr(__import__(module, fromlist=[name]), name)
+    made: torch.optim.Optimizer = kind(params, **config["init_args"])
+    return made
+
+
+@pytest.mark.parametrize("file", sorted(ZOO.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_optimizer_of_the_zoo_lowers_a_loss_and_has_its_ranges(file: Path) -> None:
+    pytest.importorskip("pytorch_optimizer")
+    config = yaml.safe_load(file.read_text())
+    space = {name: Range(**span) for name, span in config["search_space"].items()}
+    assert {"lr", "weight_decay"} <= space.keys()
+    own = config["optimizer"]["init_args"]
+    assert all(space[name].low <= own[name] <= space[name].high for name in ("lr", "weight_decay"))
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(*(torch.nn.Linear(4, n) for n in (4, 4, 3)))
+    optimizer = made(config["optimizer"], layer.parameters())
+    x = torch.randn(16, 4)
+    y = x @ torch.randn(4, 3)
+    getattr(optimizer, "train", lambda: None)()
+    losses = []
+    for _ in range(60):
+        loss = torch.nn.functional.mse_loss(layer(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
+class TwoModes(torch.optim.SGD):
+    """Remembers which mode it was put into."""
+
+    modes: tuple[str, ...] = ()
+
+    def train(self) -> None:
+        self.modes += ("train",)
+
+    def eval(self) -> None:
+        self.modes += ("eval",)
+
+    def step(self, closure: Any = None) -> Any:
+        assert self.modes[-1] == "train"
+        return super().step(closure)
+
+
+class Line(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch: torch.Tensor, number: int) -> torch.Tensor:
+        loss: torch.Tensor = self.layer(batch).square().mean()
+        return loss
+
+    def validation_step(self, batch: torch.Tensor, number: int) -> None:
+        assert self.trainer.sanity_checking or self.optimizer.modes[-1] == "eval"
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        self.optimizer = TwoModes(self.parameters(), lr=0.1)
+        return self.optimizer
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*number of training")
+def test_an_optimizer_with_modes_is_in_the_one_that_training_is_in() -> None:
+    model, data = Line(), DataLoader(torch.ones(8, 1), batch_size=2)
+    trainer = Trainer(
+        max_epochs=2,
+        callbacks=[OptimizerModesCallback()],
+        logger=False,
+        accelerator="cpu",
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, data, data)
+    assert model.optimizer.modes[-1] == "eval"
+    trainer.validate(model, data, verbose=False)
+    assert model.optimizer.modes[-1] == "eval"
+
+
+def run(tmp_path: Path, *arguments: str) -> Any:
+    plan = {
+        "experiment": str(ZOO.parents[1] / "experiments" / "digits.yaml"),
+        "budget": {"max_steps": 3},
+        "seeds": 1,
+        "arms": {
+            "adamw": {"kind": "baseline"},
+            "sine": {"overlay": {"perturbation": {"strength": 0.5}}},
+        },
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    folder = str(tmp_path / "out")
+    compare_command(["--config", str(tmp_path / "plan.yaml"), "--folder", folder, *arguments])
+    return load_results(tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_arms_are_added_by_class_path_and_left_out_by_name(tmp_path: Path) -> None:
+    added = run(tmp_path, "--arm", "torch.optim.NAdam", "--skip", "sine")
+    assert [arm.name for arm in added.comparison.arms] == ["adamw", "nadam"]
+    assert "torch.optim.NAdam" in added.comparison.arm("nadam").overlay
+    stored = tmp_path / "out" / "runs" / "adamw" / "seed0.json"
+    before = stored.read_bytes()
+    more = run(tmp_path, "--arm", str(ZOO / "sgd.yaml"), "--seeds", "2")
+    assert [arm.name for arm in more.comparison.arms] == ["adamw", "sine", "sgd"]
+    assert len(more.runs) == 6
+    assert stored.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_arm_that_fails_gives_a_status_and_a_report(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path, "--arm", "tests.integration.test_zoo.Broken", "--only", "broken")
+    assert (tmp_path / "out" / "report.html").exists()
+    assert [failed.arm for failed in load_results(tmp_path / "out").failures] == ["broken"]
+
+
+class Broken(torch.optim.SGD):
+    """Fails at its first step."""
+
+    def step(self, closure: Any = None) -> Any:
+        raise ArithmeticError("no luck")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "sin"], "Did you mean 'sine'"),
+        (["--arm", "MyOptimizer"], "names no module"),
+        (["--arm", "mine.Sine"], "arm of that name"),
+        (["--skip", "sine"], "Expected two arms or more"),
+    ],
+)
+def test_arms_that_are_not_there_or_twice_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: Any
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, *arguments)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
