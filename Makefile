@@ -21,9 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]" --group dev
 	touch $@
 
-demo: $(STAMP) ## Train AdamW and a perturbed arm on real digits, and compare them
-	$(RUN) fit --config configs/experiments/digits.yaml --config configs/arms/quantum_0.5.yaml \
-		--baseline '{}'
+demo: $(STAMP) ## Compare five optimizers on real digits, and show the verdict
+	$(RUN) compare --config demo
 
 test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest -n $(PROCESSES)

@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, says nothing on stderr, and is stored with its pictures."""
+"""Every notebook runs from top to bottom, says nothing on stderr, and is stored with pictures."""
 
 from pathlib import Path
 
