@@ -240,10 +240,17 @@ class PairingCallback(Callback):
     """
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self.random_state = ""
         self._batches = hashlib.sha256()
         self._seen = 0
         self._readable = True
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier fit."""
+        self._begin()
 
     @property
     def data_order(self) -> str:

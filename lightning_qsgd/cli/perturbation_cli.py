@@ -43,6 +43,7 @@ from lightning_qsgd.training import (
     PerturbationMonitor,
     RandomStateCallback,
     TensorBoardCallback,
+    install_safe_checkpoints,
 )
 from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint
 from lightning_qsgd.training.wrapping import callbacks_of
@@ -123,6 +124,7 @@ class PerturbationCLI(LightningCLI):
         if self.folder is not None:
             kwargs = {**self._writing_to(self.folder, config), **kwargs}
         trainer = super().instantiate_trainer(**kwargs)
+        install_safe_checkpoints(trainer)
         if self.subcommand in ("fit", None):
             callbacks = callbacks_of(trainer)
             callbacks[:0] = self._own_callbacks()

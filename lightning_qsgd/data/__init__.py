@@ -2,7 +2,7 @@
 
 from lightning_qsgd.data.characters import NUM_CHARACTERS, CharactersDataModule
 from lightning_qsgd.data.digits import DigitsDataModule
-from lightning_qsgd.data.epoch_sampler import EpochSampler
+from lightning_qsgd.data.epoch_sampler import EpochSampler, ResumableLoader
 from lightning_qsgd.data.sequences import (
     SequenceRules,
     SequencesDataModule,
@@ -16,6 +16,7 @@ __all__ = [
     "CharactersDataModule",
     "DigitsDataModule",
     "EpochSampler",
+    "ResumableLoader",
     "SequenceRules",
     "SequenceSizes",
     "SequencesDataModule",

@@ -1,9 +1,13 @@
 """Shuffle a data set by (seed, epoch), so that a resumed run meets the same batches."""
 
+import warnings
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
+from torchdata.stateful_dataloader import StatefulDataLoader
+from typing_extensions import override
 
 from lightning_qsgd.argument_checks import require_at_least, require_seed
 
@@ -80,8 +84,87 @@ class EpochSampler(Sampler[int]):
         require_at_least("epoch", epoch, 0)
         self.epoch = epoch
 
+    @override
     def __iter__(self) -> Iterator[int]:
         return iter(epoch_order(self.num_examples, self.seed, self.epoch))
 
     def __len__(self) -> int:
         return self.num_examples
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class ResumableLoader(StatefulDataLoader[T_co]):  # type: ignore[misc]  # it has no types
+    """Serve batches, and go on in the middle of an epoch where a checkpoint left off.
+
+    Lightning keeps the state of such a loader in its checkpoints. Of a plain `DataLoader` it keeps
+    none: a run that was killed in mid-epoch begins its epoch again, with the batches that it has
+    seen. With `EpochSampler` and `RandomStateCallback` the resumed run equals the uninterrupted one
+    bit for bit.
+
+    Args:
+        dataset: What to serve.
+        options: As for `torch.utils.data.DataLoader`. Give it a `generator`, or its iterator draws
+            from torch's global state.
+
+    Example:
+        >>> import torch
+        >>> def loader():
+        ...     generator = torch.Generator().manual_seed(0)
+        ...     return ResumableLoader(range(6), batch_size=2, generator=generator)
+        >>> interrupted = loader()
+        >>> batches = iter(interrupted)
+        >>> _, state = next(batches), interrupted.state_dict()
+        >>> resumed = loader()
+        >>> resumed.load_state_dict(state)
+        >>> [batch.tolist() for batch in resumed]
+        [[2, 3], [4, 5]]
+    """
+
+    def __init__(self, dataset: Dataset[T_co], **options: Any) -> None:
+        with warnings.catch_warnings():
+            # torchdata 0.11 calls a counter that torch 2.13 has emptied.
+            warnings.filterwarnings("ignore", "'set_vital' is deprecated", UserWarning)
+            super().__init__(dataset, **options)
+        if self.batch_size is None and hasattr(self.batch_sampler, "sampler"):
+            # Lightning injects its distributed sampler so; `DataLoader` forbids to assign it.
+            object.__setattr__(self, "sampler", self.batch_sampler.sampler)
+        self._epoch: int | None = None
+        self._loaded: dict[str, Any] | None = None
+
+    @override
+    def __iter__(self) -> Iterator[T_co]:
+        # A generator, so that the order is asked for with the first batch: a Trainer makes the
+        # iterator of the epoch that it resumes before it says which epoch that is.
+        self._epoch, loaded = self._epoch_of_sampler(), self._loaded
+        self._loaded = None
+        # At the end of an epoch a checkpoint holds a place in an epoch that is over.
+        if loaded is not None and loaded["epoch"] == self._epoch:
+            super().load_state_dict(loaded["place"])
+        yield from super().__iter__()
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch and the place in it."""
+        if self._loaded is not None:  # saved again before anything was served
+            return self._loaded
+        return {"epoch": self._epoch, "place": super().state_dict()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at a place, if the next epoch that is served is the one it lies in.
+
+        Raises:
+            ValueError: If the state is not that of such a loader.
+        """
+        if not {"epoch", "place"} <= set(state_dict):
+            raise ValueError(
+                f"Expected the state of a ResumableLoader, got one with {sorted(state_dict)}: "
+                "another loader has written it. Resume with that loader, or from an epoch end."
+            )
+        self._loaded = state_dict
+
+    def _epoch_of_sampler(self) -> int | None:
+        epoch: int | None = getattr(self.sampler, "epoch", None)
+        return epoch

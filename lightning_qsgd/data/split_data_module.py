@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from lightning_qsgd.argument_checks import require_at_least, require_seed
-from lightning_qsgd.data.epoch_sampler import EpochSampler
+from lightning_qsgd.data.epoch_sampler import EpochSampler, ResumableLoader
 
 Batch = tuple[Tensor, ...]
 
@@ -31,9 +31,10 @@ class Splits(NamedTuple):
 class SplitDataModule(LightningDataModule, ABC):
     """Build loaders over tensors; a subclass says in `make_splits` what the tensors are.
 
-    The train order is that of `EpochSampler`: a pure function of the order seed and the epoch. Each
-    loader owns a generator, because the iterator of a loader without one draws a number from
-    torch's global state, and dropout would then depend on how often data was iterated.
+    The train order is that of `EpochSampler`: a pure function of the order seed and the epoch. A
+    `ResumableLoader` serves it, so that a killed run goes on with the next batch. Each loader owns
+    a generator, because the iterator of a loader without one draws a number from torch's global
+    state, and dropout would then depend on how often data was iterated.
 
     Args:
         batch_size: Examples per batch, 1 or more; the last batch may be smaller.
@@ -141,7 +142,7 @@ class SplitDataModule(LightningDataModule, ABC):
     def _loader(
         self, dataset: TensorDataset, sampler: Sampler[int] | None = None
     ) -> DataLoader[Batch]:
-        return DataLoader(
+        return ResumableLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler
 
 from lightning_qsgd.argument_checks import require_at_least, require_seed
-from lightning_qsgd.data.epoch_sampler import EpochSampler, epoch_order
+from lightning_qsgd.data.epoch_sampler import EpochSampler, ResumableLoader, epoch_order
 from lightning_qsgd.llm.layouts import Batch, Example, Layout, Padded, Row, tokenise
 from lightning_qsgd.llm.problems import Problem, download_problems, read_problems
 from lightning_qsgd.llm.tokenizer_sources import PretrainedTokenizer, TokenizerSource
@@ -197,7 +197,7 @@ class GSM8KDataModule(LightningDataModule):
     def _loader(self, rows: list[Row], sampler: Sampler[int] | None = None) -> DataLoader[Batch]:
         pad = self.tokenizer.pad_token_id
         pad = self.tokenizer.eos_token_id if pad is None else pad
-        return DataLoader(
+        return ResumableLoader(
             rows,  # type: ignore[arg-type]  # a list is a data set
             batch_size=self.batch_size,
             sampler=sampler,

@@ -1,12 +1,16 @@
 """Lightning: the mixin, the callbacks and the module that the examples train."""
 
+from lightning_qsgd.training.checkpoints import (
+    RandomStateCallback,
+    SafeCheckpointIO,
+    install_safe_checkpoints,
+)
 from lightning_qsgd.training.classifier import Classifier
 from lightning_qsgd.training.convergence_callback import ConvergenceCallback, Goal
 from lightning_qsgd.training.optimizer_modes import OptimizerModesCallback
 from lightning_qsgd.training.perturbation_callback import PerturbationCallback
 from lightning_qsgd.training.perturbation_mixin import PerturbationMixin
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
-from lightning_qsgd.training.random_state import RandomStateCallback
 from lightning_qsgd.training.tensorboard_callback import TensorBoardCallback
 
 __all__ = [
@@ -18,5 +22,7 @@ __all__ = [
     "PerturbationMixin",
     "PerturbationMonitor",
     "RandomStateCallback",
+    "SafeCheckpointIO",
     "TensorBoardCallback",
+    "install_safe_checkpoints",
 ]

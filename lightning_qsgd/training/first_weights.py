@@ -1,9 +1,15 @@
 """What a model started from, tensor by tensor, and whether two models started alike."""
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import torch
@@ -53,6 +59,12 @@ def _hash(value: Any) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
+PLAIN = (
+    *(str, int, float, complex, bool, bytes, bytearray, np.generic, type(None), Decimal, Fraction),
+    *(Enum, PurePath, UUID, date, time, timedelta, range, slice, torch.dtype, torch.device),
+)
+"""Values that their `repr` tells in full."""
+
 DEPTH = 8
 """How far into a batch to look: deeper things are a module's own and may point back."""
 
@@ -69,14 +81,21 @@ def add_to_hash(digest: Any, node: Any, depth: int = DEPTH) -> bool:
         Whether all of it could be read; objects without fields, such as generators, cannot.
     """
     if isinstance(node, Tensor):
-        digest.update(f"{node.dtype}{tuple(node.shape)}".encode() if not is_lazy(node) else b"lazy")
-        _add_values(digest, node)
-        return True
+        if is_lazy(node):
+            digest.update(b"lazy")
+        else:
+            shape = "nested" if node.is_nested else tuple(node.shape)
+            digest.update(f"{node.dtype}{shape}".encode())
+        return _add_values(digest, node)
+    if hasattr(node, "__array_interface__") and not isinstance(node, np.generic):
+        node = np.asarray(node)  # a picture of PIL, for example
     if isinstance(node, np.ndarray):
         digest.update(f"{node.dtype}{node.shape}".encode())
-        digest.update(repr(node.tolist()).encode() if node.dtype.hasobject else node.tobytes())
+        if node.dtype.hasobject:
+            return add_to_hash(digest, node.tolist(), depth)
+        digest.update(node.tobytes())
         return True
-    if isinstance(node, str | int | float | complex | bool | bytes | np.generic | None):
+    if isinstance(node, PLAIN):
         digest.update(repr(node).encode())
         return True
     parts = _parts(node) if depth else None
@@ -90,16 +109,47 @@ def add_to_hash(digest: Any, node: Any, depth: int = DEPTH) -> bool:
     return all(readable)
 
 
-def _add_values(digest: Any, tensor: Tensor) -> None:
+def _add_values(digest: Any, tensor: Tensor) -> bool:
     """Feed the values of a tensor of any layout; one without memory yet adds nothing."""
     if is_lazy(tensor) or tensor.is_meta:
-        return
-    plain = tensor.detach().resolve_conj().resolve_neg()
-    if plain.layout != torch.strided:
-        plain = plain.to_dense()
-    if plain.is_quantized:
-        plain = plain.int_repr()
-    digest.update(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return True
+    try:
+        for part in _strided(tensor.detach()):
+            digest.update(part.reshape(-1).view(torch.uint8).numpy().tobytes())
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):
+        return False  # a layout or a subclass that gives no numbers away
+    return True
+
+
+COMPRESSED = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
+"""Where tensors of these layouts say which of their entries are stored."""
+
+
+def _strided(tensor: Tensor) -> Iterator[Tensor]:
+    """Give the numbers of a tensor as contiguous ones in this machine's memory.
+
+    Of a sparse tensor only what it stores: as a dense one it may not fit.
+    """
+    if tensor.is_nested:
+        for part in tensor.unbind():
+            yield from _strided(part)
+    elif tensor.layout is torch.sparse_coo:
+        whole = tensor.coalesce()
+        yield from (*_strided(whole.indices()), *_strided(whole.values()))
+    elif tensor.layout in COMPRESSED:
+        for name in (*COMPRESSED[tensor.layout], "values"):
+            yield from _strided(getattr(tensor, name)())
+    elif tensor.is_quantized:
+        yield tensor.int_repr().cpu().contiguous()
+    else:
+        local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        # A conjugate or negative view holds the numbers that it is a view of.
+        yield local.cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def _parts(node: Any) -> list[Any] | None:

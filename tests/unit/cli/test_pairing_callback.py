@@ -1,10 +1,19 @@
 """Runs of a seed are told apart by their batches and by their random generators."""
 
 import random
+from collections import deque, namedtuple
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_sequence
+from transformers import BatchEncoding
 
 from lightning_qsgd.cli.job_cli import FIRST_BATCHES, MemoryLogger, PairingCallback
 from lightning_qsgd.training.first_weights import hashed_weights
@@ -45,6 +54,91 @@ def test_nested_batches_are_hashed_to_the_leaf():
     ours = {"x": [X, (X, 3)], "mask": None}
     assert order_of(ours) == order_of({"x": [X.clone(), (X, 3)], "mask": None})
     assert order_of(ours) != order_of({"x": [X, (X, 4)], "mask": None})
+
+
+@dataclass
+class Pair:
+    x: Any
+    y: Any
+
+
+class Slotted:
+    __slots__ = ("x",)
+
+    def __init__(self, x):
+        self.x = x
+
+
+class Colour(Enum):
+    RED = 1
+    BLUE = 2
+
+
+def sparse(value):
+    return torch.tensor([[0.0, value], [2.0, 0.0]])
+
+
+KINDS = {
+    "BatchEncoding": lambda value: BatchEncoding({"x": torch.tensor([value])}),
+    "dataclass": lambda value: Pair(X, torch.tensor([value])),
+    "dataclass in a dataclass": lambda value: Pair(X, Pair(value, X)),
+    "named tuple": lambda value: namedtuple("Point", "x y")(X, np.array([value])),
+    "packed sequence": lambda value: pack_sequence([torch.tensor([value, 2.0])]),
+    "ndarray": lambda value: np.array([[value, 2.0]]).T,
+    "ndarray of objects": lambda value: np.array([{"x": torch.tensor(value)}, None]),
+    "numpy scalar": lambda value: np.float32(value),
+    "object": lambda value: SimpleNamespace(x=X, inner=SimpleNamespace(y=torch.tensor(value))),
+    "object with slots": lambda value: Slotted(torch.tensor(value)),
+    "set": lambda value: {"a", "b", value},
+    "deque": lambda value: deque([X, value]),
+    "enum": lambda value: Colour(int(value)),
+    "path": lambda value: Path(str(value)),
+    "date": lambda value: date(2000, 1, int(value)),
+    "coo": lambda value: sparse(value).to_sparse(),
+    "csr": lambda value: sparse(value).to_sparse_csr(),
+    "csc": lambda value: sparse(value).to_sparse_csc(),
+    "bsr": lambda value: sparse(value).to_sparse_bsr((1, 1)),
+    "huge": lambda value: torch.sparse_coo_tensor([[5], [7]], [value], (10**7, 10**7)),
+    "nested": lambda value: torch.nested.nested_tensor([X[0], torch.tensor([value])]),
+    "conjugate": lambda value: torch.complex(X, X * value).conj(),
+    "negative": lambda value: torch.complex(X, X * value).conj().imag,
+    "quantized": lambda value: torch.quantize_per_tensor(X * value, 0.1, 0, torch.qint8),
+    "bfloat16": lambda value: torch.tensor(value, dtype=torch.bfloat16),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta state")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor.*")
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_whatever_a_batch_is_made_of_its_content_is_seen(make):
+    assert order_of(make(1.0)) == order_of(make(1.0)) != ""
+    assert order_of(make(1.0)) != order_of(make(2.0))
+
+
+def test_a_view_and_its_copy_are_alike():
+    z = torch.complex(X, X + 1)
+    assert order_of(z.conj()) == order_of(z.conj().resolve_conj())
+    assert order_of(z.conj()) != order_of(z)
+    twice = torch.sparse_coo_tensor([[0, 0], [1, 1]], [0.5, 0.5], (2, 2))
+    assert order_of(twice) == order_of(twice.coalesce())
+
+
+@pytest.mark.parametrize(
+    "unseen", [object(), iter([X]), lambda: X], ids=["object", "iterator", "f"]
+)
+def test_a_batch_that_cannot_be_seen_is_not_called_equal(unseen):
+    assert order_of({"x": X, "more": unseen}) == ""
+
+
+def test_a_callback_forgets_the_batches_of_an_earlier_fit():
+    callback, orders = PairingCallback(), []
+    for _ in range(2):
+        callback.on_fit_start(None, None)
+        callback.on_train_batch_start(None, None, X, 0)
+        orders.append(callback.data_order)
+    assert orders == [order_of(X)] * 2
 
 
 def test_an_object_without_content_is_hashed_by_its_type():

@@ -1,0 +1,128 @@
+"""Count what kills, flipped bits and full disks do to a run, without and with this package.
+
+Run `python -m benchmarks.faults`; it takes a few minutes on two cores.
+"""
+
+import multiprocessing
+import random
+import resource
+import signal
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch.multiprocessing import ProcessExitedException, start_processes
+from torch.utils.data import DataLoader
+
+from lightning_qsgd.data import split_data_module
+from lightning_qsgd.training import SafeCheckpointIO
+from tests.integration.killed_worker import LAST, LIMIT, Kill, train
+
+KILLS, FLIPS = 20, 20
+CONTENT = {"w": torch.arange(5000.0)}
+
+
+def die(_: int, name: str, batch: int, folder: Path, plain: bool) -> None:
+    """Train until the process kills itself."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if plain:
+        split_data_module.ResumableLoader = DataLoader
+    train(name, folder, Kill(batch))
+
+
+def equal_after_kill(name: str, batch: int, plain: bool) -> bool:
+    """Kill a run before a batch, resume it, and compare its weights with an uninterrupted run."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        arguments = (name, batch, folder / "killed", plain)
+        with suppress(ProcessExitedException):
+            start_processes(die, arguments, 1, start_method="forkserver")
+        split_data_module.ResumableLoader = DataLoader if plain else LOADER
+        torch.rand(17)
+        resumed = train(name, folder / "rest", ckpt=folder / "killed" / LAST)
+        return torch.equal(resumed["weights"], uninterrupted(name))
+
+
+LOADER = split_data_module.ResumableLoader
+
+
+@cache
+def uninterrupted(name: str) -> torch.Tensor:
+    """Return the weights of the run that nobody killed; any loader serves it alike."""
+    with TemporaryDirectory() as folder:
+        weights: torch.Tensor = train(name, Path(folder))["weights"]
+        return weights
+
+
+def kills(plain: bool) -> int:
+    """Count the resumed runs that end as if nothing had happened."""
+    rng, names = random.Random(0), ["digits", "sequences", "characters"]
+    # Not at the first batch, before which there is no checkpoint, nor at an epoch's end.
+    batches = [batch for batch in range(1, 2 * LIMIT) if batch % LIMIT]
+    cases = [(names[n % len(names)], rng.choice(batches)) for n in range(KILLS)]
+    return sum(equal_after_kill(name, batch, plain) for name, batch in cases)
+
+
+def flips(io: TorchCheckpointIO) -> int:
+    """Count the files with a flipped bit that are refused, or still hold the right numbers."""
+    found = 0
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / "a.ckpt"
+        for seed in range(FLIPS):
+            io.save_checkpoint(CONTENT, file)
+            content, rng = bytearray(file.read_bytes()), random.Random(seed)
+            content[rng.randrange(len(content) - 100)] ^= 1 << rng.randrange(8)
+            file.write_bytes(content)
+            try:
+                io.load_checkpoint(file)
+            except Exception:  # whatever says that something is wrong
+                found += 1
+    return found
+
+
+def full_disk(io: TorchCheckpointIO, folder: Path) -> None:
+    """Write ever larger checkpoints over a good one, none of which fits; load what is left."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    file, whole = folder / "a.ckpt", 0
+    io.save_checkpoint(CONTENT, file)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    for size in (30_000, 100_000, 300_000):
+        with suppress(Exception):
+            io.save_checkpoint({"w": torch.ones(size)}, file)
+        with suppress(Exception):
+            whole += torch.equal(io.load_checkpoint(file)["w"], CONTENT["w"])
+    (folder / "whole").write_text(str(whole))
+
+
+def full_disks(io: TorchCheckpointIO) -> int:
+    """Count the old checkpoints that are still there after a write that did not fit."""
+    with TemporaryDirectory() as temporary:
+        process = multiprocessing.Process(target=full_disk, args=(io, Path(temporary)))
+        process.start()
+        process.join()
+        return int((Path(temporary) / "whole").read_text())
+
+
+def main() -> None:
+    """Print a table."""
+    warnings.simplefilter("ignore")
+    multiprocessing.set_forkserver_preload([__name__])
+    rows: dict[str, tuple[int, Callable[[Any], int], Any, Any]] = {
+        "runs killed within an epoch, resumed bit for bit": (KILLS, kills, True, False),
+        "flipped bits found": (FLIPS, flips, TorchCheckpointIO(), SafeCheckpointIO()),
+        "full disks, old checkpoint kept": (3, full_disks, TorchCheckpointIO(), SafeCheckpointIO()),
+    }
+    print(f"{'':50} {'of':>4} {'Lightning':>10} {'here':>6}")
+    for title, (total, count, before, after) in rows.items():
+        print(f"{title:50} {total:4} {count(before):10} {count(after):6}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""What a resume needs: checkpoint files that can be trusted, and the random generators in them."""
+
+import hashlib
+import os
+import random
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import override
+
+from lightning_qsgd.atomic_file import replacing
+
+MARK = b"lightning-qsgd sha256 "
+SEAL = len(MARK) + 64
+"""Bytes that follow torch's own file: as the archive's comment, which every reader skips."""
+
+PIECE = 2**20
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints that are complete or not there, and refuses damaged ones.
+
+    A checkpoint is written to a temporary file in the same folder, flushed to the disk and moved to
+    its name: a full disk or a killed process leaves what was there before. The file ends with a
+    digest of itself, as the comment of the ZIP archive that torch writes, so that plain
+    `torch.load` reads it as well. Files without a digest, and paths that are no local files, are
+    left to Lightning.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "last.ckpt"
+        ...     SafeCheckpointIO().save_checkpoint({"epoch": 3}, file)
+        ...     SafeCheckpointIO().load_checkpoint(file)
+        {'epoch': 3}
+    """
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written; the file that was there is unchanged.
+        """
+        if _is_remote(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with replacing(Path(path)) as file:
+                torch.save(checkpoint, file)
+                _seal(file)
+        except (OSError, RuntimeError) as error:
+            # torch wraps what the disk has said into an error about its own archive.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise OSError(
+                cause.errno,
+                f"Cannot write the checkpoint {path}: {cause.strerror}. What was there before is "
+                "unchanged. Free some space or choose another folder, and resume from the last "
+                "checkpoint.",
+            ) from error
+
+    @override
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint, after its digest was compared.
+
+        Raises:
+            ValueError: If the file is damaged or not complete.
+        """
+        local = not _is_remote(path) and Path(path).is_file()
+        sealed = local and _check(Path(path))
+        options = {} if weights_only is None else {"weights_only": weights_only}
+        try:
+            checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, **options)
+        except Exception as error:  # bytes that are no pickle end in errors of any kind
+            if sealed or not local or zipfile.is_zipfile(path):
+                raise  # what is in it is whole: torch says what it does not like
+            raise _damaged(path, "it is no checkpoint, or not complete") from error
+        return checkpoint
+
+
+def install_safe_checkpoints(trainer: Trainer) -> None:
+    """Let a trainer write safe checkpoint files, unless it was given its own way of writing."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = SafeCheckpointIO()
+
+
+def _seal(file: IO[bytes]) -> None:
+    """Append the digest of a ZIP archive as its comment, whose length its last two bytes tell."""
+    file.flush()
+    size = file.seek(0, os.SEEK_END)
+    digest = _digest(file, size)
+    file.seek(size - 2)
+    file.write(SEAL.to_bytes(2, "little") + MARK + digest)
+
+
+def _check(path: Path) -> bool:
+    """Compare a file with its digest.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - SEAL
+        if size <= 0:
+            return False
+        file.seek(size)
+        seal = file.read()
+        if not seal.startswith(MARK):
+            return False
+        if _digest(file, size) != seal[len(MARK) :]:
+            raise _damaged(path, "its content does not fit its digest")
+    return True
+
+
+def _digest(file: IO[bytes], size: int) -> bytes:
+    """Hash an archive as it is without a comment, that is with 0 in its last two bytes."""
+    digest, left = hashlib.sha256(), size - 2
+    file.seek(0)
+    while left > 0:
+        piece = file.read(min(PIECE, left))
+        if not piece:
+            break
+        digest.update(piece)
+        left -= len(piece)
+    digest.update(bytes(2))
+    return digest.hexdigest().encode()
+
+
+def _is_remote(path: str | Path) -> bool:
+    return "://" in str(path)
+
+
+def _damaged(path: str | Path, what: str) -> ValueError:
+    return ValueError(
+        f"Cannot read the checkpoint {path}: {what}; it holds {Path(path).stat().st_size} bytes. "
+        "It was damaged after it was written, or copied in part. Resume from an earlier checkpoint."
+    )
+
+
+class RandomStateCallback(Callback):
+    """Saves and restores torch's, numpy's and Python's generators with each checkpoint.
+
+    Lightning stores none of them, so that dropout after a resume differs from the uninterrupted
+    run. With this callback and a `ResumableLoader` whose order depends on (seed, epoch), a run that
+    is resumed at any step equals the uninterrupted one bit for bit; with a plain loader, at an
+    epoch end. The perturbation needs none of it: its random streams are named by seed and step.
+
+    A checkpoint holds the generators of process 0; a run on several processes is not restored.
+
+    Example:
+        >>> callback = RandomStateCallback()
+        >>> saved = callback.state_dict()
+        >>> drawn = torch.rand(1)
+        >>> callback.load_state_dict(saved)
+        >>> callback.restore()
+        >>> bool(torch.rand(1) == drawn)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._saved: dict[str, Any] | None = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states as tensors and plain numbers, safe for ``weights_only=True``."""
+        name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global generator is meant
+        version, internal, gauss = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+            "python": [version, list(internal), gauss],
+        }
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the saved states until training starts."""
+        self._saved = state_dict
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget what was loaded: it belongs to this fit and to no later one."""
+        self._saved = None
+
+    @override
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Forget what was loaded: after an exception Lightning skips `teardown`."""
+        self._saved = None
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the generators after the sanity check, which draws from them."""
+        if self._saved is not None and trainer.world_size > 1:
+            rank_zero_warn(
+                "The random generators of this checkpoint belong to process 0 and are not "
+                "restored on several processes: dropout will differ from the uninterrupted run."
+            )
+            self._saved = None
+        self.restore()
+
+    def restore(self) -> None:
+        """Set the generators to the states that were loaded, if any, once."""
+        saved, self._saved = self._saved, None
+        if saved is None:
+            return
+        torch.set_rng_state(saved["torch"].cpu())
+        if saved["cuda"] and len(saved["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+        name, keys, *rest = saved["numpy"]
+        np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        version, internal, gauss = saved["python"]
+        random.setstate((version, tuple(internal), gauss))
