@@ -21,6 +21,9 @@ class Backend(ABC):
     separable: bool = False
     """Whether the readout of qubit i depends on input i alone (no padding to blocks needed)."""
 
+    bounded: bool = False
+    """Whether every readout is known to be finite and in [-1, 1]; others are checked."""
+
     stochastic: bool = False
     """Whether `readout` draws shots and therefore needs `keys`."""
 

@@ -38,6 +38,7 @@ class SineBackend(Backend):
     num_qubits: int = 4
 
     separable = True
+    bounded = True
 
     def __post_init__(self) -> None:
         if self.num_qubits < 1:
@@ -84,6 +85,7 @@ class LinearBackend(Backend):
 
     num_qubits = 1
     separable = True
+    bounded = True
 
     def __post_init__(self) -> None:
         if not isfinite(self.factor):

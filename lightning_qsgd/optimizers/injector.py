@@ -82,7 +82,7 @@ class Injector:
         if injection.modulated and not self._u_waits:
             self._u = self._shaped(self._modulate(step))
         if not injection.needs_base_step:
-            self._coefficients = self._checked(injection.coefficients(step))
+            self._coefficients = self._checked(injection.coefficients(step), "coefficients", injection)
         if not self._waits:
             self._multiply()
         if not self.moves_parameters:
@@ -110,7 +110,8 @@ class Injector:
             if self._u_waits:
                 self._u = self._shaped(self._modulate(self.step))
             if self._injection.needs_base_step:
-                self._coefficients = self._checked(self._injection.coefficients(self.step))
+                found = self._injection.coefficients(self.step)
+                self._coefficients = self._checked(found, "coefficients", self._injection)
             self._multiply()
         if self._scale > 0:
             self.entries.add_to_parameters(self._product, self._scale)
@@ -124,7 +125,8 @@ class Injector:
         """Set what is added, as ``product * scale``: the factor is spared an operation."""
         strength, control = self.step.strength, self._injection.control
         if control is not None:
-            self._product, self._scale = control.replace(self._replaced()), 1.0
+            stand_in = self._checked(control.replace(self._replaced()), "replace", control)
+            self._product, self._scale = torch.nan_to_num(stand_in, 0.0, 0.0, 0.0), 1.0
         elif self._factor is not None:
             self.coefficients = without_nonfinite(self._coefficients * strength)
             self.direction = without_nonfinite(self.coefficients * self._u)
@@ -164,14 +166,14 @@ class Injector:
     def _shaped(self, u: Tensor) -> Tensor:
         return self._injection.shaped(u, self.step.sizes, self.step.strength)
 
-    def _checked(self, coefficients: Tensor) -> Tensor:
-        if coefficients.shape != self.step.theta.shape:
+    def _checked(self, values: Tensor, method: str, policy: object) -> Tensor:
+        if values.shape != self.step.theta.shape:
             raise ValueError(
-                f"Expected `coefficients` of {type(self._injection).__name__} to return shape "
-                f"{tuple(self.step.theta.shape)}, got {tuple(coefficients.shape)}: one number per "
+                f"Expected `{method}` of {type(policy).__name__} to return shape "
+                f"{tuple(self.step.theta.shape)}, got {tuple(values.shape)}: one number per "
                 "touched entry is added. Return a vector like `step.theta`."
             )
-        return coefficients
+        return values
 
 
 def descended(gradient: Tensor, entries: Entries, groups: ParamGroups) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from lightning_qsgd.optimizers.report import without_overflow
 from lightning_qsgd.optimizers.rows import ParamGroups, as_real, parameters_of, takes_part
 from lightning_qsgd.optimizers.sharding import Meshes, local_of
 
@@ -126,14 +127,12 @@ class Snapshot:
     def squared_distance(self) -> Tensor:
         """Return the squared norm of the change since the copy was made, 0-dim."""
         norms = [
-            torch.linalg.vector_norm(_wide(as_real(local_of(p))) - _wide(copy))
+            torch.linalg.vector_norm(
+                without_overflow(as_real(local_of(p))) - without_overflow(copy)
+            )
             for p, copy in zip(self._moving, self._copies, strict=True)
         ]
         squares = torch.stack([norm.to(norms[0].device) for norm in norms]).square()
         meshes = Meshes(self._moving, [1] * len(self._moving))
         own = torch.tensor(meshes.counts, device=squares.device)
         return meshes.complete_(torch.where(own, squares, 0.0)).sum()
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -256,9 +256,9 @@ class PerturbedOptimizer(Optimizer):
         if place is not None:
             self._note_closure(prepared.evaluated)
         step = prepared.step
-        report = step.apply()
-        state.steps += 1
+        state.steps += 1  # the base has moved, whatever comes now
         state.due += strength > 0
+        report = step.apply()
         state.applied += step.is_prepared
         state.learned = step.learned
         if report is not None:

@@ -79,8 +79,14 @@ def measure(added: Tensor, base_step: Tensor) -> Tensor:
         added: What was added on the perturbed entries, shape (entries,).
         base_step: The base optimizer's step there, shape (entries,).
     """
+    added, base_step = without_overflow(added), without_overflow(base_step)
     zeros = torch.count_nonzero(added).neg().add(added.numel()).to(added.dtype)
     return torch.stack([added.dot(added), base_step.dot(base_step), added.dot(base_step), zeros])
+
+
+def without_overflow(values: Tensor) -> Tensor:
+    """Return float64, whose sums of squares do not overflow; not on MPS, which has none."""
+    return values if values.device.type == "mps" else values.double()
 
 
 def _ratio(added: float, base: float) -> float:

@@ -7,7 +7,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_qsgd.optimizers.entries import Entries, gradient_at, refuse_sparse
+from lightning_qsgd.optimizers.entries import (
+    Entries,
+    gradient_at,
+    refuse_sparse,
+    summand_below_overflow,
+    unless_overflown,
+)
 from lightning_qsgd.optimizers.rows import as_real
 from lightning_qsgd.optimizers.sharding import Meshes, is_sharded, local_of, locate
 from lightning_qsgd.perturbations.step import Row
@@ -91,13 +97,16 @@ class ShardedEntries(Entries):
             target = as_real(local_of(part.parameter))
             here = target[part.local_index]
             piece = values[part.lanes].to(target.device)
-            if part.is_line:
+            if part.is_line and here.dtype == piece.dtype:
                 lines.append(here)
                 summands.append(piece)
             else:
-                target[part.local_index] = (here.to(piece.dtype) + scale * piece).to(target.dtype)
+                new = (here.to(piece.dtype) + scale * piece).to(target.dtype)
+                target[part.local_index] = unless_overflown(new, here)
         if lines:
-            torch._foreach_add_(lines, summands, alpha=scale)
+            pieces = torch.cat(summands)
+            summand, alpha = summand_below_overflow(pieces, scale, pieces.dtype)
+            torch._foreach_add_(lines, summand.split([len(p) for p in summands]), alpha=alpha)
 
     def write_gradients(self, values: Tensor) -> None:
         """Overwrite what this process holds; see `Entries.write_gradients`.
@@ -111,7 +120,7 @@ class ShardedEntries(Entries):
         for parameter, index, lanes in self._parts:
             if parameter.grad is not None:
                 target = as_real(local_of(parameter.grad))
-                target[index] = values[lanes].to(target)
+                target[index] = unless_overflown(values[lanes].to(target), target[index])
 
     def together(self, job: Callable[[], T]) -> T:
         """Let the job fail on all processes if it fails on one; see `Meshes.together`."""

@@ -1,8 +1,7 @@
 """From flat entries to rows of qubits and back."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import isfinite
 
 import numpy as np
@@ -75,35 +74,89 @@ def modulation(
             None takes the backend's own. The modulation carries the gradient that they require.
 
     Returns:
-        The modulation in [-1, 1], shape (entries,); NaN where a separable closed form meets an
-        entry that is not finite.
+        The modulation in [-1, 1], shape (entries,), with the dtype and device of `theta`.
 
     Raises:
-        FloatingPointError: If the backend returns a readout that is not finite.
+        TypeError, ValueError, FloatingPointError: If the backend's readout is refused; see
+            `checked_readout`.
     """
-    readout = backend.readout if weights is None else partial(backend.readout, weights=weights)
+    inputs = torch.nan_to_num(theta, 0.0, 0.0, 0.0)  # a copy: the backend may write into it
+    keys = blocks.keys(*moment) if backend.stochastic else None
     if backend.separable:
-        return readout(theta)
-    u = _blockwise(readout, theta, blocks, blocks.keys(*moment) if backend.stochastic else None)
-    if not isfinite(u.detach().sum().item()):  # u lies in [-1, 1]: no finite sum overflows
-        raise FloatingPointError(
-            f"{type(backend).__name__} returned a readout that is not finite at step {moment[1]}: "
-            "the circuit cannot be trusted. No parameter was changed; check the backend and its "
-            "sampler."
-        )
-    return u
+        return checked_readout(backend, inputs, keys, moment[1], weights)
+    if blocks.slots is not None:
+        padded = inputs.new_zeros(blocks.total * blocks.num_qubits)
+        slots = blocks.slots.to(padded.device)
+        padded[slots] = inputs
+        inputs = padded
+    rows = inputs.view(-1, blocks.num_qubits)
+    u = checked_readout(backend, rows, keys, moment[1], weights).view(-1)
+    return u if blocks.slots is None else u[slots]
 
 
-def _blockwise(
-    readout: Callable[[Tensor, np.ndarray | None], Tensor],
-    theta: Tensor,
-    blocks: Blocks,
+def checked_readout(
+    backend: Backend,
+    inputs: Tensor,
     keys: np.ndarray | None,
+    step: int,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    inputs = torch.nan_to_num(theta, 0.0, 0.0, 0.0)
-    if blocks.slots is None:
-        return readout(inputs.view(-1, blocks.num_qubits), keys).view(-1)
-    padded = inputs.new_zeros(blocks.total * blocks.num_qubits)
-    slots = blocks.slots.to(padded.device)
-    padded[slots] = inputs
-    return readout(padded.view(-1, blocks.num_qubits), keys).view(-1)[slots]
+    """Evaluate a backend and refuse a readout that is none.
+
+    A user's backend may return anything. Found out later, it would leave parameters moved and
+    nothing counted.
+
+    Args:
+        backend: Evaluates the circuit.
+        inputs: Finite, of the shape that the backend takes.
+        keys: One noise key per row; None if the backend draws no shots.
+        step: The optimizer step, for the message.
+        weights: The circuit's weights where they are learned; None takes the backend's own.
+
+    Returns:
+        One readout per input, in [-1, 1] up to rounding, with the dtype and device of `inputs`.
+        The backend may keep the tensor: do not write into it.
+
+    Raises:
+        TypeError: If the readout is no tensor of floating-point numbers.
+        ValueError: If it has another shape than the inputs, or leaves [-1, 1].
+        FloatingPointError: If it is not finite.
+    """
+    given = {} if weights is None else {"weights": weights}
+    shape, dtype, device = inputs.shape, inputs.dtype, inputs.device
+    u = backend.readout(inputs, keys, **given)
+    start = f"{type(backend).__name__} returned a readout"
+    untouched = "No parameter was changed;"
+    if not (isinstance(u, Tensor) and u.is_floating_point() and u.layout == torch.strided):
+        kind = u.dtype if isinstance(u, Tensor) else type(u).__name__
+        raise TypeError(
+            f"{start} of type {kind} at step {step}, instead of a dense tensor of floating-point "
+            f"numbers. {untouched} return one like `inputs`."
+        )
+    if u.shape != shape:
+        raise ValueError(
+            f"{start} of shape {tuple(u.shape)} for inputs of shape {tuple(shape)} at step {step}: "
+            f"each input needs one readout. {untouched} return a tensor of the inputs' shape."
+        )
+    if not backend.bounded and u.numel():
+        _check_range(u, start, step)
+    return u.to(device, dtype)
+
+
+ROUNDING = 1e-3
+"""How far a readout may leave [-1, 1]: float16 rounds by half of it."""
+
+
+def _check_range(u: Tensor, start: str, step: int) -> None:
+    low, high = (bound.item() for bound in torch.aminmax(u.detach()))
+    if not (isfinite(low) and isfinite(high)):
+        raise FloatingPointError(
+            f"{start} that is not finite at step {step}: the circuit cannot be trusted. No "
+            "parameter was changed; check the backend and its sampler."
+        )
+    if max(-low, high) > 1.0 + ROUNDING:
+        raise ValueError(
+            f"{start} between {low:g} and {high:g} at step {step}: P(1) - P(0) lies in [-1, 1]. No "
+            "parameter was changed; divide the observable by its largest eigenvalue, or clip what "
+            "error mitigation overshoots."
+        )

@@ -55,9 +55,19 @@ class Replaced:
         pieces = []
         pairs = zip(direction.split(self.sizes), self.added.split(self.sizes), strict=True)
         for piece, added in pairs:
-            norm, target = torch.linalg.vector_norm(piece), torch.linalg.vector_norm(added)
-            pieces.append(piece * torch.where(norm > 0, target / norm, 0.0))
-        return torch.cat(pieces)
+            # Divided by their largest entries first: squares overflow where entries do not.
+            unit, norm = _over_largest(piece)
+            _, target = _over_largest(added)
+            factor = torch.where(norm > 0, target / norm, 0.0)
+            pieces.append(unit * factor * added.abs().amax())
+        return torch.nan_to_num_(torch.cat(pieces), 0.0, 0.0, 0.0)
+
+
+def _over_largest(vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide a vector by its largest entry, if that is not 0; return it with its norm."""
+    largest = vector.abs().amax()
+    unit = vector / torch.where(largest > 0, largest, 1.0)
+    return unit, torch.linalg.vector_norm(unit)
 
 
 class Control(ABC):

@@ -24,6 +24,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
+from lightning_qsgd.perturbations.blocks import checked_readout
 from lightning_qsgd.perturbations.controls import cycle
 from lightning_qsgd.perturbations.injection import Injection
 from lightning_qsgd.perturbations.keyed_draws import block_keys, keyed_draws, stream_key
@@ -249,7 +250,8 @@ def _function_of(backend: Backend, moment: tuple[int, int], progress: float) -> 
 
     def read(s: Tensor) -> Tensor:
         other = [torch.full_like(s, progress)] if backend.num_qubits == 2 else []
-        return backend.readout(torch.stack([s, *other], dim=1), keys)[:, 0]
+        inputs = torch.stack([s, *other], dim=1)
+        return checked_readout(backend, inputs, keys, moment[1])[:, 0]
 
     return interpolated(read, is_noisy=backend.stochastic)
 
