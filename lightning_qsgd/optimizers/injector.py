@@ -82,7 +82,9 @@ class Injector:
         if injection.modulated and not self._u_waits:
             self._u = self._shaped(self._modulate(step))
         if not injection.needs_base_step:
-            self._coefficients = self._checked(injection.coefficients(step), "coefficients", injection)
+            self._coefficients = self._checked(
+                injection.coefficients(step), "coefficients", injection
+            )
         if not self._waits:
             self._multiply()
         if not self.moves_parameters:
