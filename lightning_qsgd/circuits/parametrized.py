@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import Gate, Instruction, Parameter, QuantumCircuit
 from typing_extensions import override
 
 from lightning_qsgd.circuits.expansion import expanded
@@ -55,7 +56,7 @@ class ParametrizedCircuit(CircuitSource):
         synthesized: What was replaced in it, with the synthesis that says by what.
 
     Example:
-        >>> from qiskit.circuit import Parameter, QuantumCircuit
+        >>> from qiskit.circuit import Gate, Instruction, Parameter, QuantumCircuit
         >>> x, w = Parameter("x"), Parameter("w")
         >>> circuit = QuantumCircuit(1)
         >>> _ = circuit.ry(x + w, 0)
@@ -104,6 +105,18 @@ class ParametrizedCircuit(CircuitSource):
     def num_qubits(self) -> int:
         """Number of qubits."""
         return int(self.circuit.num_qubits)
+
+    @cached_property
+    def digest(self) -> str:
+        """Name what the circuit does: gates, angles and wires, whatever its parameters are called.
+
+        Angles are compared at one generic value of all inputs and weights.
+        """
+        roles = enumerate([*self.inputs, *self.weights])
+        generic = {parameter: 0.1 + (0.7548776662 * place) % 1.0 for place, parameter in roles}
+        shape = f"{len(self.inputs)} inputs, {len(self.weights)} weights"
+        lines = [shape, *_gates(self.circuit.assign_parameters(generic))]
+        return sha256("\n".join(lines).encode()).hexdigest()[:12]
 
     @property
     def num_weight_angles(self) -> int:
@@ -200,3 +213,18 @@ def _check_roles(present: set[Parameter], given: list[Parameter]) -> None:
             f"Cannot tell inputs from weights: {'; '.join(problems)}. Give each parameter of the "
             "circuit once, as an input or as a weight."
         )
+
+
+def _gates(circuit: QuantumCircuit) -> Iterator[str]:
+    """Describe each gate by name, angles and wires; a composite one by its own gates."""
+    for gate in circuit.data:
+        operation = gate.operation
+        if operation.name in ("barrier", "id"):
+            continue
+        wires = [circuit.find_bit(bit).index for bit in (*gate.qubits, *gate.clbits)]
+        if type(operation) in (Gate, Instruction) and operation.definition is not None:
+            yield f"on {wires}"  # its name may be a running number
+            yield from _gates(operation.definition)
+            continue
+        angles = [np.round(np.asarray(angle, complex), 9).tolist() for angle in operation.params]
+        yield f"{operation.name} {getattr(operation, 'ctrl_state', '')} {angles} on {wires}"

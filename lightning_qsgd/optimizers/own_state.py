@@ -69,17 +69,24 @@ class Pending:
         """Read what `to_dict` returned.
 
         Raises:
-            ValueError: If something is missing, or the sizes do not agree.
+            ValueError: If something is missing, unknown or impossible, or the sizes do not agree.
         """
         try:
-            places = tuple((int(p), int(n), _chosen(plain)) for p, n, plain in saved["places"])
+            _refuse_unknown(saved, _PENDING)
+            places = tuple(
+                (_count(p), _count(n), _chosen(plain)) for p, n, plain in saved["places"]
+            )
             vectors = [saved[name] for name in ("direction", "coefficients", "inputs")]
+            if len({position for position, *_ in places}) < len(places):
+                raise ValueError("a parameter occurs twice")
             total = sum(row_size(chosen) for *_, chosen in places)
-            if any(_end(chosen) > numel for _, numel, chosen in places) or any(
+            if not all(_lies_in(numel, chosen) for _, numel, chosen in places) or any(
                 vector is not None and vector.shape[-1:] != (total,) for vector in vectors
             ):
                 raise ValueError(f"expected {total} entries inside their tensors")
-            return Pending(places, int(saved["step"]), *vectors)
+            if not all(vector is None or vector.is_floating_point() for vector in vectors):
+                raise ValueError("expected floating-point numbers")
+            return Pending(places, _count(saved["step"]), *vectors)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Cannot load the last perturbation, from which the next step learns: {error!r}. "
@@ -108,8 +115,22 @@ def row_size(chosen: slice | Tensor) -> int:
     return len(chosen) if isinstance(chosen, Tensor) else int(chosen.stop - chosen.start)
 
 
-def _end(chosen: slice | Tensor) -> int:
-    return int(chosen.max()) + 1 if isinstance(chosen, Tensor) else int(chosen.stop)
+def _lies_in(numel: int, chosen: slice | Tensor) -> bool:
+    """Whether there are entries, and all of them exist in a tensor of that size."""
+    if isinstance(chosen, slice):
+        return _count(chosen.start) < _count(chosen.stop) <= numel
+    is_list = chosen.dim() == 1 and chosen.dtype == torch.int64 and len(chosen) > 0
+    return is_list and int(chosen.min()) >= 0 and int(chosen.max()) < numel
+
+
+def _count(value: Any) -> int:
+    """Return a non-negative integer; refuse anything else, True and False too."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} instead of a non-negative integer")
+    return value
+
+
+_PENDING = {"places", "step", "direction", "coefficients", "inputs"}
 
 
 @dataclass(frozen=True)
@@ -123,12 +144,15 @@ class Learned:
             if they are not learned.
         pending: The last perturbation, whose effect the next gradient tells; None if there was
             none.
+        circuit: Names the circuit that the weights belong to; None if they are not learned, or the
+            backend does not tell.
     """
 
     learning: Learning
     factor: float = 1.0
     weights: Tensor | None = None
     pending: Pending | None = None
+    circuit: str | None = None
 
     @staticmethod
     def fresh(perturbation: Perturbation) -> "Learned | None":
@@ -136,13 +160,17 @@ class Learned:
         learning = perturbation.learning
         if learning is None:
             return None
-        own = perturbation.backend.initial_weights() if learning.weights_rate > 0 else None
-        return Learned(learning, weights=own)
+        if learning.weights_rate == 0:
+            return Learned(learning)
+        described = perturbation.backend.describe()
+        circuit = None if described is None else described.digest
+        return Learned(learning, weights=perturbation.backend.initial_weights(), circuit=circuit)
 
     def to_dict(self) -> dict[str, Any]:
         """Return tensors and plain values, safe for ``torch.load(weights_only=True)``."""
         pending = None if self.pending is None else self.pending.to_dict()
-        return {"factor": self.factor, "weights": self.weights, "pending": pending}
+        saved = {"factor": self.factor, "weights": self.weights, "pending": pending}
+        return saved if self.circuit is None else {**saved, "circuit": self.circuit}
 
     def loaded(self, saved: Any) -> "Learned":
         """Return what was saved; `self` says what is learned, and for which circuit.
@@ -151,6 +179,7 @@ class Learned:
             ValueError: If a value is damaged or belongs to another circuit.
         """
         saved = saved if isinstance(saved, dict) else {}
+        _refuse_unknown(saved, {"factor", "weights", "pending", "circuit"})
         factor, weights, pending = (saved.get(name) for name in ("factor", "weights", "pending"))
         if not (isinstance(factor, float) and isfinite(factor) and factor >= 0):
             raise _damaged("factor", factor, "a non-negative number")
@@ -160,6 +189,12 @@ class Learned:
             weights = self.weights
         elif not _is_like(weights, self.weights):
             raise _damaged("weights", weights, f"{len(self.weights)} finite angles")
+        elif self.circuit is not None and saved.get("circuit", self.circuit) != self.circuit:
+            raise ValueError(
+                f"Cannot load weights that were learned for circuit {saved['circuit']}: this "
+                f"optimizer evaluates circuit {self.circuit}, in which they mean something else. "
+                "Build the same circuit, or start without the checkpoint."
+            )
         else:
             weights = weights.detach().to("cpu", torch.float64, copy=True)
         pending = None if pending is None else Pending.from_dict(pending)
@@ -213,41 +248,97 @@ class OwnState:
         """Return plain values and tensors, safe for ``torch.load(weights_only=True)``."""
         learned = {} if self.learned is None else {"learned": self.learned.to_dict()}
         memory = {"memory": dict(self.memory)} if self.memory else {}
-        return {name: getattr(self, name) for name in _COUNTERS} | learned | memory
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        return {"format": FORMAT, **counters, **learned, **memory}
 
     def forget_pending(self) -> None:
         """Learn nothing from the last perturbation: the parameters have been exchanged since."""
         if self.learned is not None:
             self.learned = replace(self.learned, pending=None)
 
-    def load(self, saved: Any) -> None:
+    def load(self, saved: Any, groups: ParamGroups | None = None) -> None:
         """Overwrite the counters, and what was learned, with saved ones.
 
         A state that was saved without learning leaves alone what is learned; a perturbation that
         learns nothing leaves out what was.
 
+        Args:
+            saved: What `to_dict` returned, in this format or an older one.
+            groups: The base optimizer's parameter groups, where they are known: what was learned
+                from must lie in their parameters.
+
         Raises:
-            ValueError: If a counter is missing or not a non-negative integer, or what was learned
-                is damaged. Nothing is overwritten then.
+            ValueError: If something is missing, unknown or of a wrong type, was saved in a newer
+                format, or belongs to another circuit or model. Nothing is overwritten then.
         """
-        for name in _COUNTERS:
-            value = saved.get(name) if isinstance(saved, dict) else None
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(
-                    f"Cannot load the perturbation's state: `{name}` is {value!r} instead of a "
-                    "non-negative integer. The checkpoint is damaged; load an earlier one."
-                )
-        memory = saved.get("memory", {})
-        if not isinstance(memory, dict) or not all(isinstance(v, Tensor) for v in memory.values()):
-            raise ValueError(
-                f"Cannot load the perturbation's state: `memory` is {memory!r} instead of tensors "
-                "by name. The checkpoint is damaged; load an earlier one."
-            )
-        if self.learned is not None and saved.get("learned") is not None:
-            self.learned = self.learned.loaded(saved["learned"])
+        saved = _in_this_format(saved)
+        loaded = self.learned
+        if loaded is not None and saved["learned"] is not None:
+            loaded = loaded.loaded(saved["learned"])
+            if groups is not None and loaded.pending is not None:
+                _check_positions(loaded.pending, len(list(specs_of(groups))))
+        self.learned = loaded
         for name in _COUNTERS:
             setattr(self, name, saved[name])
-        self.memory = {name: tensor.clone() for name, tensor in memory.items()}
+        self.memory = {name: tensor.clone() for name, tensor in saved["memory"].items()}
+
+
+FORMAT = 2
+"""Format of the saved state: 1 had no number, and at first neither `skipped` nor `circuits`."""
+
+
+def _in_this_format(saved: Any) -> dict[str, Any]:
+    """Return a checked state with every key of this format.
+
+    Raises:
+        ValueError: If it is damaged or newer.
+    """
+    if not isinstance(saved, dict):
+        raise _damaged_state(f"it is {saved!r} instead of a dictionary.")
+    number = saved.get("format", 1)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise _damaged_state(f"`format` is {number!r} instead of a positive integer.")
+    if number > FORMAT:
+        raise ValueError(
+            f"Cannot load the perturbation's state: it was saved in format {number}, and this "
+            f"version reads up to {FORMAT}. Update lightning-qsgd, or load an older checkpoint."
+        )
+    added_later = {"skipped": 0, "circuits": 0} if number == 1 else {}
+    full = {**added_later, "learned": None, "memory": {}, **saved}
+    _refuse_unknown(full, {"format", "learned", "memory", *_COUNTERS})
+    for name in _COUNTERS:
+        try:
+            _count(full.get(name))
+        except ValueError as error:
+            raise _damaged_state(f"`{name}` is {error}.") from error
+    memory = full["memory"]
+    if not isinstance(memory, dict) or not all(isinstance(v, Tensor) for v in memory.values()):
+        raise _damaged_state(f"`memory` is {memory!r} instead of tensors by name.")
+    return full
+
+
+def _check_positions(pending: Pending, number: int) -> None:
+    odd = [position for position, *_ in pending.places if position >= number]
+    if odd:
+        raise ValueError(
+            f"Cannot load the last perturbation, from which the next step learns: it lies in "
+            f"parameter {odd[0]}, and the optimizer has {number}. The checkpoint is damaged or "
+            "belongs to another model; load another one."
+        )
+
+
+def _refuse_unknown(saved: dict[str, Any], known: set[str]) -> None:
+    unknown = [key for key in saved if key not in known]
+    if unknown:
+        raise _damaged_state(f"`{unknown[0]}` is not known.", or_newer=True)
+
+
+def _damaged_state(state: str, or_newer: bool = False) -> ValueError:
+    reason = "damaged, or newer than this version" if or_newer else "damaged"
+    return ValueError(
+        f"Cannot load the perturbation's state: {state} The checkpoint is {reason}; load an "
+        "earlier one."
+    )
 
 
 _COUNTERS = tuple(f.name for f in fields(OwnState) if f.name not in ("learned", "memory"))

@@ -346,7 +346,7 @@ class PerturbedOptimizer(Optimizer):
         own = replace(self.own_state)
         own.forget_pending()
         if STATE_KEY in state_dict:
-            own.load(state_dict[STATE_KEY])
+            own.load(state_dict[STATE_KEY], self.param_groups)
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != STATE_KEY})
         self.own_state = own
 

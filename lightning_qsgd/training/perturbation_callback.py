@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -131,7 +132,13 @@ class PerturbationCallback(PerturbationMonitor):
 
         Strategies that shard a model restore callbacks after `on_fit_start`, others before.
         """
-        self._restored = list(state_dict["optimizers"])
+        saved = state_dict.get("optimizers")
+        if not isinstance(saved, list):
+            raise ValueError(
+                f"Cannot load the perturbation's state: `optimizers` is {saved!r} instead of a "
+                "list. The checkpoint is damaged; load an earlier one."
+            )
+        self._restored = saved
         if self._attached:
             self._restore()
 
@@ -139,8 +146,19 @@ class PerturbationCallback(PerturbationMonitor):
         return self.perturbation.schedule.value > 0
 
     def _restore(self) -> None:
-        for optimizer, saved in zip(self.optimizers, self._restored, strict=False):
-            optimizer.own_state.load(saved)
+        if not self._restored:
+            return
+        if len(self._restored) != len(self.optimizers):
+            raise ValueError(
+                f"Cannot load the perturbation's state: it was saved for {len(self._restored)} "
+                f"optimizers, and there are {len(self.optimizers)}. Return as many from "
+                "configure_optimizers as when the checkpoint was saved."
+            )
+        loaded = [replace(optimizer.own_state) for optimizer in self.optimizers]
+        for own, saved, optimizer in zip(loaded, self._restored, self.optimizers, strict=True):
+            own.load(saved, optimizer.param_groups)
+        for own, optimizer in zip(loaded, self.optimizers, strict=True):
+            optimizer.own_state = own
 
     def _detach(self, trainer: Trainer) -> None:
         if self._attached:

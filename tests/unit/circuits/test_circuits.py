@@ -8,6 +8,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from lightning_qsgd.circuits import (
     ENTANGLEMENTS,
     ParametrizedCircuit,
+    SuperpositionCircuit,
     entangled_pairs,
     superposition_circuit,
 )
@@ -86,3 +87,31 @@ def test_parameters_may_come_from_any_iterable() -> None:
     circuit = QuantumCircuit(1)
     circuit.ry(x, 0)
     assert ParametrizedCircuit(circuit, (each for each in [x])).inputs == (x,)  # type: ignore[arg-type]
+
+
+def test_a_digest_names_what_a_circuit_does_and_not_how_its_parameters_are_called() -> None:
+    def built(name: str, angle: float = 0.5, composite: bool = False) -> ParametrizedCircuit:
+        x, w = Parameter(f"{name}x"), Parameter(f"{name}w")
+        inner = QuantumCircuit(2)
+        inner.ry(x + w, 0)
+        inner.cx(0, 1)
+        circuit = QuantumCircuit(2)
+        circuit.rx(angle, 1)
+        if composite:
+            circuit.append(inner.to_gate(), [0, 1])
+        else:
+            circuit.compose(inner, inplace=True)
+        return ParametrizedCircuit(circuit, inputs=[x], weights=[w])
+
+    assert built("a").digest == built("b").digest
+    assert built("a").digest != built("a", angle=0.25).digest
+    assert built("a", composite=True).digest == built("b", composite=True).digest
+    swapped = built("a")
+    other = ParametrizedCircuit(swapped.circuit, inputs=swapped.weights, weights=swapped.inputs)
+    assert len(other.digest) == 12
+    by_circuit = {
+        SuperpositionCircuit(3, reps=reps, entanglement=entanglement).build().digest  # type: ignore[arg-type]
+        for reps in (1, 2)
+        for entanglement in ("none", "linear", "full")
+    }
+    assert len(by_circuit) == 6

@@ -84,7 +84,7 @@ def test_saved_state_holds_plain_counters_under_one_key() -> None:
     state = optimizer.state_dict()
     assert set(state) == {"state", "param_groups", STATE_KEY}
     counters = {"steps": 3, "due": 2, "applied": 2, "skipped": 0, "circuits": 0}
-    assert state[STATE_KEY] == counters
+    assert state[STATE_KEY] == {"format": 2, **counters}
 
 
 @pytest.mark.parametrize("coordinates", [RandomEntries(), CyclicEntries()], ids=str)
@@ -210,3 +210,51 @@ def test_state_dict_hooks_run_once_in_both_directions() -> None:
     buffer.seek(0)
     optimizer.load_state_dict(torch.load(buffer, weights_only=True))
     assert seen == ["pre save", "post save", "pre load", "post load"]
+
+
+GOOD = {"format": 2, "steps": 3, "due": 2, "applied": 1, "skipped": 0, "circuits": 4, "memory": {}}
+CHANGED: dict[str, tuple[dict[str, Any], str]] = {
+    "newer": ({"format": 3}, r"saved in format 3, and this version reads up to 2. Update light"),
+    "no format": ({"format": 0}, r"`format` is 0 instead of a positive integer.*damaged"),
+    "a format that is true": ({"format": True}, r"`format` is True instead of"),
+    "a format of text": ({"format": "2"}, r"`format` is '2' instead of"),
+    "unknown key": ({"surprise": 1}, r"`surprise` is not known.*damaged, or newer than this ver"),
+    "true for a counter": ({"due": True}, r"`due` is True instead of a non-negative integer"),
+    "tensor for a counter": (
+        {"due": torch.tensor(1)},
+        r"`due` is tensor\(1\) instead of a non-neg",
+    ),
+    "none for a counter": ({"circuits": None}, r"`circuits` is None instead of a non-negative"),
+    "memory of numbers": ({"memory": {"a": 1}}, r"`memory` is {'a': 1} instead of tensors by name"),
+    "memory that is a list": ({"memory": []}, r"`memory` is \[\] instead of tensors by name"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_changed_state_is_refused_by_name_and_nothing_is_loaded(change: str) -> None:
+    changes, message = CHANGED[change]
+    optimizer = PerturbedOptimizer(adamw(dense_problem()))
+    before = optimizer.own_state.to_dict()
+    with pytest.raises(ValueError, match=f"Cannot load the perturbation's state: .*{message}"):
+        optimizer.own_state.load({**GOOD, **changes})
+    assert optimizer.own_state.to_dict() == before
+
+
+@pytest.mark.parametrize("missing", ["steps", "due", "applied", "skipped", "circuits"])
+def test_a_missing_counter_is_refused(missing: str) -> None:
+    state = {key: value for key, value in GOOD.items() if key != missing}
+    with pytest.raises(ValueError, match=f"`{missing}` is None instead of a non-negative integer"):
+        PerturbedOptimizer(adamw(dense_problem())).own_state.load(state)
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        {"steps": 3, "due": 2, "applied": 1},
+        {"steps": 3, "due": 2, "applied": 1, "skipped": 0, "circuits": 4},
+    ],
+)
+def test_states_of_older_versions_are_read(older: dict[str, int]) -> None:
+    state = PerturbedOptimizer(adamw(dense_problem())).own_state
+    state.load(older)
+    assert state.to_dict() == {"format": 2, "skipped": 0, "circuits": 0, **older}

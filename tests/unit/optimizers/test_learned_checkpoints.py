@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_qsgd.backends import SineBackend
+from lightning_qsgd.backends import CompiledBackend, SineBackend
+from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.optimizers.perturbed import STATE_KEY
 from lightning_qsgd.perturbations import (
@@ -240,6 +241,16 @@ def damaged(**changes: Any) -> dict[str, Any]:
         ({"inputs": 1.0}, r"Cannot load the last perturbation"),
         ({"places": [[0, 3, [0, 23]]]}, r"Cannot load the last perturbation.*inside their tensors"),
         ({"step": "x"}, r"Cannot load the last perturbation"),
+        ({"step": True}, r"Cannot load the last perturbation.*True instead of a non-negative"),
+        ({"step": -1}, r"Cannot load the last perturbation.*-1 instead of a non-negative"),
+        ({"places": [[-1, 23, [0, 23]]]}, r"-1 instead of a non-negative integer"),
+        ({"places": [[0, 23, [-23, 0]]]}, r"-23 instead of a non-negative integer"),
+        ({"places": [[0, 23, [5, 5]]]}, r"expected 0 entries inside their tensors"),
+        ({"places": [[0, 23, torch.arange(-1, 22)]]}, r"inside their tensors"),
+        ({"places": [[0, 23, torch.ones(23)]]}, r"inside their tensors"),
+        ({"places": [[0, 12, [0, 12]], [0, 12, [0, 11]]]}, r"a parameter occurs twice"),
+        ({"places": [[3, 23, [0, 23]]]}, r"lies in parameter 3, and the optimizer has 3.*another"),
+        ({"direction": torch.zeros(23, dtype=torch.int64)}, r"expected floating-point numbers"),
     ],
 )
 def test_a_damaged_state_is_refused_and_nothing_is_loaded(
@@ -253,6 +264,36 @@ def test_a_damaged_state_is_refused_and_nothing_is_loaded(
         optimizer.load_state_dict(damaged(**changes))
     assert learned(optimizer) is before
     assert optimizer.own_state.steps == 3
+
+
+@pytest.mark.parametrize("place", ["learned", "pending"])
+def test_an_unknown_key_in_what_was_learned_is_refused(place: str) -> None:
+    state = damaged()
+    saved = state[STATE_KEY]["learned"]
+    (saved if place == "learned" else saved["pending"])["surprise"] = 1
+    with pytest.raises(ValueError, match="`surprise` is not known"):
+        wrap(dense_problem()).load_state_dict(state)
+
+
+def circuits(entanglement: str, backend: Any = CompiledBackend) -> PerturbedOptimizer:
+    circuit = SuperpositionCircuit(4, entanglement=entanglement)  # type: ignore[arg-type]
+    learning = Learning(0.05, weights_rate=0.3)
+    return wrap(dense_problem(), Perturbation(backend(circuit, weight_seed=0), learning=learning))
+
+
+def test_weights_of_another_circuit_with_as_many_weights_are_refused_by_name() -> None:
+    linear, full = circuits("linear"), circuits("full")
+    names = [learned(optimizer).circuit for optimizer in (linear, full)]
+    message = f"learned for circuit {names[0]}: this optimizer evaluates circuit {names[1]}"
+    with pytest.raises(ValueError, match=f"{message}.*Build the same circuit, or start without"):
+        full.load_state_dict(linear.state_dict())
+    circuits("linear").load_state_dict(linear.state_dict())
+
+
+def test_weights_saved_before_circuits_had_names_are_taken() -> None:
+    state = circuits("linear").state_dict()
+    del state[STATE_KEY]["format"], state[STATE_KEY]["learned"]["circuit"]
+    circuits("full").load_state_dict(state)
 
 
 def test_a_learned_state_that_is_no_dictionary_is_refused() -> None:
