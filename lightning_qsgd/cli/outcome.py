@@ -125,6 +125,15 @@ def verdict(outcome: Outcome) -> str:
     """Say what the pair shows, and what it does not."""
     if outcome.baseline is None:
         return "Without a baseline there is nothing to compare: add `--baseline '{}'`."
+    silent = [
+        name for name, run in outcome.columns.items() if not run.curve(outcome.goal.loss).steps
+    ]
+    if silent:
+        return (
+            f"No verdict: no loss was recorded under {outcome.goal.loss!r} for "
+            f"{' and '.join(silent)}, so the runs cannot be compared step by step. A warning above "
+            "names what was logged: set `goal.loss` to one of those, or log it in `training_step`."
+        )
     judged = verdicts(analyse(outcome.results))[outcome.arm]
     if judged.outcome is Judgement.IDENTICAL:
         return f"No effect: {outcome.arm} has AdamW's loss at every step, to the last bit."

@@ -12,6 +12,7 @@ from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
 from lightning_qsgd.optimizers.base_check import blocks_per_step
 from lightning_qsgd.optimizers.perturbed import MEASURE_EVERY
 from lightning_qsgd.tracking import report_scalars, tags
+from lightning_qsgd.training.publishing import described, log_hyperparameters, publish
 
 
 def announce_costs(trainer: Trainer, optimizers: Sequence[PerturbedOptimizer]) -> None:
@@ -60,6 +61,10 @@ class PerturbationMonitor(Callback):
     """
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget an earlier fit."""
         self.relative_sizes: list[float] = []
         self.model_relative_sizes: list[float] = []
         self._seen: dict[int, StepReport | None] = {}
@@ -67,12 +72,15 @@ class PerturbationMonitor(Callback):
         self._start = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what circuits will cost, where they do, and refuse what exceeds a limit.
+        """Say what circuits will cost and refuse what exceeds a limit; name the perturbation.
 
         Raises:
             ValueError: If the training would evaluate more circuits than its backend allows.
         """
-        announce_costs(trainer, perturbed_optimizers(trainer))
+        optimizers = perturbed_optimizers(trainer)
+        announce_costs(trainer, optimizers)
+        self._begin()
+        log_hyperparameters(trainer, pl_module, _hyperparameters(optimizers))
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -115,9 +123,15 @@ class PerturbationMonitor(Callback):
                 scalars.update({f"{tag}{suffix}": value for tag, value in new})
         if scalars:
             self._logged += 1
-            step = trainer.fit_loop.epoch_loop._batches_that_stepped
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars, step=step)
+            publish(trainer, scalars)
+
+
+def _hyperparameters(optimizers: Sequence[PerturbedOptimizer]) -> dict[str, Any]:
+    """Name the perturbation, or each where optimizers have different ones."""
+    told = [described(optimizer.perturbation) for optimizer in optimizers]
+    if told and all(each == told[0] for each in told):
+        return {"perturbation": told[0]}
+    return {f"perturbation_{index}": each for index, each in enumerate(told)}
 
 
 def perturbed_optimizers(trainer: Trainer) -> list[PerturbedOptimizer]:

@@ -1,10 +1,13 @@
 """Hands scalars and hyperparameters to whatever a trainer logs to and watches."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
+
+from lightning_qsgd.perturbations import Perturbation
 
 
 def publish(trainer: Trainer, scalars: Mapping[str, float]) -> None:
@@ -31,12 +34,41 @@ def show(trainer: Trainer, scalars: Mapping[str, float]) -> None:
     )
 
 
-def log_hyperparameters(trainer: Trainer, values: Mapping[str, Any]) -> None:
-    """Add hyperparameters to those that the trainer's loggers hold.
+def log_hyperparameters(
+    trainer: Trainer, pl_module: LightningModule, values: Mapping[str, Any]
+) -> None:
+    """Add hyperparameters to those of the module, for every logger of a trainer.
+
+    TensorBoard keeps the first row that a run writes, so the module's own go with them. A Trainer
+    that was told not to log hyperparameters logs none.
 
     Args:
-        trainer: The trainer, at the start of a fit.
+        trainer: The trainer, in `on_fit_start`: Lightning logs the module's own after that.
+        pl_module: The module that is trained.
         values: Plain values by name.
     """
+    if not getattr(trainer, "enable_autolog_hparams", True):
+        return
+    own = dict(pl_module.hparams_initial) if getattr(pl_module, "_log_hyperparams", False) else {}
+    own.pop("_class_path", None)  # LightningCLI's
     for logger in trainer.loggers:
-        logger.log_hyperparams(dict(values))
+        logger.log_hyperparams({**own, **values})
+
+
+def described(perturbation: Perturbation) -> dict[str, bool | int | float | str | None]:
+    """Say in plain values what a perturbation is, for tables of hyperparameters.
+
+    Example:
+        >>> said = described(Perturbation(strength=0.1))
+        >>> said["strength"], said["backend"]
+        (0.1, 'SineBackend(num_qubits=4)')
+    """
+    parts = {field.name: getattr(perturbation, field.name) for field in fields(perturbation)}
+    return {name: _plain(value) for name, value in parts.items()}
+
+
+def _plain(value: Any) -> bool | int | float | str | None:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    words = repr(value)
+    return type(value).__name__ if " at 0x" in words else words

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_qsgd.backends import SamplerBackend
@@ -262,3 +264,64 @@ def test_paper_settings_on_adam_are_warned_of_once_per_run(tmp_path: Path) -> No
 def test_a_visible_perturbation_is_not_warned_of(tmp_path: Path) -> None:
     relative = Perturbation(coordinates=AllEntries(), injection=RelativeInjection())
     assert invisible_warnings(relative, tmp_path) == []
+
+
+def test_scalars_of_the_perturbation_can_be_watched(tmp_path: Path) -> None:
+    keep = ModelCheckpoint(tmp_path / "kept", monitor=tags.RELATIVE_SIZE, filename="kept")
+    settings = {"enable_checkpointing": True, "log_every_n_steps": 1}
+    trainer = make_trainer(
+        PerturbationCallback(VISIBLE), keep, logger=CSVLogger(tmp_path), **settings
+    )
+    trainer.fit(Finished(), loader(), loader(count=1))
+    assert keep.best_model_score > 0
+    assert {tags.RELATIVE_SIZE, tags.COSINE} <= set(trainer.callback_metrics)
+
+
+class Kept(DummyLogger):
+    """A logger of another kind: keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[str, Any] = {}
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self.told |= dict(params)
+
+
+class WithHyperparameters(Finished):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+@pytest.mark.parametrize("mixin", [False, True])
+def test_hyperparameters_of_every_logger_name_the_perturbation(mixin: bool, tmp_path: Path) -> None:
+    kept, csv = Kept(), CSVLogger(tmp_path, "", "csv")
+    board = TensorBoardLogger(tmp_path, "", "board")
+    module = Perturbed(perturbation=VISIBLE) if mixin else WithHyperparameters()
+    callbacks = [] if mixin else [PerturbationCallback(VISIBLE)]
+    make_trainer(*callbacks, logger=[kept, csv, board]).fit(module, loader())
+    own = {} if mixin else {"width": 3}
+    for told in (kept.told, csv.experiment.hparams, dict(board.hparams)):
+        assert told["perturbation"]["strength"] == 0.5
+        assert told["perturbation"]["coordinates"] == "AllEntries()"
+        assert own.items() <= told.items()
+    assert "strength: 0.5" in (tmp_path / "csv" / "hparams.yaml").read_text()
+    row = events(tmp_path / "board").summary_metadata["_hparams_/session_start_info"]
+    assert b"perturbation/strength" in row.plugin_data.content
+    assert b"width" in row.plugin_data.content or mixin
+
+
+def test_nothing_is_said_of_hyperparameters_where_the_trainer_is_told_so() -> None:
+    kept = Kept()
+    trainer = make_trainer(PerturbationCallback(VISIBLE), logger=kept, enable_autolog_hparams=False)
+    trainer.fit(Finished(), loader())
+    assert kept.told == {}
+
+
+def test_one_callback_keeps_the_sizes_of_the_last_fit_alone(tmp_path: Path) -> None:
+    callback, counts = PerturbationCallback(VISIBLE), []
+    for fold in range(2):
+        run(tmp_path / str(fold), callback)
+        counts.append(len(callback.relative_sizes))
+    assert counts == [2 * BATCHES] * 2
