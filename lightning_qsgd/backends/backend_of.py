@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from qiskit_machine_learning.neural_networks import SamplerQNN
-from qiskit_machine_learning.primitives import QMLSampler
+from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
+from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
 from torch import Tensor
 from typing_extensions import override
 
@@ -28,7 +28,8 @@ from lightning_qsgd.backends.sampler_backend import SamplerBackend, identity, re
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
 from lightning_qsgd.circuits.measurements import CannotReadOut
 
-BackendSource: TypeAlias = Backend | CircuitSource | SamplerQNN
+Network: TypeAlias = SamplerQNN | EstimatorQNN
+BackendSource: TypeAlias = Backend | CircuitSource | Network
 """A backend, which says how a circuit is evaluated; a circuit, which is compiled; or a network."""
 
 EngineName = Literal["auto", "compiled", "sampler"]
@@ -70,7 +71,7 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
                 "circuit. Leave the engine out, or give the circuit itself."
             )
         return source
-    if isinstance(source, SamplerQNN):
+    if isinstance(source, SamplerQNN | EstimatorQNN):
         return _of_network(source, engine, settings)
     if isinstance(source, CircuitSource):
         return (
@@ -78,9 +79,9 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
         )
     got = f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
     raise TypeError(
-        f"Expected a circuit, a backend or a SamplerQNN, got {got}: inputs and weights must be "
-        "told apart. Pass an instance, and wrap a QuantumCircuit as ParametrizedCircuit(circuit, "
-        "inputs, weights)."
+        f"Expected a circuit, a backend, an EstimatorQNN or a SamplerQNN, got {got}: inputs and "
+        "weights must be told apart. Pass an instance, and wrap a QuantumCircuit as "
+        "ParametrizedCircuit(circuit, inputs, weights)."
     )
 
 
@@ -113,14 +114,14 @@ def layer_backend_of(
     return backend
 
 
-def _of_network(network: SamplerQNN, engine: EngineName, settings: dict[str, Any]) -> Backend:
+def _of_network(network: Network, engine: EngineName, settings: dict[str, Any]) -> Backend:
     built = ParametrizedCircuit.of_network(network)
     if built.synthesized:
         raise ValueError(
-            f"Cannot run a SamplerQNN with {', '.join(built.synthesized)}: it samples the exact "
-            "exponential and differentiates the product formula, which are two circuits. Give the "
-            "circuit itself, as ParametrizedCircuit(circuit, inputs, weights), for the product "
-            "formula in both."
+            f"Cannot run a {type(network).__name__} with {', '.join(built.synthesized)}: it takes "
+            "the exact exponential and differentiates the product formula, which are two circuits. "
+            "Give the circuit itself, as ParametrizedCircuit(circuit, inputs, weights), for the "
+            "product formula in both."
         )
     if engine == "sampler" or (engine == "auto" and not samples_exactly(network)):
         return NetworkBackend(network)
@@ -137,7 +138,8 @@ class NetworkBackend(CircuitBackend):
     """Evaluates a `SamplerQNN` with its own sampler, which draws shots as it likes.
 
     Args:
-        network: A dense network. It is pickled without its default `interpret`, a lambda.
+        network: A dense `SamplerQNN`, which is pickled without its default `interpret`, a lambda;
+            or an `EstimatorQNN`.
 
     Raises:
         TypeError: If it is no `SamplerQNN`.
@@ -154,13 +156,14 @@ class NetworkBackend(CircuitBackend):
         tensor([[0., 1.]])
     """
 
-    network: SamplerQNN
+    network: Network
 
-    def __init__(self, network: SamplerQNN) -> None:
-        if not isinstance(network, SamplerQNN):
+    def __init__(self, network: Network) -> None:
+        if not isinstance(network, SamplerQNN | EstimatorQNN):
             raise TypeError(
-                f"Expected `network` to be a SamplerQNN, got {type(network).__name__}: its circuit "
-                "and sampler are run. Pass a circuit to CompiledBackend or SamplerBackend."
+                f"Expected `network` to be a SamplerQNN or an EstimatorQNN, got "
+                f"{type(network).__name__}: its circuit is run on its own "
+                "primitive. Pass a circuit to CompiledBackend or SamplerBackend."
             )
         super().__init__(ParametrizedCircuit.of_network(network))
         object.__setattr__(self, "network", network)
@@ -190,6 +193,11 @@ class NetworkBackend(CircuitBackend):
     @override
     def check_blocks(self) -> None:
         super().check_blocks()
+        if isinstance(self.network, EstimatorQNN):
+            raise ValueError(
+                "Cannot perturb with an EstimatorQNN that draws shots: replicas would drift apart. "
+                "Give its circuit and observables to a CompiledBackend, as an ObservedCircuit."
+            )
         built = self.describe()
         if built.interpret is not None or self.output_shape != (2**built.num_qubits,):
             raise ValueError(
@@ -211,17 +219,20 @@ class NetworkBackend(CircuitBackend):
         return self.__dict__ | {"network": _without_lambda(self.network)}
 
 
-def samples_exactly(network: SamplerQNN) -> bool:
+def samples_exactly(network: Network) -> bool:
     """Whether a network's sampler gives exact probabilities, as a compiled circuit does."""
+    if isinstance(network, EstimatorQNN):
+        return type(network.estimator) is QMLEstimator and network.estimator._exact_mode
     sampler = network.sampler
     if isinstance(sampler, VectorizedSampler):
         return sampler.shots is None
     return type(sampler) is QMLSampler and sampler._exact_mode
 
 
-def _without_lambda(network: SamplerQNN) -> SamplerQNN:
+def _without_lambda(network: Network) -> Network:
     """Replace the default interpret function, which pickle cannot store, by one with a name."""
-    if ParametrizedCircuit.of_network(network).interpret is not None:
+    estimates = isinstance(network, EstimatorQNN)
+    if estimates or ParametrizedCircuit.of_network(network).interpret is not None:
         return network
     copied = copy(network)
     copied.set_interpret(identity, tuple(network.output_shape))

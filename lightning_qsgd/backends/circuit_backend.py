@@ -19,8 +19,9 @@ class CircuitBackend(Backend):
     """Evaluates a circuit of any source; the base of the backends that do.
 
     Layers take the probabilities of its outputs. A perturbation takes the readout: entry i of a
-    block is the circuit's i-th input, and its readout is qubit i's P(1) - P(0). For that, a
-    circuit may have more qubits than inputs, but not fewer (`check_blocks`).
+    block is the circuit's i-th input, and its readout is qubit i's P(1) - P(0), or the value of
+    the i-th observable. For that, a circuit may have more qubits than inputs, but not fewer
+    (`check_blocks`).
 
     Args:
         circuit: What is evaluated.
@@ -66,6 +67,9 @@ class CircuitBackend(Backend):
     @override
     def check_blocks(self) -> None:
         built = self.describe()
+        if built.observables:
+            _check_observables(built)
+            return
         if not 1 <= len(built.inputs) <= built.num_qubits:
             raise ValueError(
                 f"Cannot perturb with a circuit of {len(built.inputs)} inputs and "
@@ -125,6 +129,21 @@ class CircuitBackend(Backend):
             Shape (num_circuits, *output_shape), in [0, 1], in qiskit's order of outcomes unless the
             circuit interprets them, with the dtype and device of `inputs`. It carries gradients.
         """
+
+
+def _check_observables(built: ParametrizedCircuit) -> None:
+    observables = built.observables or ()
+    sizes = [sum(abs(term.coefficient) for term in terms) for terms in observables]
+    if len(sizes) != len(built.inputs) or not sizes:
+        raise ValueError(
+            f"Cannot perturb with {len(sizes)} observables of a circuit with {len(built.inputs)} "
+            "inputs: each input takes the value of one. Give one observable per input."
+        )
+    if max(sizes) > 1 + 1e-9:
+        raise ValueError(
+            f"Cannot perturb with an observable whose weights add up to {max(sizes):g}: a "
+            "modulation lies in [-1, 1]. Divide its weights by their sum."
+        )
 
 
 @lru_cache(maxsize=32)

@@ -58,10 +58,13 @@ class CompiledBackend(CircuitBackend):
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
         asks_gradient = (torch.is_grad_enabled() and inputs.requires_grad) or is_transformed()
-        if weights is None and inputs.dtype in _EVALUATED and not asks_gradient:
+        frozen = inputs.dtype in _EVALUATED and not self.describe().observables
+        if weights is None and frozen and not asks_gradient:
             return self._frozen(inputs.dtype, inputs.device)(inputs)
         self.check_blocks()
         own = self._own(weights, inputs)
+        if self.describe().observables:
+            return self._compiled.outputs(inputs, own).to(inputs.dtype)
         return self._compiled.marginals(inputs, own, read=self.num_qubits).to(inputs.dtype)
 
     @override

@@ -68,6 +68,12 @@ class SamplerBackend(CircuitBackend):
                 f"Cannot use {type(self.recipe).__name__} without a limit: its circuits cost "
                 "money. Give `max_circuits`, the number that a training may evaluate."
             )
+        if self.describe().observables:
+            raise ValueError(
+                "Cannot sample observables with a SamplerBackend: it measures qubits in one basis. "
+                "Give a CircuitLayer the EstimatorQNN of an estimator with shots, such as Aer's, "
+                "or use a CompiledBackend."
+            )
         self.recipe.check_circuit(_measured_last(self.describe()))
         self.check_capacity(1)
 

@@ -1,7 +1,7 @@
 """What is simulated: parametrised circuits whose inputs are model parameters or data."""
 
 from lightning_qsgd.circuits.from_user import CircuitFromFile, CircuitFromFunction
-from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
+from lightning_qsgd.circuits.parametrized import CircuitSource, ObservedCircuit, ParametrizedCircuit
 from lightning_qsgd.circuits.signal_processing import SignalProcessingCircuit, signal_polynomial
 from lightning_qsgd.circuits.superposition import (
     ENTANGLEMENTS,
@@ -16,6 +16,7 @@ __all__ = [
     "CircuitFromFile",
     "CircuitFromFunction",
     "CircuitSource",
+    "ObservedCircuit",
     "ParametrizedCircuit",
     "ScoreCircuit",
     "SignalProcessingCircuit",

@@ -3,15 +3,21 @@
 An outcome is the integer of the classical register that the circuit measures into, as qiskit's
 counts are keyed: bits of the register that nothing is measured into are 0. Registers that nothing
 is measured into, such as that of `QuantumCircuit(n, n)` followed by `measure_all()`, do not count.
+
+In place of outcomes, the expectation values of observables can be read: of weighted sums of Pauli
+strings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 from qiskit.circuit import Barrier, ClassicalRegister, Measure, QuantumCircuit
+from qiskit.quantum_info import Operator, Pauli, SparsePauliOp
+from qiskit.quantum_info.operators.base_operator import BaseOperator
 
 Interpret = Callable[[int], int | Sequence[int]]
 
@@ -140,3 +146,107 @@ def _flat(outcome: int, index: int | Sequence[int], shape: tuple[int, ...]) -> i
             "Give an `output_shape` that holds every interpreted outcome."
         )
     return int(np.ravel_multi_index(tuple(place), shape))
+
+
+REAL = 1e-12
+"""Imaginary parts of coefficients below this are rounding."""
+
+
+class PauliTerm(NamedTuple):
+    r"""A number times a string :math:`P |b\rangle = i^{|x z|} (-1)^{b z} |b \oplus x\rangle`.
+
+    Attributes:
+        x: Qubits that are flipped (X or Y), as bits.
+        z: Qubits whose sign is read (Z or Y), as bits.
+        coefficient: The number.
+    """
+
+    x: int
+    z: int
+    coefficient: float
+
+
+Observable = tuple[PauliTerm, ...]
+
+
+def observables_of(given: Any, num_qubits: int) -> tuple[Observable, ...]:
+    """Read observables from what qiskit has for them.
+
+    Args:
+        given: A `SparsePauliOp`, another operator or a mapping of labels to numbers; or several.
+        num_qubits: Number of qubits of the circuit.
+
+    Raises:
+        TypeError: If something is no operator.
+        ValueError: If there is none, or one has another number of qubits, parameters, or a value
+            that is not real.
+
+    Example:
+        >>> observables_of({"XZ": 0.5}, num_qubits=2)
+        ((PauliTerm(x=2, z=1, coefficient=0.5),),)
+    """
+    single = isinstance(given, BaseOperator | Mapping)
+    several = [given] if single else list(given)
+    if not several:
+        raise ValueError("Got no observable: there would be nothing to read. Give one or more.")
+    return tuple(_terms(_as_sum(each), num_qubits) for each in several)
+
+
+def _as_sum(given: object) -> SparsePauliOp:
+    if isinstance(given, SparsePauliOp):
+        return given
+    if isinstance(given, Mapping):
+        return SparsePauliOp.from_list(list(given.items()))
+    if isinstance(given, Pauli | str):
+        return SparsePauliOp(given)
+    if isinstance(given, BaseOperator):
+        return SparsePauliOp.from_operator(Operator(given))
+    raise TypeError(
+        f"Expected an observable, got {type(given).__name__}: it is a weighted sum of Pauli "
+        "strings. Give a SparsePauliOp, or a mapping such as {'ZZ': 1.0, 'XI': 0.5}."
+    )
+
+
+def _terms(total: SparsePauliOp, num_qubits: int) -> Observable:
+    if total.num_qubits != num_qubits:
+        raise ValueError(
+            f"Got an observable of {total.num_qubits} qubits and a circuit of {num_qubits}: each "
+            "qubit needs a letter. Fill up with I, or use `apply_layout` for a transpiled circuit."
+        )
+    if total.coeffs.dtype == object:
+        raise ValueError(
+            f"Cannot read the observable {total}: its coefficients have parameters. Bind them, or "
+            "put the parameters into the circuit."
+        )
+    if np.abs(total.coeffs.imag).max(initial=0.0) > REAL:
+        raise ValueError(
+            f"Cannot read the observable {total}: its expectation value is not real, since its "
+            "coefficients are not. Read real and imaginary parts as two observables."
+        )
+    powers = 1 << np.arange(num_qubits)
+    flips, signs = total.paulis.x @ powers, total.paulis.z @ powers
+    return tuple(
+        PauliTerm(int(x), int(z), float(c))
+        for x, z, c in zip(flips, signs, total.coeffs.real, strict=True)
+    )
+
+
+def flipped_parts(observables: Sequence[Observable], num_qubits: int) -> dict[int, np.ndarray]:
+    r"""Write observables as :math:`(O \psi)_a = \sum_x d_{x,a} \psi_{a \oplus x}`.
+
+    Returns:
+        For each x that occurs, the complex numbers d of each observable, shape (observables, 2^n).
+    """
+    basis = np.arange(2**num_qubits)
+    parts: dict[int, np.ndarray] = {}
+    for place, observable in enumerate(observables):
+        for x, z, coefficient in observable:
+            own = parts.setdefault(x, np.zeros((len(observables), len(basis)), dtype=complex))
+            odd = _parity((basis ^ x) & z, num_qubits)
+            own[place] += coefficient * 1j ** (x & z).bit_count() * np.where(odd, -1.0, 1.0)
+    return parts
+
+
+def _parity(numbers: np.ndarray, bits: int) -> np.ndarray:
+    odd: np.ndarray = np.bitwise_xor.reduce([numbers >> bit & 1 for bit in range(bits)])
+    return odd

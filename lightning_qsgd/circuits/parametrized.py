@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -14,7 +14,13 @@ from qiskit.circuit import Gate, Instruction, Parameter, QuantumCircuit
 from typing_extensions import override
 
 from lightning_qsgd.circuits.expansion import expanded
-from lightning_qsgd.circuits.measurements import Interpret, cells_of, outcomes_of, unitary_part
+from lightning_qsgd.circuits.measurements import (
+    Interpret,
+    cells_of,
+    observables_of,
+    outcomes_of,
+    unitary_part,
+)
 
 
 class CircuitSource(ABC):
@@ -46,6 +52,8 @@ class ParametrizedCircuit(CircuitSource):
             `SamplerQNN`; None keeps the integer.
         output_shape: Shape of the output, required with `interpret`; by default 2 to the power of
             the measured bits, or of the qubits where nothing is measured.
+        observables: What is read in place of probabilities: the expectation value of each
+            `SparsePauliOp`, which may be any sum of Pauli strings; see `observables_of`.
 
     Raises:
         TypeError: If an argument is no circuit or no sequence of parameters.
@@ -71,8 +79,14 @@ class ParametrizedCircuit(CircuitSource):
         weights: Sequence[Parameter] = (),
         interpret: Interpret | None = None,
         output_shape: int | tuple[int, ...] | None = None,
+        observables: Any = None,
     ) -> None:
         _check_circuit(circuit)
+        if observables is not None and interpret is not None:
+            raise ValueError(
+                "Got `observables` and `interpret`: the outputs are expectation values or "
+                "probabilities of outcomes. Give one of the two."
+            )
         if interpret is not None and output_shape is None:
             raise ValueError(
                 "Got `interpret` without `output_shape`: the size of the output is unknown. Give "
@@ -80,7 +94,9 @@ class ParametrizedCircuit(CircuitSource):
             )
         self.circuit, self.synthesized = expanded(circuit)
         self.interpret = interpret
-        self._output_shape = output_shape
+        count = circuit.num_qubits
+        self.observables = None if observables is None else observables_of(observables, count)
+        self._output_shape = output_shape if self.observables is None else len(self.observables)
         self.inputs = _parameters(inputs)
         self.weights = _parameters(weights)
         _check_roles(set(circuit.parameters), [*self.inputs, *self.weights])
@@ -90,13 +106,14 @@ class ParametrizedCircuit(CircuitSource):
         """Take the circuit and its roles from a qiskit-machine-learning network.
 
         Args:
-            network: A `SamplerQNN`.
+            network: A `SamplerQNN`, or an `EstimatorQNN` with its observables.
         """
+        roles = network.circuit, network.input_params, network.weight_params
+        if hasattr(network, "observables"):
+            return cls(*roles, observables=network.observables)
         default = getattr(network.interpret, "__qualname__", "") == _DEFAULT_INTERPRET
         return cls(
-            network.circuit,
-            network.input_params,
-            network.weight_params,
+            *roles,
             None if default else network.interpret,
             tuple(network.output_shape),
         )
@@ -127,7 +144,7 @@ class ParametrizedCircuit(CircuitSource):
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output of one circuit: the probabilities of all outputs.
+        """Shape of the output of one circuit: probabilities of all outputs, or observables.
 
         Raises:
             ValueError: If no outcome can be read from the circuit's measurements.
@@ -157,6 +174,37 @@ class ParametrizedCircuit(CircuitSource):
         count = 2 ** len(unitary_part(self.circuit)[1])
         table = _Table([self.interpret(outcome) for outcome in range(count)])  # type: ignore[misc]
         return self.__dict__ | {"interpret": table}
+
+
+@dataclass(frozen=True)
+class ObservedCircuit(CircuitSource):
+    """Reads observables from a circuit of any source, for configs and for Python.
+
+    Args:
+        circuit: The circuit.
+        observables: For each output, the Pauli strings in qiskit's order (the last letter is qubit
+            0) and their weights. A perturbation takes one for each input.
+
+    Raises:
+        TypeError: When it is built, if something is no observable.
+        ValueError: When it is built, if an observable does not fit the circuit.
+
+    Example:
+        >>> from lightning_qsgd.circuits import SuperpositionCircuit
+        >>> observed = ObservedCircuit(SuperpositionCircuit(2), [{"ZZ": 0.5, "XI": 0.5}])
+        >>> observed.build().output_shape
+        (1,)
+    """
+
+    circuit: CircuitSource
+    observables: Sequence[Mapping[str, float]] = field(hash=False)
+
+    @override
+    def build(self) -> ParametrizedCircuit:
+        built = self.circuit.build()
+        return ParametrizedCircuit(
+            built.circuit, built.inputs, built.weights, observables=self.observables
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class CircuitLayer(nn.Module):
     from a seed of its own, so that adding the layer shifts no other random number.
 
     Args:
-        source: A `SamplerQNN`; a circuit with roles, which is a `CircuitSource`; or a backend such
+        source: A `SamplerQNN` or an `EstimatorQNN`, whose outputs are expectation values; a
+            circuit with roles, which is a `CircuitSource`; or a backend such
             as `SamplerBackend`, which says how the circuit is sampled.
         initial_weights: First weights in radians, shape (num_weights,); None draws them uniformly
             from [-1, 1), as TorchConnector does. A tensor keeps its precision; numpy arrays and

@@ -29,11 +29,12 @@ from lightning_qsgd.backends.compiled.readouts import (
     AmplitudeReadout,
     CellReadout,
     MarginalReadout,
+    ObservableReadout,
     Readout,
 )
 from lightning_qsgd.backends.compiled.verification import check_against_qiskit
 from lightning_qsgd.circuits import CircuitSource
-from lightning_qsgd.circuits.measurements import places_of, unitary_part
+from lightning_qsgd.circuits.measurements import flipped_parts, places_of, unitary_part
 
 Run = Callable[[Tensor], Tensor]
 
@@ -135,7 +136,9 @@ class CompiledCircuit:
         bare, _ = unitary_part(built.circuit)
         self._places = places_of(built.circuit)
         self.output_shape = built.output_shape
-        self._cells = built.output_cells()
+        self._cells = None if built.observables else built.output_cells()
+        self._parts = flipped_parts(built.observables or (), self.num_qubits)
+        self._read_vectors = max(self.num_qubits, sum(4 * len(p) for p in self._parts.values()))
         parameters = [*built.inputs, *built.weights]
         index = {parameter: position for position, parameter in enumerate(parameters)}
         self._bent = BentAngles(self.num_inputs, self.num_weights)
@@ -149,12 +152,14 @@ class CompiledCircuit:
     def outputs(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return what `SamplerQNN.forward` returns: the probability of each output.
 
+        Of a circuit with observables, their expectation values, as `EstimatorQNN.forward` does.
+
         Args:
             inputs: Shape (B, num_inputs), unit of the circuit's inputs.
             weights: Shape (num_weights,), in radians.
 
         Returns:
-            Shape (B, *output_shape), in [0, 1], differentiable by both arguments.
+            Shape (B, *output_shape), differentiable by both arguments.
 
         Raises:
             ValueError: If a shape does not fit, or the evaluation exceeds the memory limit.
@@ -273,6 +278,8 @@ class CompiledCircuit:
 
     def _readout(self, read: int | str) -> Readout:
         if read == OUTPUTS:
+            if self._cells is None:
+                return ObservableReadout.of_parts(self._parts)
             return CellReadout(self._cells, prod(self.output_shape))
         if read == AMPLITUDES:
             return AmplitudeReadout(self.num_qubits)
@@ -294,7 +301,7 @@ class CompiledCircuit:
 
     def _grown(self, vectors: int) -> None:
         """Refuse a program, while it is built, that is too large for a single evaluation."""
-        self._vectors = vectors + self.num_qubits  # those of marginals, the largest readout
+        self._vectors = vectors + self._read_vectors  # those of marginals, or of observables
         self.check_memory(1)
 
     def _check_inputs(self, inputs: Tensor) -> None:

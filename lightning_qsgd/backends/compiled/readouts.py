@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 
 import numpy as np
@@ -125,6 +125,77 @@ class MarginalReadout(Readout):
     @override
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
         return state * (self._signs.t() @ cotangent.t()).mul_(2)
+
+
+class ObservableReadout(Readout):
+    r"""Reads expectation values of sums of Pauli strings, without a matrix of 4^n entries.
+
+    Strings that flip the same qubits share one permutation of the state: the value is
+    :math:`\sum_x \sum_a \mathrm{Re}(\psi_a^* d_{x,a} \psi_{a'})`, where a' is a with x flipped.
+
+    Args:
+        partners: The basis state a' of each a, for each x, shape (x, 2^n).
+        factors: Real and imaginary part of d for each x, shape (x, 2, observables, 2^n).
+    """
+
+    def __init__(self, partners: Tensor, factors: Tensor) -> None:
+        self._partners = partners
+        self._factors = factors
+        self.count = factors.shape[2]
+        basis = torch.arange(partners.shape[1], device=partners.device)
+        self._stays = [] if basis.is_meta else [bool((p == basis).all()) for p in partners]
+        self.needs_phases = not all(self._stays)
+
+    @classmethod
+    def of_parts(cls, parts: dict[int, np.ndarray]) -> ObservableReadout:
+        """Read observables that `flipped_parts` has taken apart."""
+        basis = np.arange(next(iter(parts.values())).shape[1])
+        factors = np.stack([np.stack((part.real, part.imag)) for part in parts.values()])
+        return cls(torch.from_numpy(np.stack([basis ^ x for x in parts])), torch.tensor(factors))
+
+    @override
+    def after(self, source: np.ndarray) -> ObservableReadout:
+        moved, inverse = torch.from_numpy(source), torch.from_numpy(np.argsort(source))
+        partners = moved[self._partners.index_select(1, inverse)]
+        return ObservableReadout(partners, self._factors.index_select(3, inverse))
+
+    @override
+    def to(self, dtype: torch.dtype, device: torch.device) -> ObservableReadout:
+        moved = copy(self)
+        moved._partners = self._partners.to(device)
+        moved._factors = self._factors.to(device, dtype)
+        return moved
+
+    @override
+    def read(self, state: Tensor) -> Tensor:
+        total = None
+        for stays, partner, (real, imaginary) in self._each():
+            if stays:
+                part = real @ probabilities_of(state)
+            elif len(state) == 1:
+                part = real @ (state[0] * state[0].index_select(0, partner))
+            else:
+                other = state.index_select(1, partner)
+                part = real @ (state * other).sum(0)
+                part = part - imaginary @ (state[0] * other[1] - state[1] * other[0])
+            total = part if total is None else total + part
+        return torch.as_tensor(total).t().contiguous()
+
+    @override
+    def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:
+        flow = torch.zeros_like(state)
+        for _, partner, (real, imaginary) in self._each():
+            other = state.index_select(1, partner)
+            of_real = real.t() @ cotangent.t()
+            flow.addcmul_(of_real.unsqueeze(0), other, value=2)
+            if len(state) == 2:
+                of_imaginary = imaginary.t() @ cotangent.t()
+                flow[0].addcmul_(of_imaginary, other[1], value=-2)
+                flow[1].addcmul_(of_imaginary, other[0], value=2)
+        return flow
+
+    def _each(self) -> Iterable[tuple[bool, Tensor, Tensor]]:
+        return zip(self._stays, self._partners, self._factors, strict=True)
 
 
 class AmplitudeReadout(Readout):
