@@ -176,17 +176,50 @@ def _pennylane(problem: Problem, measure: Callable[[], Any]) -> Callable[[Tensor
 
     @qml.qnode(device, interface="torch", diff_method="backprop")
     def node(x: Tensor, w: Tensor) -> Any:
-        for qubit in range(n):
-            qml.Hadamard(qubit)
-        for first in range(0, 2 * REPS * n, 2 * n):
-            for qubit in range(n):
-                qml.RY(pi * x[:, qubit] + w[first + qubit], qubit)
-                qml.RZ(w[first + n + qubit], qubit)
-            for qubit in range(n - 1):
-                qml.CNOT([qubit, qubit + 1])
+        _gates(n, x, w)
         return measure()
 
     return node
+
+
+def lightning_qubit(problem: Problem) -> Passes:
+    """PennyLane's `lightning.qubit` (C++), adjoint gradients, single precision, row by row."""
+    import numpy as np
+    import pennylane as qml
+
+    n = problem.num_qubits
+    device = qml.device("lightning.qubit", wires=n, c_dtype=np.complex64)
+
+    @qml.qnode(device, interface="torch", diff_method="adjoint")
+    def node(x: Tensor, w: Tensor) -> Any:
+        _gates(n, x, w)
+        return [qml.expval(qml.PauliZ(wire)) for wire in range(n)]
+
+    def outputs(inputs: Tensor, weights: Tensor) -> Tensor:
+        rows = [torch.stack(node(row, weights)) for row in inputs]
+        return -torch.stack(rows).to(inputs.dtype)
+
+    return _by_autograd(problem, outputs)
+
+
+def _gates(n: int, x: Tensor, w: Tensor) -> None:
+    """Queue the paper's circuit for inputs of shape (..., n)."""
+    import pennylane as qml
+
+    for qubit in range(n):
+        qml.Hadamard(qubit)
+    for first in range(0, 2 * REPS * n, 2 * n):
+        for qubit in range(n):
+            qml.RY(pi * x[..., qubit] + w[first + qubit], qubit)
+            qml.RZ(w[first + n + qubit], qubit)
+        for qubit in range(n - 1):
+            qml.CNOT([qubit, qubit + 1])
+
+
+def compiled_by_torch(problem: Problem) -> Passes:
+    """Our `CompiledCircuit` with `torch_compile=True`."""
+    built = superposition_circuit(problem.num_qubits, REPS)
+    return _by_autograd(problem, CompiledCircuit(built, torch_compile=True).marginals)
 
 
 def tensorcircuit_vmap(problem: Problem) -> Passes:
