@@ -9,8 +9,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning_qsgd.cli.configs_command import find_shipped
 from lightning_qsgd.cli.job_cli import JobCLI, settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
-from lightning_qsgd.cli.plain_config import plain_config
 from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.cli.suggesting_parser import plain_config
 from lightning_qsgd.compare.planning import ArmPlan, Plan, Range
 from lightning_qsgd.compare.planning.arm_checks import refuse_copies, refuse_what_is_fixed
 from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines

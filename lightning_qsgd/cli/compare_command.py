@@ -10,13 +10,13 @@ from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-define
 from rich.console import Console
 
 from lightning_qsgd.cli.arm_configs import read_question
-from lightning_qsgd.cli.fit_job import FitJob
+from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
 from lightning_qsgd.cli.outcome import publish
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.executors import choose_executor
-from lightning_qsgd.compare.forecast import describe, plan_table
+from lightning_qsgd.compare.forecast import describe, plan_table, require_trainable
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
@@ -66,7 +66,9 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     try:
         with locked(folder):
             executor = choose_executor(running, folder / "logs")
-            workshop = Workshop(FitJob(recipe), executor, RunStore(folder), running)
+            store = RunStore(folder)
+            fit, probe = FitJob(recipe), ProbeJob(recipe)
+            workshop = Workshop(fit, executor, store, running, probe)
             if parsed.dry_run:
                 _show_plan(question, workshop, console)
                 return
@@ -111,8 +113,11 @@ def report_command(arguments: list[str]) -> None:
 def _run(question: Question, workshop: Workshop, command: str, console: Console) -> None:
     folder = workshop.store.folder
     provenance = provenance_of(command, _whole_config(question))
+    require_trainable(question, workshop)
     results = run_comparison(question, workshop, provenance, console)
     publish(results, folder, console)
+    if not results.runs:
+        sys.exit(FAILED)  # each says in the report how it failed
     unequal = unequal_arms(question.plan, results)
     if unequal:
         raise RuntimeError(

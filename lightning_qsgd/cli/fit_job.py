@@ -1,18 +1,25 @@
 """Makes one run of a comparison, in whatever process and on whatever machine."""
 
-from dataclasses import dataclass, field
-from math import nan
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from math import isfinite, isnan, nan
+from statistics import median
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 # Imported by the server that forks the processes, so that no run has to wait for them.
+from lightning_qsgd.cli.goal_watch import never_logged
 from lightning_qsgd.cli.job_cli import JobCLI
 from lightning_qsgd.cli.main import hush
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.compare.forecast import SECONDS_OF_A_RUN
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal, steps_taken
@@ -43,12 +50,13 @@ class FitJob:
         return fit_job(job, self.recipe)
 
 
-def fit_job(job: Job, recipe: Recipe) -> RecordedRun:
+def fit_job(job: Job, recipe: Recipe, *callbacks: Callback) -> RecordedRun:
     """Train one run with one thread.
 
     Args:
         job: The run.
         recipe: The command line.
+        callbacks: Callbacks besides those of the configuration.
 
     Returns:
         Its curves, final metrics, hashes, timing and first weights.
@@ -59,7 +67,7 @@ def fit_job(job: Job, recipe: Recipe) -> RecordedRun:
     torch.set_num_threads(1)
     hush()
     with TemporaryDirectory() as scratch:
-        cli = JobCLI.run(recipe, dict(job.config), scratch)
+        cli = JobCLI.run(recipe, dict(job.config), scratch, callbacks)
     if cli.convergence is None:
         raise RuntimeError("The run recorded nothing: `fast_dev_run` is on. Switch it off.")
     goal, record = cli.convergence.goal, cli.convergence.run
@@ -71,17 +79,150 @@ def fit_job(job: Job, recipe: Recipe) -> RecordedRun:
     )
 
 
+STEPS = 4
+"""Of a probe run; the first is not timed."""
+
+SHORT: dict[str, Any] = {
+    "max_epochs": 1,
+    "max_steps": -1,
+    "max_time": None,
+    "overfit_batches": 0.0,
+    "limit_train_batches": STEPS,
+    "limit_val_batches": 2,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+}
+"""What makes a run a probe: a whole epoch with its validation, of a few batches."""
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """Trains a few steps of a run, and says what a whole one would take.
+
+    Attributes:
+        recipe: The command line.
+    """
+
+    recipe: Recipe
+
+    def __call__(self, job: Job) -> RecordedRun:
+        """Train an epoch of a few batches; see `fit_job`."""
+        begin, config = perf_counter(), dict(job.config)
+        limits = {**SHORT, **_fewer(config["trainer"])}
+        short = replace(job, config={**config, "trainer": {**config["trainer"], **limits}})
+        watch = Stopwatch()
+        run = fit_job(short, self.recipe, watch)
+        whole = watch.whole_run(config["trainer"], perf_counter() - begin)
+        return replace(run, final={**run.final, SECONDS_OF_A_RUN: whole})
+
+
+def _fewer(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the limits of an experiment that are below those of a probe."""
+    kept = {}
+    for name in ("limit_train_batches", "limit_val_batches"):
+        given = trainer.get(name)
+        if isinstance(given, int) and not isinstance(given, bool) and given < SHORT[name]:
+            kept[name] = given
+    return kept
+
+
+class Stopwatch(Callback):
+    """Times batches of training and validation, and learns how many there would be."""
+
+    def __init__(self) -> None:
+        self.training: list[float] = []
+        self.validating: list[float] = []
+        self.lengths: dict[str, float] = {}
+        self._begin = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self._begin = perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop it."""
+        self.training.append(perf_counter() - self._begin)
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self._begin = perf_counter()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stop it."""
+        self.validating.append(perf_counter() - self._begin)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the batches of an epoch, and of a validation."""
+        self.lengths = {
+            "limit_train_batches": _length(trainer.train_dataloader),
+            "limit_val_batches": _length(trainer.val_dataloaders),
+        }
+
+    def whole_run(self, trainer: Mapping[str, Any], wall: float) -> float:
+        """Extrapolate the seconds of a whole run.
+
+        Args:
+            trainer: The trainer's part of the whole run's configuration.
+            wall: Seconds that the probe run took in all.
+
+        Returns:
+            Seconds; NaN where the length of an epoch is not known.
+        """
+        batch, check = (
+            median(times[1:] or times or [0.0]) for times in (self.training, self.validating)
+        )
+        start = wall - sum(self.training) - sum(self.validating)
+        if trainer.get("max_time"):
+            return start + timedelta(**trainer["max_time"]).total_seconds()
+        per_epoch = _limited(self.lengths["limit_train_batches"], trainer, "limit_train_batches")
+        checked = _limited(self.lengths["limit_val_batches"], trainer, "limit_val_batches")
+        steps, epochs = trainer.get("max_steps") or -1, trainer.get("max_epochs") or -1
+        batches = (
+            steps * int(trainer.get("accumulate_grad_batches") or 1)
+            if steps > 0
+            else epochs * per_epoch
+        )
+        validations = batches / per_epoch + 1 if isfinite(per_epoch) and per_epoch > 0 else 1
+        return start + batch * batches + (check * checked * validations if check else 0.0)
+
+
+def _typical(seconds: list[float]) -> float:
+    """Return the median without the first, in which libraries are loaded; 0 for none."""
+    return median(seconds[1:] or seconds or [0.0])
+
+
+def _length(loaders: Any) -> float:
+    """Count batches; NaN for data without a length."""
+    try:
+        return float(sum(len(loader) for loader in _flat(loaders)))
+    except (TypeError, NotImplementedError):
+        return nan
+
+
+def _flat(loaders: Any) -> list[Any]:
+    if isinstance(loaders, Mapping):
+        return list(loaders.values())
+    return list(loaders) if isinstance(loaders, list | tuple) else [loaders] if loaders else []
+
+
+def _limited(length: float, trainer: Mapping[str, Any], name: str) -> float:
+    limit = trainer.get(name)
+    if limit is None:
+        return length
+    return (
+        length * limit
+        if isinstance(limit, float)
+        else float(limit if isnan(length) else min(limit, length))
+    )
+
+
 def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
     """Return the metrics of the final weights, and close the metric's curve with them."""
     final = dict(cli.validated)
     if goal.metric not in final:
         curve = record.curve(goal.metric)
         if not curve.values:
-            raise ValueError(
-                f"The run recorded no `{goal.metric}`, by which it is to be judged. It logged "
-                f"{sorted({*cli.logged, *final})}. Set `goal.metric` to one of those, or log it in "
-                "`validation_step`."
-            )
+            raise ValueError(never_logged(goal.metric, {*cli.logged, *final}))
         final[goal.metric] = curve.values[-1]
     step, loss = float(steps_taken(cli.trainer)), record.curve(goal.loss)
     curve = record.curve(goal.metric)

@@ -4,7 +4,7 @@ import hashlib
 import pickle
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -49,6 +49,7 @@ class JobCLI(PerturbationCLI):
         validated: Metrics of the final weights.
         logged: Tags of what training and its validations logged.
         scratch: Folder for what the run may write; it is deleted with it.
+        extra: Callbacks besides those of the configuration.
     """
 
     pairing: "PairingCallback"
@@ -56,15 +57,23 @@ class JobCLI(PerturbationCLI):
     validated: dict[str, float]
     logged: list[str]
     scratch: str
+    extra: Sequence[Callback]
 
     @classmethod
-    def run(cls, recipe: Recipe, config: dict[str, Any], scratch: str) -> "JobCLI":
+    def run(
+        cls,
+        recipe: Recipe,
+        config: dict[str, Any],
+        scratch: str,
+        callbacks: Sequence[Callback] = (),
+    ) -> "JobCLI":
         """Train.
 
         Args:
             recipe: The command line that is run.
             config: Configuration of the subcommand `fit`, plain values; not changed.
             scratch: Folder for whatever callbacks and the module may write.
+            callbacks: Callbacks besides those of the configuration.
         """
         attributes: dict[str, Any] = {
             "pairing": PairingCallback(),
@@ -72,6 +81,7 @@ class JobCLI(PerturbationCLI):
             "validated": {},
             "logged": [],
             "scratch": scratch,
+            "extra": callbacks,
         }
         arguments = {"subcommand": "fit", "fit": deepcopy(config)}
         made: JobCLI = recipe.make(cls, attributes, args=arguments, **settings(recipe))
@@ -94,7 +104,7 @@ class JobCLI(PerturbationCLI):
         quiet = {"default_root_dir": self.scratch, "log_every_n_steps": LOG_EVERY}
         quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
         trainer = super().instantiate_trainer(**{**quiet, **kwargs, "logger": self.memory})
-        callbacks_of(trainer).insert(0, self.pairing)
+        callbacks_of(trainer)[:0] = [self.pairing, *self.extra]
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:

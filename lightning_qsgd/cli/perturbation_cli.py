@@ -27,11 +27,11 @@ from lightning_qsgd.cli.baseline import (
     remove_perturbation,
 )
 from lightning_qsgd.cli.commands import OWN
+from lightning_qsgd.cli.goal_watch import GoalWatch, never_logged
 from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
-from lightning_qsgd.cli.plain_config import plain_config
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.run_folder import RunPlace, give_back
-from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser, plain_config
 from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.perturbations import Perturbation
@@ -128,6 +128,7 @@ class PerturbationCLI(LightningCLI):
         if self.subcommand in ("fit", None):
             callbacks = callbacks_of(trainer)
             callbacks[:0] = self._own_callbacks()
+            callbacks.insert(0, GoalWatch(self._get(self.config_init, "goal").metric))
             if not any(isinstance(callback, PerturbationMonitor) for callback in callbacks):
                 callbacks.insert(0, PerturbationMonitor())
         return trainer
@@ -135,8 +136,14 @@ class PerturbationCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command, and report what a fit came to."""
         super()._run_subcommand(subcommand)
-        if subcommand == "fit" and not self.is_baseline and self.folder is not None:
+        if subcommand != "fit" or self.folder is None or self.convergence is None:
+            return
+        if not self.is_baseline:
             self._report()
+        goal, run = self.convergence.goal, self.convergence.run
+        is_asked = goal.metric != Goal().metric or self.is_baseline or self.baseline is not None
+        if is_asked and not run.curve(goal.metric).steps:
+            raise ValueError(never_logged(goal.metric, self.convergence.logged))
 
     def _own_config(self) -> Namespace:
         config: Namespace = self.config.get(str(self.subcommand), self.config)

@@ -1,11 +1,17 @@
-"""A parser whose errors say what is wrong, and suggest the nearest name for a misspelt one."""
+"""A parser whose errors suggest the nearest name, and what it has parsed as plain values."""
 
+import os
 import re
 import sys
 from difflib import get_close_matches
+from enum import Enum
 from inspect import signature
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, NoReturn
 
+import yaml
+from jsonargparse import Namespace, set_dumper
 from lightning.pytorch.cli import LightningArgumentParser
 
 
@@ -14,7 +20,10 @@ class SuggestingParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Report an error in the arguments, with a suggestion, and exit with status 2."""
-        super().error(with_suggestion(concise(message), _known_names(self)), ex)
+        plain = concise(message)
+        hint = "" if "Did you mean" in message else about_class_paths(message)
+        words = f"{plain.rstrip().rstrip('.')}.{hint}" if hint else plain
+        super().error(with_suggestion(words, _known_names(self)), ex)
         raise SystemExit(2)  # not reached; says so to the type checker
 
     def print_usage(self, file: Any = None) -> None:
@@ -38,13 +47,74 @@ def concise(message: str) -> str:
         'Expected 4 to be 5.'
     """
     lines = [line for line in message.splitlines() if not _NOISE.match(line)]
+    lines = [line for line, before in zip(lines, ["", *lines], strict=False) if line != before]
     return "\n".join(lines).removeprefix("  - ") or message
 
 
 _NOISE = re.compile(
-    r"\s*(Does not validate against any of the Union subtypes|Subtypes: |Errors:$"
-    r"|Given value type|Given value: (?:Namespace|NestedArg|\{)|- Expected a <class 'NoneType'>$)"
+    r"\s*(?:- )?(Does not validate against any of the Union subtypes|Subtypes: |Errors:$"
+    r"|Expected a path but .* either not accessible or invalid$"
+    r"|Given value type|Given value: (?:Namespace|NestedArg|\{)|Expected a <class 'NoneType'>$)"
 )
+
+
+def about_class_paths(message: str) -> str:
+    """Say more about a class path that was refused: what it may have meant, or what to import.
+
+    Args:
+        message: Error message of the parser.
+
+    Example:
+        >>> about_class_paths("module 'torch.optim' has no attribute 'AdmW'")
+        ' Did you mean torch.optim.AdamW?'
+    """
+    missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
+    if missing is not None:
+        module, name = missing.groups()
+        nearest = get_close_matches(name, dir(sys.modules.get(module)), n=1)
+        return f" Did you mean {module}.{nearest[0]}?" if nearest else ""
+    absent = re.search(r"No module named '([\w.]+)'", message)
+    if absent is not None:
+        return _about_module(absent[1])
+    wrong = re.search(r"does not correspond to a subclass of (\w+)", message)
+    value = re.search(r"Given value: ['\"]?([\w.]+)", message)
+    return _about_kind(value[1], wrong[1]) if wrong and value else ""
+
+
+def _about_module(name: str) -> str:
+    parent, _, last = name.rpartition(".")
+    places = (
+        getattr(sys.modules.get(parent), "__path__", []) if parent else [*sys.path, os.getcwd()]
+    )
+    known = {found.name for found in iter_modules(places)}
+    nearest = get_close_matches(last, known, n=1, cutoff=0.75)
+    if nearest:
+        return f" Did you mean {f'{parent}.' if parent else ''}{nearest[0]}?"
+    return " Modules are looked for in the current folder and among the installed packages."
+
+
+OTHER_NAME = "pytorch_lightning"
+
+
+def _about_kind(path: str, wanted: str) -> str:
+    """Explain why a class is not of the wanted kind although its name may say so."""
+    module, _, name = path.rpartition(".")
+    if module.partition(".")[0] == OTHER_NAME:
+        return (
+            f" It is a class of `{OTHER_NAME}`, which differs from that of `lightning` by the same "
+            f"name. Write {path.replace(OTHER_NAME, 'lightning.pytorch', 1)}."
+        )
+    found = getattr(sys.modules.get(module), name, None)
+    foreign = [
+        base for base in getattr(found, "__mro__", ()) if base.__module__.startswith(OTHER_NAME)
+    ]
+    if not foreign:
+        return f" {path} is no {wanted}."
+    return (
+        f" {path} is a {foreign[0].__name__} of `{OTHER_NAME}`, which differs from that of "
+        "`lightning` by the same name. Write `import lightning.pytorch as pl` in its module, in "
+        f"place of `import {OTHER_NAME} as pl`."
+    )
 
 
 def with_suggestion(message: str, known: list[str]) -> str:
@@ -91,3 +161,70 @@ def _known_names(parser: Any) -> list[str]:
     for subparser in (subcommands.choices if subcommands else {}).values():
         names |= {action.dest for action in subparser._actions}
     return sorted(names)
+
+
+FORMAT = "plain_values"
+UNWRITABLE = "Unable to serialize instance "
+"""How jsonargparse marks a default that is an object, such as a function or a device."""
+
+
+def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """Return a configuration as plain values, every default included that can be written.
+
+    A default that is an object, such as `device` of StochasticWeightAveraging, has no plain form:
+    it is left out, and whoever reads the values takes the same default.
+
+    Args:
+        parser: Parser of the subcommand.
+        config: What it has parsed.
+    """
+    dumped = parser.dump(config, skip_none=False, skip_check=True, format=FORMAT)
+    plain: dict[str, Any] = _without_unwritable(yaml.safe_load(dumped))
+    return plain
+
+
+class _Writer(yaml.SafeDumper):
+    """Writes what YAML has no form for as the words that the parser would read, or marks it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_undefined(self, data: Any) -> yaml.Node:  # type: ignore[override]
+        if isinstance(data, Enum):
+            return self.represent_data(data.value if isinstance(data, str) else data.name)
+        if isinstance(data, Path):
+            return self.represent_data(str(data))
+        for kind in (str, bool, int, float):
+            if isinstance(data, kind):  # a subclass, such as a restricted number
+                return self.represent_data(kind(data))
+        if isinstance(data, dict | list | tuple | set | frozenset):
+            plain = dict(data) if isinstance(data, dict) else list(data)
+            return self.represent_data(plain)
+        return self.represent_data(f"{UNWRITABLE}{type(data).__name__}")
+
+
+_Writer.add_representer(None, _Writer.represent_undefined)  # type: ignore[arg-type]
+_Writer.add_representer(tuple, lambda writer, data: writer.represent_data(list(data)))
+
+
+def _written(data: Any) -> str:
+    return yaml.dump(
+        data, Dumper=_Writer, sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+
+
+for _format in (FORMAT, "yaml"):  # YAML as well: Lightning saves each run's config in it
+    set_dumper(_format, _written)
+
+
+def _without_unwritable(node: Any) -> Any:
+    if isinstance(node, dict):
+        kept = {key: value for key, value in node.items() if not _is_unwritable(value)}
+        return {key: _without_unwritable(value) for key, value in kept.items()}
+    if isinstance(node, list):
+        return [_without_unwritable(item) for item in node]
+    return node
+
+
+def _is_unwritable(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(UNWRITABLE)

@@ -1,10 +1,9 @@
 """What a comparison would cost, and its plan as a table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from statistics import fmean
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -18,9 +17,11 @@ from lightning_qsgd.compare.running.board import duration
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
 
-PROBES = ((1, 40), (2, 80))
-"""Epochs and steps, whichever ends first, of the two short runs from which a whole one is
-extrapolated: their difference is the cost of steps and validation without that of starting."""
+PROBE = "probe"
+"""Block of the runs of a few steps that come before all others."""
+
+SECONDS_OF_A_RUN = "probe/seconds_of_a_run"
+"""Under which such a run says, among its final values, what a whole run would take."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Cost:
     """What one run of an arm costs, and how that is known.
 
     Attributes:
-        seconds: Wall-clock seconds of a run; NaN if its short runs failed.
-        how: "stored runs" or "short runs".
-        problem: What a failed short run said last.
+        seconds: Wall-clock seconds of a run; NaN if unknown.
+        how: "stored runs" or "a few steps".
+        problem: What a probe run that failed said; empty if it did not.
     """
 
     seconds: float
@@ -39,31 +40,55 @@ class Cost:
 
 
 def costs_of_arms(question: Question, workshop: Workshop) -> dict[str, Cost]:
-    """Find out what a run of each arm costs: from stored runs, or else from two short ones.
+    """Find out what a run of each arm costs: from stored runs, or else from a few steps.
 
     Args:
         question: What is asked.
-        workshop: Makes the short runs, which are not kept.
+        workshop: Makes the probe runs, which are not kept.
     """
-    costs = {}
-    for arm in question.plan.arms:
-        names = (run_name(arm, seed) for seed in question.plan.seed_block)
-        stored = [found for name in names if (found := workshop.store.load(name))]
-        walls = [found.wall for found in stored if found.finished and found.wall > 0]
-        if walls:
-            costs[arm] = Cost(fmean(walls), "stored runs")
+    costs = {arm: cost for arm in question.plan.arms if (cost := _stored(arm, question, workshop))}
+    seed = question.plan.seed_block[0]
     probes = [
-        Job(arm, number, _shortened(question.configs[arm], *limits), "forecast")
+        Job(arm, seed, {**question.configs[arm], "seed_everything": seed}, PROBE)
         for arm in question.plan.arms
         if arm not in costs
-        for number, limits in enumerate(PROBES)
     ]
-    ended = {a.job.key: a for a in workshop.executor.run(workshop.fit, probes, _ignore)}
-    for arm in question.plan.arms:
-        if arm not in costs:
-            short, long = (ended["forecast", arm, number] for number in range(len(PROBES)))
-            costs[arm] = _extrapolated(short, long, question)
-    return costs
+    fit = workshop.probe or workshop.fit
+    for attempt in workshop.executor.run(fit, probes, _ignore):
+        costs[attempt.job.arm] = _probed(attempt)
+    return {arm: costs[arm] for arm in question.plan.arms}
+
+
+def require_trainable(question: Question, workshop: Workshop) -> None:
+    """Make a few steps of the baseline and of every arm that has no stored runs.
+
+    Args:
+        question: What is asked.
+        workshop: Makes the probe runs, which are not kept.
+
+    Raises:
+        RuntimeError: At the first arm that fails, with what it said.
+    """
+    for arm, cost in costs_of_arms(question, workshop).items():
+        if cost.problem:
+            raise RuntimeError(
+                f"The arm {arm!r} fails in its first steps, so nothing else was run:\n"
+                f"{cost.problem}\n"
+                f"{cost.problem.strip().splitlines()[-1]} Mend that, or leave the arm out."
+            )
+
+
+def _stored(arm: str, question: Question, workshop: Workshop) -> Cost | None:
+    names = (run_name(arm, seed) for seed in question.plan.seed_block)
+    stored = [found for name in names if (found := workshop.store.load(name))]
+    walls = [found.wall for found in stored if found.finished and found.wall > 0]
+    return Cost(fmean(walls), "stored runs") if walls else None
+
+
+def _probed(attempt: Attempt) -> Cost:
+    if attempt.run is None:
+        return Cost(nan, "a few steps", attempt.traceback.strip() or "it gave no reason")
+    return Cost(attempt.run.final.get(SECONDS_OF_A_RUN, attempt.wall), "a few steps")
 
 
 def runs_left(question: Question, store: RunStore) -> dict[str, int]:
@@ -94,43 +119,28 @@ def describe(question: Question, workshop: Workshop) -> Iterator[str]:
         Lines: per arm, then the total and how it is known.
     """
     costs, left = costs_of_arms(question, workshop), runs_left(question, workshop.store)
-    total = 0.0
+    total, unknown = 0.0, False
     for arm, cost in costs.items():
         if cost.problem:
-            yield f"{arm}: its short run FAILED: {cost.problem}"
+            yield f"{arm}: its first steps FAILED: {cost.problem.splitlines()[-1]}"
+        elif isnan(cost.seconds):
+            yield f"{arm}: {left[arm]} runs left; its data has no length, so nobody knows how long"
+        else:
+            yield f"{arm}: {left[arm]} runs left of {cost.seconds:.1f} s ({cost.how})"
+            total += cost.seconds * left[arm]
             continue
-        total += cost.seconds * left[arm]
-        yield f"{arm}: {left[arm]} runs left of {cost.seconds:.1f} s ({cost.how})"
+        unknown = True
     yield question.design.words(spread_of(question, workshop.store, question.goal))
     at_a_time = workshop.executor.at_a_time
     yield (
-        f"In all {sum(left.values())} runs, {at_a_time} at a time: about "
-        f"{duration(total / at_a_time)}. Measured here and now, from stored runs where there are "
-        f"any, else extrapolated from runs of {PROBES[0][1]} and {PROBES[1][1]} steps at most."
+        f"In all {sum(left.values())} runs, {at_a_time} at a time: "
+        f"{'more than' if unknown else 'about'} {duration(total / at_a_time)}. Measured here and "
+        "now, from stored runs where there are any, else from a few steps of each arm."
     )
 
 
 def _ignore(job: Job) -> None:
     """Show nothing."""
-
-
-def _shortened(config: Mapping[str, Any], epochs: int, steps: int) -> dict[str, Any]:
-    limits = {"max_epochs": epochs, "max_steps": steps, "max_time": None}
-    return {**config, "trainer": {**config["trainer"], **limits}}
-
-
-def _extrapolated(short: Attempt, long: Attempt, question: Question) -> Cost:
-    if short.run is None or long.run is None:
-        said = (short.traceback or long.traceback).strip().splitlines()
-        return Cost(nan, "short runs", said[-1] if said else "it gave no reason")
-    budget = question.plan.budget
-    if budget.seconds is not None:
-        return Cost(short.wall + budget.seconds, "short runs")
-    few, many = (run.curves[question.goal.metric] for run in (short.run, long.run))
-    steps = many.steps[-1]
-    wanted = budget.max_steps or (budget.max_epochs or 0) * steps / max(many.epochs[-1], 1e-9)
-    per_step = max(0.0, (long.wall - short.wall) / max(1.0, steps - few.steps[-1]))
-    return Cost(long.wall + per_step * max(0.0, wanted - steps), "short runs")
 
 
 def plan_table(question: Question) -> RenderableType:

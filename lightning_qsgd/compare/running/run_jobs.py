@@ -22,12 +22,14 @@ class Workshop:
         executor: Who runs it.
         store: Where it is kept.
         running: What to do in doubt.
+        probe: Trains a few steps of one run; None takes `fit`.
     """
 
     fit: Fit
     executor: Executor
     store: RunStore
     running: Running
+    probe: Fit | None = None
 
     def run(
         self, jobs: Sequence[Job], board: Board, watch: Watch | None = None
