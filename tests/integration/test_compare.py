@@ -218,11 +218,12 @@ def test_a_run_that_fails_does_not_take_the_others_down(
     assert "1 runs failed" in printed
 
 
-def test_a_run_without_the_metric_says_what_was_logged(compare: Compare) -> None:
-    compare(arms=with_model("Silent"), seeds=[0])
-    (failure,) = load_results(compare.folder / "out").failures
-    assert "recorded no `val/accuracy`" in failure.traceback
-    assert "'train/loss'" in failure.traceback
+def test_an_arm_without_the_metric_is_refused_with_what_was_logged(compare: Compare) -> None:
+    refused = compare.refuse(arms=with_model("Silent"), seeds=[0])
+    assert "The arm 'bad' fails in its first steps" in refused
+    assert "`val/accuracy` was never logged; logged were" in refused
+    assert "train/loss" in refused
+    assert not (compare.folder / "out" / "runs").exists()
 
 
 def test_runs_that_are_no_pairs_are_refused_unless_allowed(compare: Compare) -> None:
