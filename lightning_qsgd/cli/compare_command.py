@@ -8,6 +8,7 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from rich.console import Console
+from rich.markup import escape
 
 from lightning_qsgd.cli.arm_configs import read_question
 from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
@@ -20,8 +21,13 @@ from lightning_qsgd.compare.forecast import describe, plan_table, require_traina
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
-from lightning_qsgd.compare.results.results_folder import load_results, save_results
-from lightning_qsgd.compare.run_comparison import collect, run_comparison, unequal_arms
+from lightning_qsgd.compare.results.results_folder import RESULTS, load_results, save_results
+from lightning_qsgd.compare.run_comparison import (
+    collect,
+    damaged_files,
+    run_comparison,
+    unequal_arms,
+)
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.folder_lock import locked
 from lightning_qsgd.compare.running.provenance_of import provenance_of
@@ -98,16 +104,36 @@ def report_command(arguments: list[str]) -> None:
         prog="lightning-qsgd report", description="Rebuild the report of a comparison."
     )
     parser.add_argument("folder", type=str, help="Folder of the comparison.")
-    folder = Path(parser.parse_args(arguments).folder)
+    folder, console = Path(parser.parse_args(arguments).folder), Console()
     try:
-        results = load_results(folder)
+        known = load_results(folder)
+        with locked(folder):
+            damaged: list[str] = []
+            if (folder / "runs").is_dir():  # else the folder holds the results alone
+                store = RunStore(folder)
+                damaged = damaged_files(known, store)
+                results = collect(known, store)
+                save_results(results, folder)
+            else:
+                results = known
+            publish(results, folder, console)
+    except RuntimeError:
+        raise  # the folder is in use
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error), error)
-    with locked(folder):
-        if (folder / "runs").is_dir():  # else the folder holds the results alone
-            results = collect(results, RunStore(folder))
-            save_results(results, folder)
-        publish(results, folder, Console())
+    except Exception as error:  # whatever values that do not fit together lead to
+        parser.error(
+            f"Cannot report {folder}: what is stored there does not fit together ({error!r}). A "
+            "file is damaged, or was written by something else. Repeat the command of the "
+            "comparison: it goes on from the runs that are intact.",
+            error,
+        )
+    for file in damaged:
+        console.print(
+            f"[bold red]Damaged or gone[/]: {escape(file)}. {RESULTS} still knows what it held, "
+            "if the run had ended. The comparison's command makes the run again.",
+            soft_wrap=True,
+        )
 
 
 def _run(question: Question, workshop: Workshop, command: str, console: Console) -> None:

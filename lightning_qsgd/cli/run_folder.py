@@ -4,42 +4,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-LONGEST_NAME, LONGEST_PATH = 200, 1000
-"""Bytes: file systems take 255 and 4096, and suffixes and files come behind."""
+from lightning_qsgd.compare.results.arm import require_folder_name, shortened
 
-
-def require_folder_name(what: str, name: str) -> None:
-    """Refuse a name that no folder, or more than one, could have.
-
-    Args:
-        what: What is named, for the message.
-        name: The name.
-
-    Raises:
-        ValueError: If it is empty, holds a separator or control characters, or is too long.
-
-    Example:
-        >>> require_folder_name("`run.arm`", "a/b")
-        Traceback (most recent call last):
-        ...
-        ValueError: Expected `run.arm` to be the name of one folder, got 'a/b': ...
-    """
-    unfit = name in ("", ".", "..") or set(name) & set("/\\") or not name.isprintable()
-    if unfit or name.strip() != name or len(name.encode(errors="replace")) > LONGEST_NAME:
-        raise ValueError(
-            f"Expected {what} to be the name of one folder, got {shortened(name)}: it is a part of "
-            f"the run's path. Use letters, digits, '.', '_' and '-', {LONGEST_NAME} at most."
-        )
-
-
-def shortened(text: str) -> str:
-    """Quote a text of whatever length for a message.
-
-    Example:
-        >>> shortened("a" * 300)
-        "'aaaaaaaaaaaaaaaaaaaaaaaa...' (300 characters)"
-    """
-    return repr(text) if len(text) <= 60 else f"'{text[:24]!s}...' ({len(text)} characters)"
+LONGEST_PATH = 1000
+"""Bytes: systems take 4096, and folders and files come behind."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite, nan
+from pathlib import Path
 from statistics import median, stdev
 from typing import Any
 
@@ -19,13 +20,14 @@ from lightning_qsgd.compare.results.results import (
     Results,
     TunedArm,
 )
-from lightning_qsgd.compare.results.results_folder import save_results
+from lightning_qsgd.compare.results.results_folder import load_results, save_results
 from lightning_qsgd.compare.running.board import Board
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
 from lightning_qsgd.compare.tuning import Tuning, target_from_baseline
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.recorded_run import RecordedRun
 
 
 def run_comparison(
@@ -50,10 +52,16 @@ def run_comparison(
     configs = _tuned_configs(question, tuned)
     goal = _with_target(question, configs, workshop, console)
     comparison = _comparison(question, goal, tuned)
-    empty = Results(comparison, (), tuning=tuple(tuned.values()), provenance=provenance)
     jobs = question.jobs(configs, question.plan.seed_block)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
-    save_results(collect(empty, workshop.store, jobs), folder)
+    for job in jobs:
+        if workshop.store.is_damaged(job.name):
+            file = workshop.store.path(job.name)
+            console.print(f"{file} is damaged: the run is made again.", soft_wrap=True)
+    known = Results(
+        comparison, _known(comparison, folder, jobs), (), tuple(tuned.values()), provenance
+    )
+    save_results(collect(known, workshop.store, jobs), folder)
     console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
     guard = PairingGuard(question.plan.baseline)
 
@@ -68,7 +76,7 @@ def run_comparison(
     try:
         workshop.run(jobs, Board(console, "Runs", jobs, workshop.executor.at_a_time), watch)
     finally:
-        results = collect(empty, workshop.store, jobs)
+        results = collect(known, workshop.store, jobs)
         save_results(results, folder)
     return results
 
@@ -77,20 +85,49 @@ def collect(results: Results, store: RunStore, jobs: Sequence[Job] | None = None
     """Put what is stored into results, finished and failed runs alike.
 
     Args:
-        results: The comparison; its own runs and failures are replaced.
+        results: The comparison. Its own runs and failures stand in for files that are damaged or
+            gone; all others are replaced.
         store: Where runs are kept.
         jobs: Leaves out what another configuration has made; None takes what is there.
     """
     wanted = None if jobs is None else {job.fingerprint for job in jobs}
-    stored = [
-        found.run
-        for arm, seed in results.planned
-        if (found := store.load(run_name(arm, seed))) is not None
-        and (wanted is None or found.fingerprint in wanted)
-    ]
-    runs = tuple(run for run in stored if not isinstance(run, FailedRun))
-    failures = tuple(run for run in stored if isinstance(run, FailedRun))
+    before: list[RecordedRun | FailedRun] = [*results.failures, *results.runs]
+    ended = {(run.arm, run.seed): run for run in before}
+    for arm, seed in results.planned:
+        found = store.load(run_name(arm, seed))
+        if found is not None and (wanted is None or found.fingerprint in wanted):
+            ended[arm, seed] = found.run
+    runs = tuple(run for run in ended.values() if not isinstance(run, FailedRun))
+    failures = tuple(run for run in ended.values() if isinstance(run, FailedRun))
     return replace(results, runs=runs, failures=failures)
+
+
+def damaged_files(results: Results, store: RunStore) -> list[str]:
+    """Name the files of runs that cannot be read, and those that are gone although results know.
+
+    Args:
+        results: The comparison, with the runs that it knows.
+        store: Where runs are kept.
+    """
+    known = set(results.planned) - set(results.missing)
+    return [
+        str(store.path(name))
+        for arm, seed in results.planned
+        if store.is_damaged(name := run_name(arm, seed))
+        or ((arm, seed) in known and not store.path(name).exists())
+    ]
+
+
+def _known(comparison: Comparison, folder: Path, jobs: Sequence[Job]) -> tuple[RecordedRun, ...]:
+    """Return the runs of this very comparison that results on disk have, whatever their files."""
+    try:
+        saved = load_results(folder)
+    except (FileNotFoundError, ValueError):
+        return ()
+    if (saved.comparison.arms, saved.comparison.seeds) != (comparison.arms, comparison.seeds):
+        return ()
+    wanted = {(job.arm, job.seed): job.fingerprint for job in jobs}
+    return tuple(r for r in saved.runs if r.fingerprint and r.fingerprint == wanted[r.arm, r.seed])
 
 
 def spread_of(question: Question, store: RunStore, goal: Goal) -> float:

@@ -166,6 +166,11 @@ class Comparison:
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         _refuse_repetition("arms", names)
+        if not all(type(seed) is int and seed >= 0 for seed in self.seeds):
+            raise ValueError(
+                f"Expected the seeds to be whole numbers from 0, got {self.seeds}: they name "
+                "files. Write them as numbers."
+            )
         _refuse_repetition("seeds", self.seeds)
         if not self.seeds:
             raise ValueError(

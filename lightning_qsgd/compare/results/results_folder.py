@@ -1,12 +1,13 @@
 """Results on disk: what a report needs, in files that people and programs can read."""
 
+import hashlib
 import io
 import json
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,10 @@ def save_results(results: Results, folder: Path) -> None:
     """
     write_atomically(folder / TABLE, results_csv(results).encode())
     write_atomically(folder / TIMING, timing_csv(results).encode())
-    write_atomically(folder / CURVES, _packed_curves(results))
-    text = json.dumps(_to_json(results), indent=1, allow_nan=False)
+    packed = _packed_curves(results)
+    write_atomically(folder / CURVES, packed)
+    saved = json.loads(json.dumps(_to_json(results), allow_nan=False))
+    text = json.dumps({**saved, DIGEST: _digest(saved, packed)}, indent=1, allow_nan=False)
     write_atomically(folder / RESULTS, text.encode())
 
 
@@ -74,18 +77,45 @@ def load_results(folder: Path) -> Results:
                 "comparison that has ended, or run the comparison to its end."
             )
     try:
-        saved = json.loads((folder / RESULTS).read_text())
+        saved = json.loads(_bounded(folder / RESULTS))
+        packed = _bounded(folder / CURVES)
         if saved["format"] != FORMAT:
             raise ValueError(f"format {saved['format']}")
-        # From memory: numpy leaves a damaged file open.
-        packed = io.BytesIO((folder / CURVES).read_bytes())
-        with np.load(packed, allow_pickle=False) as curves:
-            return _from_json(saved, dict(curves))
-    except (KeyError, TypeError, AttributeError, ValueError, BadZipFile) as error:
+        digest = saved.pop(DIGEST, None)  # not stored by earlier versions
+        if digest is not None and digest != _digest(saved, packed):
+            raise ValueError("a checksum that differs")
+        return _from_json(saved, _unpacked(packed))
+    except Exception as error:  # whatever the readers of damaged files raise
         raise ValueError(
             f"Cannot read the comparison in {folder}: {error!r} does not fit format {FORMAT}. It "
-            "was written by another version or is damaged; run the comparison again."
+            f"was written by another version or is damaged; {RESULTS} and {CURVES} are left as "
+            "they are. Repeat the command of the comparison: it goes on from the stored runs."
         ) from error
+
+
+DIGEST = "sha256"
+LARGEST = 2**28
+"""Bytes of a file, and of what an archive unpacks to, above which they are not read."""
+
+
+def _bounded(file: Path) -> bytes:
+    if file.stat().st_size > LARGEST:
+        raise ValueError(f"{file.name} with more than {LARGEST} bytes")
+    return file.read_bytes()
+
+
+def _digest(saved: dict[str, Any], packed: bytes) -> str:
+    text = json.dumps(saved, sort_keys=True)
+    return hashlib.sha256(text.encode() + packed).hexdigest()
+
+
+def _unpacked(packed: bytes) -> dict[str, NDArray[np.float64]]:
+    # From memory: numpy leaves a damaged file open.
+    with ZipFile(io.BytesIO(packed)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+            raise ValueError(f"{CURVES} that unpacks to more than {LARGEST} bytes")
+    with np.load(io.BytesIO(packed), allow_pickle=False) as curves:
+        return {name: np.asarray(curves[name], np.float64) for name in curves}
 
 
 def _packed_curves(results: Results) -> bytes:

@@ -21,7 +21,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         RuntimeError: If another process holds it.
-        ValueError: If nothing can be written there.
+        ValueError: If nothing can be written there, or something in it is a symbolic link.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
         ...     (Path(folder) / LOCK).exists()
         True
     """
+    _refuse_links(folder)
     import fcntl  # not on Windows, where the rest of the package works
 
     with _opened(folder) as file:
@@ -46,6 +47,21 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse a folder in which something points elsewhere: writing would go there.
+
+    Raises:
+        ValueError: If it holds a symbolic link.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(place) / name).is_symlink():
+                raise ValueError(
+                    f"Cannot work in {folder}: {path} is a symbolic link, through which files "
+                    "elsewhere would be written. Put what it points to in its place, or remove it."
+                )
 
 
 def _opened(folder: Path) -> TextIO:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import nan
@@ -15,6 +16,8 @@ from lightning_qsgd.compare.results.results import FailedRun
 from lightning_qsgd.training.recorded_run import RecordedRun, rebuilt_run
 
 FORMAT = 1
+LARGEST = 2**28
+"""Bytes above which a file is no run."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,22 @@ class RunStore:
 
     def load(self, name: str) -> StoredRun | None:
         """Read a run; None if it is not there, damaged, or of another format: it is made again."""
+        path = self.path(name)
         try:
-            head, body, _ = self.path(name).read_text().split("\n")
+            if not path.is_file() or path.stat().st_size > LARGEST:
+                return None
+            head, body, _ = path.read_text().split("\n")
             if json.loads(head) != {"format": FORMAT, "sha256": _digest(body)}:
                 return None
-            return _rebuild(json.loads(body))
-        except (OSError, ValueError, KeyError, TypeError):
+            stored = _rebuild(json.loads(body))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
+        run = stored.run
+        return stored if name.endswith(f"/{run.arm}/seed{run.seed}") else None
+
+    def is_damaged(self, name: str) -> bool:
+        """Whether there is something in the place of a run that cannot be read."""
+        return os.path.lexists(self.path(name)) and self.load(name) is None
 
 
 def _digest(body: str) -> str:

@@ -62,7 +62,7 @@ def test_a_baseline_alone_is_refused():
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "_mean"])
 def test_an_arm_that_is_no_folder_is_refused(name):
-    with pytest.raises(ValueError, match="to be the name of a folder"):
+    with pytest.raises(ValueError, match="to be the name of one folder"):
         made_plan({**BASE, name: ArmPlan()})
 
 
