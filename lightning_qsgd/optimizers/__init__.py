@@ -7,12 +7,17 @@ from lightning_qsgd.optimizers.ready_made import (
     PaperAdam,
     SuperpositionalAdam,
 )
-from lightning_qsgd.optimizers.report import InvisiblePerturbationWarning, StepReport
+from lightning_qsgd.optimizers.report import (
+    DominantPerturbationWarning,
+    InvisiblePerturbationWarning,
+    StepReport,
+)
 from lightning_qsgd.optimizers.sam import SAM
 
 __all__ = [
     "SAM",
     "ConfiguredPerturbedOptimizer",
+    "DominantPerturbationWarning",
     "ExactMuonWithAdamW",
     "InvisiblePerturbationWarning",
     "MuonWithAdamW",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.entries import LOW_PRECISION
@@ -13,16 +14,28 @@ MOST_GATHERED = 2**25
 """Entries of sharded tensors that are touched at one step, at most: each process reads them all."""
 
 
-def check_base(base: Any) -> None:
-    """Refuse what is not a complete torch optimizer.
+def check_base(base: Any, perturbation: Perturbation) -> None:
+    """Refuse what is not a complete torch optimizer of its own.
+
+    At strength 0 the wrapper is its base, and any torch optimizer will do.
 
     Raises:
-        TypeError: If `base` is no optimizer, or did not initialise `torch.optim.Optimizer`.
+        TypeError: If `base` is no optimizer, did not initialise `torch.optim.Optimizer`, or belongs
+            to a trainer.
     """
     if not isinstance(base, Optimizer):
         raise TypeError(
             f"Expected `base` to be a torch.optim.Optimizer, got {_name(base)}: its parameters "
             "and state cannot be shared. Wrap the torch optimizer inside it instead."
+        )
+    if perturbation.is_off:
+        return
+    if _unscales(base):
+        raise TypeError(
+            f"Cannot perturb {_name(base)}: it belongs to a trainer, whose `step` unscales the "
+            "gradients, so that the perturbation would read scaled ones. Perturb the optimizer "
+            "inside it first, and hand the perturbed one to the trainer: "
+            "fabric.setup(model, PerturbedOptimizer(optimizer))."
         )
     if type(base).__module__.startswith("deepspeed"):
         raise TypeError(
@@ -37,13 +50,17 @@ def check_base(base: Any) -> None:
 
 
 def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
-    """Refuse parameter groups whose entries or step size cannot be found.
+    """Refuse parameter groups whose entries or step size cannot be found; none at strength 0.
+
+    What lazy parameters need is known when a forward pass has given them their shapes.
 
     Raises:
         TypeError: If parameters are flattened, or sharded in a way that hides their entries.
         ValueError: If the update needs a learning rate that a group lacks, or the circuits or the
             gathered entries of one step do not fit into memory.
     """
+    if perturbation.is_off:
+        return
     for parameter in parameters_of(groups):
         _check_parameter(parameter)
     _check_gathered(groups, perturbation)
@@ -75,7 +92,26 @@ def has_low_precision(groups: ParamGroups) -> bool:
     return any(parameter.dtype in LOW_PRECISION for parameter in parameters_of(groups))
 
 
+def has_lazy(groups: ParamGroups) -> bool:
+    """Whether some parameters get their shape at the first forward pass."""
+    return any(map(is_lazy, parameters_of(groups)))
+
+
+_OF_TRAINERS = {"LightningOptimizer", "_FabricOptimizer", "AcceleratedOptimizer"}
+
+
+def _unscales(base: Any) -> bool:
+    """Whether an optimizer is a trainer's own wrapper, or holds a gradient scaler."""
+    names = {kind.__name__ for kind in type(base).__mro__}
+    return bool(names & _OF_TRAINERS) or any(hasattr(v, "unscale_") for v in vars(base).values())
+
+
 def _check_parameter(parameter: Any) -> None:
+    if parameter.is_complex() and parameter.is_conj():
+        raise TypeError(
+            "Cannot perturb a lazily conjugated parameter: its real and imaginary parts cannot be "
+            "written. Make the parameter from tensor.resolve_conj()."
+        )
     if getattr(parameter, "_is_flat_param", False) or getattr(parameter, "_fsdp_flattened", False):
         raise TypeError(
             "Cannot perturb FSDP1 flat parameters: their entries belong to several tensors and "
@@ -152,7 +188,7 @@ def is_dry_run(base: Optimizer) -> bool:
 
     torch's distributed checkpoints initialise an optimizer without state by such a step.
     """
-    if base.state:
+    if getattr(base, "state", True):
         return False
     if any(bool(group.get("lr", 1.0) != 0) for group in base.param_groups):
         return False

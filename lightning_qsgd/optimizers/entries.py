@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_qsgd.optimizers.rows import as_real
+from lightning_qsgd.optimizers.rows import as_real, is_of_unknown_class
 from lightning_qsgd.optimizers.sharding import is_sharded
 from lightning_qsgd.perturbations.step import Row
 
@@ -112,6 +112,7 @@ class DenseEntries(Entries):
             and row.parameter.is_contiguous()
             and not row.parameter.is_complex()
             and not is_sharded(row.parameter)
+            and not is_of_unknown_class(row.parameter)
             and row.parameter.dtype == first.dtype
             and row.parameter.device == first.device
             for row in rows
@@ -216,13 +217,22 @@ class GeneralEntries(Entries):
             refuse_sparse(row.parameter.grad)
         pairs = zip(self.rows, self._indices, torch.split(values, self.sizes), strict=True)
         for row, index, piece in pairs:
-            gradient = row.parameter.grad
+            gradient = _writable(row.parameter)
             if gradient is not None:
                 target = as_real(gradient)
                 target[index] = unless_overflown(piece.to(target), target[index])
 
     def _join(self, pieces: Iterable[Tensor]) -> Tensor:
         return torch.cat([piece.to(self._device, self._dtype) for piece in pieces])
+
+
+def _writable(parameter: Tensor) -> Tensor | None:
+    """Return the gradient; one that is lazily conjugated is conjugated at once first."""
+    gradient = parameter.grad
+    if gradient is not None and gradient.is_conj():
+        with torch.inference_mode(False), torch.no_grad():  # the next backward adds to it
+            parameter.grad = gradient = gradient.resolve_conj()
+    return gradient
 
 
 def unless_overflown(new: Tensor, old: Tensor) -> Tensor:

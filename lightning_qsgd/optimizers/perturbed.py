@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.optimizers.base_check import (
     check_base,
     check_groups,
+    has_lazy,
     has_low_precision,
     is_dry_run,
     refuse_scaled_gradients,
@@ -109,6 +110,7 @@ class PerturbedOptimizer(Optimizer):
     _motion: MotionWatch
     _motion_told: int
     _heeds_closure: bool | None
+    _awaits_shapes: bool
     _optimizer_step_pre_hooks: Any
     _optimizer_step_post_hooks: Any
 
@@ -124,9 +126,10 @@ class PerturbedOptimizer(Optimizer):
                 "Cannot perturb an optimizer that is perturbed already: it would be perturbed "
                 "twice per step. Pass its `base`, or keep one of the two perturbations."
             )
-        check_base(base)
+        check_base(base, perturbation)
         check_groups(base.param_groups, perturbation)
-        perturbation.backend.check_ready()
+        if not perturbation.is_off:
+            perturbation.backend.check_ready()
         self.base = base
         self.perturbation = perturbation
         self.own_state = OwnState(learned=Learned.fresh(perturbation))
@@ -149,6 +152,7 @@ class PerturbedOptimizer(Optimizer):
         self._motion = MotionWatch(self.base)
         self._motion_told = 0
         self._heeds_closure = None
+        self._awaits_shapes = has_lazy(self.param_groups)
         self._optimizer_step_pre_hooks = OrderedDict()
         self._optimizer_step_post_hooks = OrderedDict()
 
@@ -241,6 +245,9 @@ class PerturbedOptimizer(Optimizer):
 
     def _perturbed_step(self, strength: float, call: Call, place: Place) -> Any:
         refuse_scaled_gradients(self.base)
+        if self._awaits_shapes and not has_lazy(self.param_groups):
+            check_groups(self.param_groups, self.perturbation)
+            self._awaits_shapes = False
         self._warn_of_motion()
         state = self.own_state
         prepared = Preparation(partial(self._new_step, strength), self._cache, state)
@@ -327,7 +334,7 @@ class PerturbedOptimizer(Optimizer):
         self._warn_of_low_precision()
 
     def _warn_of_low_precision(self) -> None:
-        if self._schedule.value > 0 and has_low_precision(self.param_groups):
+        if not self.perturbation.is_off and has_low_precision(self.param_groups):
             warnings.warn(_LOW_PRECISION, stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:

@@ -18,7 +18,12 @@ from lightning_qsgd.optimizers.injector import Injector
 from lightning_qsgd.optimizers.motion import Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
-from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
+from lightning_qsgd.optimizers.rows import (
+    ParamGroups,
+    is_of_unknown_class,
+    parameters_of,
+    real_numel,
+)
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
@@ -74,6 +79,8 @@ class PerturbedStep:
         self._injector: Injector | None = None
         self._snapshot: Snapshot | None = None
         self._circuits = 0
+        if any(map(is_of_unknown_class, parameters_of(self._groups))):
+            self._without_gradients = torch.no_grad
 
     @property
     def is_prepared(self) -> bool:

@@ -99,25 +99,35 @@ def _ratio(added: float, base: float) -> float:
 
 THRESHOLD = 1e-3
 PATIENCE = 10
+LARGE = 10.0
+FEW = 3
 
 
 class InvisiblePerturbationWarning(UserWarning):
     """The perturbation is numerically invisible beside the base optimizer's own step."""
 
 
+class DominantPerturbationWarning(UserWarning):
+    """The perturbation dwarfs the base optimizer's own step."""
+
+
 class SizeWatch:
-    """Watches the relative size of the perturbation and warns once if it stays small.
+    """Watches the relative size of the perturbation and warns once if it stays small, or large.
 
     Looks at the largest size among `PATIENCE` measured steps in a row, so that one small step is
     no reason for a warning. Sizes relative to the step on the perturbed entries and to the whole
     model's step are watched apart: the former are never smaller, so either alone is reason enough.
     What was learned to be small is no reason: it says that the perturbation did not help.
+
+    A perturbation is large if the smallest of the first `FEW` sizes is: where it dwarfs the base's
+    step, little of the base is left after few steps.
     """
 
     def __init__(self) -> None:
         self._on_entries: list[StepReport] = []
         self._on_model: list[StepReport] = []
         self._warned = False
+        self._judged_large = False
 
     def see(self, report: StepReport) -> None:
         """Take note of a step's report; reads it only when `PATIENCE` of them have come in."""
@@ -125,6 +135,9 @@ class SizeWatch:
         if self._warned or (factor is not None and factor < 1.0):
             return
         self._on_entries.append(report)
+        if len(self._on_entries) == FEW and not self._judged_large:
+            self._judged_large = True
+            self._judge_large([seen.relative_size for seen in self._on_entries])
         if len(self._on_entries) == PATIENCE:
             self._judge([seen.relative_size for seen in self._on_entries])
             self._on_entries.clear()
@@ -134,11 +147,25 @@ class SizeWatch:
             self._judge([seen.model_relative_size or 0.0 for seen in self._on_model])
             self._on_model.clear()
 
+    def _judge_large(self, sizes: list[float]) -> None:
+        smallest = min(sizes)
+        if LARGE < smallest < inf:
+            warnings.warn(_large_message(smallest), DominantPerturbationWarning, stacklevel=5)
+
     def _judge(self, sizes: list[float]) -> None:
         largest = max(sizes)
         if largest < THRESHOLD and not self._warned:
             self._warned = True
             warnings.warn(_message(largest), InvisiblePerturbationWarning, stacklevel=5)
+
+
+def _large_message(smallest: float) -> str:
+    return (
+        f"The perturbation is at least {smallest:.0f} times the base optimizer's step in {FEW} "
+        f"measured steps (limit {LARGE:g}): it decides where the parameters go. `lr` may be no "
+        "step size of this optimizer (Prodigy, D-Adaptation, Adadelta). Give "
+        "UpdateInjection(step_size=...), use RelativeInjection, or lower the strength."
+    )
 
 
 def _message(largest: float) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import Parameter, UninitializedParameter, is_lazy
 
 from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
@@ -16,13 +17,13 @@ ParamGroups = list[dict[str, Any]]
 
 def as_real(tensor: Tensor) -> Tensor:
     """View a tensor as real and at least 1-D; a complex entry is two, as in torch's optimizers."""
-    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     return real if real.dim() else real.view(1)
 
 
 def real_numel(tensor: Tensor) -> int:
-    """Count real entries: a complex entry counts as two."""
-    return tensor.numel() * (2 if tensor.is_complex() else 1)
+    """Count real entries: a complex entry counts as two, and a lazy parameter has none yet."""
+    return 0 if is_lazy(tensor) else tensor.numel() * (2 if tensor.is_complex() else 1)
 
 
 def parameters_of(groups: ParamGroups) -> list[Tensor]:
@@ -37,17 +38,33 @@ def specs_of(groups: ParamGroups) -> Iterator[tuple[Tensor, int, TensorSpec]]:
     same noise.
     """
     offset = position = matrices = 0
-    count = sum(map(is_matrix, parameters_of(groups)))
+    count = sum(_is_matrix(parameter) for parameter in parameters_of(groups))
     is_muon = any(map(is_orthogonalized, groups))
     for index, group in enumerate(groups):
         orthogonalized = is_orthogonalized(group) if is_muon else None
         for parameter in group["params"]:
             numel = real_numel(parameter)
-            place = (matrices, count) if is_matrix(parameter) else None
+            place = (matrices, count) if _is_matrix(parameter) else None
             yield parameter, index, TensorSpec(str(position), numel, offset, place, orthogonalized)
             offset += numel
             position += 1
             matrices += place is not None
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return not is_lazy(parameter) and is_matrix(parameter)
+
+
+def is_of_unknown_class(parameter: Tensor) -> bool:
+    """Whether a parameter's class is neither torch's own nor sharded.
+
+    Such a class may make tensors in its operations that inference mode forbids to write, and need
+    not lie in one piece of memory.
+    """
+    return type(parameter) not in _USUAL and not is_sharded(parameter)
+
+
+_USUAL = (Parameter, Tensor, UninitializedParameter)
 
 
 def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) -> list[Row]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from operator import is_
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from lightning_qsgd.optimizers.entries import DenseEntries, Entries, GeneralEntries
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, touched_rows
@@ -99,7 +100,7 @@ class EntriesCache:
         if self._coordinates.changes:
             return indexed_entries(rows), blocks
         entries = DenseEntries(rows) if DenseEntries.fits(rows) else indexed_entries(rows)
-        if _can_be_kept(entries):
+        if _can_be_kept(entries) and not any(map(is_lazy, parameters_of(groups))):
             self._kept, self._layout = (entries, blocks), Layout(groups)
         return entries, blocks
 

@@ -106,6 +106,11 @@ class Perturbation:
                 "features that need the gradient alone."
             )
 
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is ever added: the strength is 0."""
+        return self.schedule.value == 0
+
     def _check_learning(self, learning: Learning) -> None:
         if not isinstance(learning, Learning):
             raise TypeError(

@@ -134,8 +134,13 @@ class TouchedStep:
 
     @property
     def learning_rates(self) -> Any:
-        """The learning rate of each entry: one for all in a single group, else (entries,)."""
-        return self.of_groups("lr")
+        """The step size of each entry: one for all in a single group, else (entries,).
+
+        Prodigy and D-Adaptation step by ``d * lr`` and tell their estimate d in the group; others
+        by ``lr``.
+        """
+        rates = self.of_groups("lr")
+        return rates * self.of_groups("d") if all(map(_estimates_d, self.groups)) else rates
 
     def of_groups(self, option: str) -> Any:
         """Return an option of the parameter groups: one for all, or one per entry, (entries,)."""
@@ -213,3 +218,7 @@ def _unasked(name: str, flag: str) -> RuntimeError:
         f"`{name}` of this step was not read: it costs time, and the base optimizer changes it. "
         f"Set `{flag} = True` in the class that uses it."
     )
+
+
+def _estimates_d(group: Mapping[str, Any]) -> bool:
+    return "d" in group and not {"d0", "growth_rate"}.isdisjoint(group)

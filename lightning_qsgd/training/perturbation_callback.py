@@ -60,7 +60,8 @@ class PerturbationCallback(PerturbationMonitor):
                 return
         else:  # a mixin's, which --optimizer bypasses
             refuse_conflict(own, self.perturbation)
-        _check_strategy(trainer)
+        if self._is_due():
+            _check_strategy(trainer)
         self._bases = list(trainer.strategy.optimizers)
         wrapped = [
             optimizer if is_placeholder(optimizer) else perturb(optimizer, self.perturbation)
@@ -143,7 +144,7 @@ class PerturbationCallback(PerturbationMonitor):
             self._restore()
 
     def _is_due(self) -> bool:
-        return self.perturbation.schedule.value > 0
+        return not self.perturbation.is_off
 
     def _restore(self) -> None:
         if not self._restored:
@@ -205,7 +206,7 @@ class MotionGuard:
     def __init__(
         self, optimizers: Sequence[PerturbedOptimizer], unheld: Sequence[Tensor] = ()
     ) -> None:
-        self._optimizers = [o for o in optimizers if o.perturbation.schedule.value > 0]
+        self._optimizers = [o for o in optimizers if not o.perturbation.is_off]
         self._unheld = unheld
         self._past = [optimizer.steps_past for optimizer in self._optimizers]
         self._due = [optimizer.own_state.due for optimizer in self._optimizers]

@@ -27,7 +27,7 @@ def announce_costs(trainer: Trainer, optimizers: Sequence[PerturbedOptimizer]) -
     """
     for optimizer in optimizers:
         backend = optimizer.perturbation.backend
-        if not isinstance(backend, SamplerBackend):
+        if not isinstance(backend, SamplerBackend) or optimizer.perturbation.is_off:
             continue
         if backend.recipe.local and backend.max_circuits is None:
             continue
