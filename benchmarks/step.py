@@ -26,15 +26,26 @@ from torch import Tensor, nn
 from lightning_qsgd import (
     AllEntries,
     CompiledBackend,
+    HiddenMatrices,
+    MuonWithAdamW,
     Perturbation,
     PerturbedOptimizer,
     SamplerBackend,
+    SignalProcessingCircuit,
+    SpectralInjection,
 )
 from lightning_qsgd.nn import TransformerClassifier
 from lightning_qsgd.nn.transformer_classifier import TransformerSizes
 
 RESULTS = Path(__file__).parent / "results" / "step.json"
 LARGE = TransformerSizes(embedding=512, heads=8, feed_forward=2048, layers=8)
+MIDDLE = TransformerSizes(embedding=256, heads=8, feed_forward=1024, layers=4)
+SPECTRAL = Perturbation(
+    backend=SignalProcessingCircuit(),
+    coordinates=HiddenMatrices(),
+    injection=SpectralInjection(),
+    strength=0.9,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Case:
     Attributes:
         limit: Largest ratio of wrapped to bare step; None for none.
         limit_ms: Largest time of the wrapped step in milliseconds; None for none.
+        muon: Whether Muon is the base, with AdamW for the rest.
     """
 
     name: str
@@ -53,6 +65,7 @@ class Case:
     limit: float | None
     steps: int
     limit_ms: float | None = None
+    muon: bool = False
 
 
 CASES = (
@@ -84,6 +97,8 @@ CASES = (
         None,
         40,
     ),
+    Case("131 k, Muon, spectrum", TransformerSizes(), False, SPECTRAL, 1.35, 20, muon=True),
+    Case("4 M, Muon, spectrum", MIDDLE, False, SPECTRAL, 1.35, 2, muon=True),
     Case(
         "131 k, fused, first 4 of each on SamplerQNN",
         TransformerSizes(),
@@ -119,8 +134,11 @@ def measure(case: Case, rounds: int = 9) -> dict[str, float]:
 def _stepper(case: Case, perturbed: bool, tokens: Tensor, labels: Tensor) -> Callable[[], float]:
     torch.manual_seed(0)
     network = TransformerClassifier(sizes=case.sizes)
-    optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-        network.parameters(), lr=1e-3, fused=True if case.fused else None
+    parameters, fused = network.parameters(), True if case.fused else None
+    optimizer: torch.optim.Optimizer = (
+        MuonWithAdamW(parameters)
+        if case.muon
+        else torch.optim.AdamW(parameters, lr=1e-3, fused=fused)
     )
     if perturbed:
         optimizer = PerturbedOptimizer(optimizer, case.perturbation)

@@ -373,6 +373,8 @@ def test_a_budget_of_seconds_ends_a_run(compare: Compare) -> None:
 
 
 SEEDS = {
+    "alignment_muon_charlm": 20,
+    "alignment_muon_digits": 32,
     "spectral_digits": 32,
     "spectral_charlm": 20,
     "spectral_charlm_large": 8,
