@@ -15,7 +15,7 @@ base keeps its step, and the same directions are added on top.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, groupby
+from itertools import accumulate
 from math import prod
 from typing import Any, Literal, NamedTuple
 
@@ -34,7 +34,7 @@ from lightning_qsgd.perturbations.spectrum import (
     exact_part,
     interpolated,
     odd_coefficients,
-    polynomial_part,
+    polynomial_parts,
 )
 from lightning_qsgd.perturbations.step import Row, TouchedStep, is_matrix, is_orthogonalized
 
@@ -44,7 +44,7 @@ MOMENTA = ("momentum_buffer", "exp_avg")
 AVERAGE = 0.95
 """Decay of the gradients' average that stands in where a base keeps no momentum."""
 
-ITERATIONS = 4
+ITERATIONS = 2
 """Products with a vector per step that the largest singular value is found by."""
 
 LEAST_SHARE = 0.1
@@ -55,6 +55,7 @@ LEAST_SHARE = 0.1
 class SpectralInjection(Injection):
     """Changes how far each singular direction of a matrix moves; the step's norm is kept.
 
+    In float32 and on top of Muon, the polynomial's matrix products run in bfloat16, as Muon's do.
     The circuit has one input, s, or two, s and the progress t / `total_steps`; u is read from its
     first qubit. It is evaluated at 64 points before the base moves, and interpolated: once in a
     training if it draws no shots and does not see the progress. Choose matrices by
@@ -147,35 +148,72 @@ class SpectralInjection(Injection):
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
-        added, moved = torch.empty_like(step.theta), step.without_decay()
-        for block in _blocks(step):
-            own = block.stacked(moved)
-            matrices = own.neg() if self.matrix == "step" else _momenta(step, block)
-            part = self._part(matrices, step, block)
-            rows = min(own.shape[1:])
-            size = torch.linalg.vector_norm(own, dim=(1, 2), keepdim=True)
-            new = torch.addcmul(own, part, size, value=-step.strength / rows**0.5)
-            length = torch.linalg.vector_norm(new, dim=(1, 2), keepdim=True)
-            scale = size / length.clamp(min=LEAST_SHARE * size).clamp(min=_TINY)
-            # Divided by the strength, which the optimizer multiplies with.
-            change = torch.addcmul(own.neg(), new, scale).div_(step.strength)
-            for matrix, (start, stop) in zip(change, block.places, strict=True):
-                added[start:stop] = matrix.view(-1)
-        return added
+        moved = step.without_decay()
+        matrices = moved.neg() if self.matrix == "step" else _momenta(step)
+        part = torch.empty_like(moved)
+        for blocks in _by_smaller_side(step):
+            stacks = [block.stacked(matrices) for block in blocks]
+            for block, shaped in zip(blocks, self._parts(stacks, step, blocks), strict=True):
+                block.write(part, shaped)
+        return _change(part, moved, step)
 
-    def _part(self, matrices: Tensor, step: TouchedStep, block: "_Block") -> Tensor:
+    def _parts(
+        self, matrices: list[Tensor], step: TouchedStep, blocks: list["_Block"]
+    ) -> list[Tensor]:
+        """Return U u(s) V^T of each matrix."""
         function: SpectralFunction = step.evaluated
         if self.evaluation == "exact":
             if not self.permuted:
-                return exact_part(matrices, function)
-            return exact_part(matrices, _permuted(function, matrices, step, block), 1e-5)
+                return [exact_part(stack, function) for stack in matrices]
+            return [
+                exact_part(stack, _permuted(function, stack, step, block), 1e-5)
+                for stack, block in zip(matrices, blocks, strict=True)
+            ]
         coefficients = _coefficients(function, self.tolerance)
-        memory, keys = step.memory, [f"start of {row.name}" for row in block.rows]
-        known = all(key in memory and len(memory[key]) == min(matrices.shape[1:]) for key in keys)
-        start = torch.stack([memory[key].to(matrices) for key in keys]) if known else None
-        part, vectors = polynomial_part(matrices, coefficients, start, ITERATIONS)
+        memory = step.memory
+        keys = [f"start of {row.name}" for block in blocks for row in block.rows]
+        count = min(matrices[0].shape[1:])
+        known = all(key in memory and len(memory[key]) == count for key in keys)
+        start = torch.stack([memory[key].to(matrices[0]) for key in keys]) if known else None
+        products = _precision(step, blocks, matrices[0].dtype)
+        parts, vectors = polynomial_parts(matrices, coefficients, start, ITERATIONS, products)
         memory.update(zip(keys, vectors.unbind(), strict=True))
-        return part
+        return parts
+
+
+def _precision(step: TouchedStep, blocks: list["_Block"], dtype: torch.dtype) -> torch.dtype:
+    """Return bfloat16 for float32 matrices of Muon, whose own step is rounded to it, too."""
+    groups = [step.groups[block.rows[0].group] for block in blocks]
+    is_large = min(blocks[0].shape) >= 128
+    is_rounded = dtype == torch.float32 and is_large and all(map(is_orthogonalized, groups))
+    return torch.bfloat16 if is_rounded else dtype
+
+
+def _change(part: Tensor, moved: Tensor, step: TouchedStep) -> Tensor:
+    """Return the new step minus the base's, per unit of strength; see the module.
+
+    Args:
+        part: U u(s) V^T of all matrices, shape (entries,); overwritten.
+        moved: The base's step without weight decay, shape (entries,).
+        step: Its strength is what the optimizer multiplies with: it is divided by here.
+    """
+    strength, pieces = step.strength, part.split(step.sizes)
+    sizes = _norms(moved.split(step.sizes))
+    sides = [min(row.parameter.shape[0], row.size // row.parameter.shape[0]) for row in step.rows]
+    shares = [-strength * size / side**0.5 for size, side in zip(sizes, sides, strict=True)]
+    torch._foreach_mul_(pieces, shares)
+    part.add_(moved)
+    scales = [
+        size / max(length, LEAST_SHARE * size, _TINY)
+        for size, length in zip(sizes, _norms(pieces), strict=True)
+    ]
+    torch._foreach_mul_(pieces, [scale / strength for scale in scales])
+    return part.sub_(moved, alpha=1 / strength)
+
+
+def _norms(pieces: tuple[Tensor, ...]) -> list[float]:
+    norms: list[float] = torch.stack(torch._foreach_norm(pieces)).tolist()
+    return norms
 
 
 _CHOICES = {"matrix": ("momentum", "step"), "evaluation": ("polynomial", "exact")}
@@ -193,40 +231,52 @@ class _Block(NamedTuple):
         """Return a copy of their entries, shape (matrices, rows, columns)."""
         return torch.stack([entries[start:stop].view(self.shape) for start, stop in self.places])
 
+    def write(self, entries: Tensor, matrices: Tensor) -> None:
+        """Overwrite their entries."""
+        for (start, stop), matrix in zip(self.places, matrices, strict=True):
+            entries[start:stop].view(self.shape).copy_(matrix)
 
-def _blocks(step: TouchedStep) -> Iterable[_Block]:
+
+def _by_smaller_side(step: TouchedStep) -> Iterable[list[_Block]]:
+    """Group the touched matrices into blocks, and blocks by what their Gram matrices measure."""
     stops = list(accumulate(step.sizes))
     placed = [(row, (stop - row.size, stop)) for row, stop in zip(step.rows, stops, strict=True)]
-
-    def kind(item: tuple[Row, Any]) -> tuple[int, int, int]:
-        shape = item[0].parameter.shape
-        return item[0].group, shape[0], prod(shape[1:])
-
-    for (_, *shape), items in groupby(sorted(placed, key=kind), key=kind):
+    kinds: dict[tuple[int, int, int], list[Any]] = {}
+    for row, place in placed:
+        shape = row.parameter.shape
+        kinds.setdefault((row.group, shape[0], prod(shape[1:])), []).append((row, place))
+    sides: dict[int, list[_Block]] = {}
+    for (_, height, width), items in kinds.items():
         rows, places = zip(*items, strict=True)
-        yield _Block(rows, places, (shape[0], shape[1]))
+        block = _Block(rows, places, (height, width))
+        sides.setdefault(min(height, width), []).append(block)
+    return sides.values()
 
 
-def _momenta(step: TouchedStep, block: _Block) -> Tensor:
-    """Return what the base averages of the gradients, shape (matrices, rows, columns)."""
-    group = step.groups[block.rows[0].group]
-    found = [_momentum_of(step, row, place) for row, place in zip(*block[:2], strict=True)]
-    momenta = torch.stack([momentum.reshape(block.shape) for momentum in found])
-    if group.get("nesterov") and is_orthogonalized(
-        group
-    ):  # Muon looks ahead, and takes the sign of that
-        return torch.lerp(block.stacked(step.gradient), momenta, group["momentum"])
+def _momenta(step: TouchedStep) -> Tensor:
+    """Return what the base averages of the gradients, shape (entries,)."""
+    stops = accumulate(step.sizes)
+    found = [
+        _momentum_of(step, row, slice(stop - row.size, stop))
+        for row, stop in zip(step.rows, stops, strict=True)
+    ]
+    momenta = torch.cat(found).to(step.theta)
+    for index, start, stop in step.bounds:
+        group = step.groups[index]
+        if group.get("nesterov") and is_orthogonalized(group):  # it takes the sign of the next one
+            seen = step.gradient[start:stop]
+            torch.lerp(seen, momenta[start:stop], group["momentum"], out=momenta[start:stop])
     return momenta
 
 
-def _momentum_of(step: TouchedStep, row: Row, place: tuple[int, int]) -> Tensor:
+def _momentum_of(step: TouchedStep, row: Row, place: slice) -> Tensor:
     state = step.state.get(row.parameter, {})
     for key in MOMENTA:
         value = state.get(key)
         if isinstance(value, Tensor) and value.shape == row.parameter.shape:
-            whole = value.full_tensor() if hasattr(value, "full_tensor") else value
-            return whole.to(step.theta)
-    gradient = step.gradient[slice(*place)]
+            whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+            return whole.reshape(-1)
+    gradient = step.gradient[place]
     key = f"average of {row.name}"
     before = step.memory.get(key)
     if before is None or before.shape != gradient.shape:

@@ -164,8 +164,8 @@ class TouchedStep:
         """
         if not any(self.decays):
             return self.base_step
-        if len(self.groups) == 1:
-            step = torch.add(self.base_step, self.theta, alpha=self.decays[0])
+        if len(self.bounds) == 1:
+            step = torch.add(self.base_step, self.theta, alpha=self.decays[self.bounds[0][0]])
         else:
             step = self.base_step.clone()
             for index, start, stop in self.bounds:
