@@ -98,7 +98,7 @@ CASES = (
         40,
     ),
     Case("131 k, Muon, spectrum", TransformerSizes(), False, SPECTRAL, 1.35, 20, muon=True),
-    Case("4 M, Muon, spectrum", MIDDLE, False, SPECTRAL, 1.35, 2, muon=True),
+    Case("3.4 M, Muon, spectrum", MIDDLE, False, SPECTRAL, 1.35, 2, muon=True),
     Case(
         "131 k, fused, first 4 of each on SamplerQNN",
         TransformerSizes(),

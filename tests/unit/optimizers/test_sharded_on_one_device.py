@@ -11,13 +11,16 @@ from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 
 from lightning_qsgd.backends import CompiledBackend
+from lightning_qsgd.circuits import SignalProcessingCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
     GradientInjection,
+    HiddenMatrices,
     LargestGradient,
     Perturbation,
     RelativeInjection,
+    SpectralInjection,
 )
 from tests.devices import CUDA
 
@@ -26,6 +29,9 @@ KINDS = {
     "all entries": Perturbation(CompiledBackend(), AllEntries(), injection=RelativeInjection()),
     "gradient": Perturbation(injection=GradientInjection()),
     "largest gradient": Perturbation(coordinates=LargestGradient()),
+    "spectrum": Perturbation(
+        SignalProcessingCircuit(), HiddenMatrices(()), injection=SpectralInjection()
+    ),
 }
 
 
