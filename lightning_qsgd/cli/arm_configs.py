@@ -12,9 +12,13 @@ from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_value
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import plain_config
 from lightning_qsgd.compare.planning import ArmPlan, Plan, Range
-from lightning_qsgd.compare.planning.arm_checks import refuse_copies, refuse_what_is_fixed
 from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines
-from lightning_qsgd.compare.planning.question import Question, as_yaml
+from lightning_qsgd.compare.planning.question import (
+    Question,
+    as_yaml,
+    refuse_copies,
+    refuse_what_is_fixed,
+)
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.training.convergence_callback import Goal
 

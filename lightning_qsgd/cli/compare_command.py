@@ -3,6 +3,7 @@
 import shlex
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning_qsgd.cli.outcome import publish
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.cli.suite_command import suite_command, suite_in
 from lightning_qsgd.compare.executors import choose_executor
 from lightning_qsgd.compare.forecast import describe, plan_table, require_trainable
 from lightning_qsgd.compare.planning import Plan
@@ -55,6 +57,10 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
             baseline does not.
     """
     recipe = recipe or Recipe(PerturbationCLI)
+    suite = suite_in(arguments)
+    if suite is not None:
+        suite_command(suite, arguments, partial(compare_command, recipe=recipe))
+        return
     parser = _parser()
     parsed = parser.parse_args(arguments)
     try:

@@ -119,6 +119,27 @@ class GoalPlan:
 
 
 @dataclass(frozen=True)
+class Task:
+    """One task of a suite: an experiment, what runs of it may spend, and what they are judged by.
+
+    Args:
+        experiment: Config of `lightning-qsgd fit`, one file or several, relative to the suite's.
+        budget: What each run may spend.
+        goal: What runs are judged by, where it differs from the experiment's goal.
+        skip: Names of the arms that do not fit this task.
+
+    Example:
+        >>> Task("digits.yaml", Budget(max_steps=100)).skip
+        []
+    """
+
+    experiment: str | list[str]
+    budget: Budget
+    goal: GoalPlan = field(default_factory=GoalPlan)
+    skip: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Compares arms over seeds on one experiment.
 

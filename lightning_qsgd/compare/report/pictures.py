@@ -80,13 +80,14 @@ def pictures(
             "size": draw_sizes(results, alpha),
         }
         return {
-            name: Picture(f"{name}.png", _png(figure), _caption(name, results, analysis))
+            name: Picture(f"{name}.png", to_png(figure), _caption(name, results, analysis))
             for name, figure in figures.items()
             if figure is not None
         }
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Give a picture as the bytes of a PNG, the same for the same picture."""
     file = io.BytesIO()
     # Without the metadata the file would name the version of matplotlib and differ between two.
     figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})

@@ -7,9 +7,7 @@ from rich.table import Table
 
 from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.report.answer import answer, short_answer
-from lightning_qsgd.compare.report.document import Block, Notice, Picture
-from lightning_qsgd.compare.report.html import to_html
-from lightning_qsgd.compare.report.markdown import to_markdown
+from lightning_qsgd.compare.report.document import Block, Notice, Picture, to_html, to_markdown
 from lightning_qsgd.compare.report.origin import (
     origin_section,
     published_section,

@@ -1,6 +1,11 @@
 """Statistics of paired runs: numbers in, numbers out, nothing of training or reports."""
 
-from lightning_qsgd.compare.statistics.cost_to_target import median_cost, share_reached
+from lightning_qsgd.compare.statistics.across_tasks import (
+    mean_over_tasks,
+    median_cost,
+    performance_profile,
+    share_reached,
+)
 from lightning_qsgd.compare.statistics.mean_tests import Interval
 from lightning_qsgd.compare.statistics.paired_gain import (
     FEWEST_PAIRS,
@@ -18,8 +23,10 @@ __all__ = [
     "PairedGain",
     "detectable_effect",
     "holm",
+    "mean_over_tasks",
     "median_cost",
     "paired_gain",
     "pairs_needed",
+    "performance_profile",
     "share_reached",
 ]

@@ -3,7 +3,7 @@
 import pytest
 
 from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan, Search
-from lightning_qsgd.compare.planning.arm_checks import FIXED, refuse_copies, refuse_what_is_fixed
+from lightning_qsgd.compare.planning.question import FIXED, refuse_copies, refuse_what_is_fixed
 
 
 def nested(path, value):

@@ -1,0 +1,128 @@
+"""Suites: ``compare`` over several tasks, one comparison after the other, and one page for all."""
+
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.compare.planning import Task
+from lightning_qsgd.compare.report.suite_page import suite_answer, write_suite
+from lightning_qsgd.compare.results.results_folder import load_results
+from lightning_qsgd.compare.verdicts.suite import analyse_suite
+
+ROOT = Path("runs") / "suites"
+TASKS = "tasks"
+PLAN = "plan.yaml"
+
+
+def suite_in(arguments: list[str]) -> Path | None:
+    """Return the config of a suite among the arguments of ``compare``; None if there is none.
+
+    Args:
+        arguments: What follows ``compare`` on the command line.
+    """
+    for before, given in zip(["", *arguments], [*arguments, ""], strict=True):
+        is_config = before == "--config" or given.startswith("--config=")
+        path = Path(given.removeprefix("--config="))
+        if is_config and path.is_file() and TASKS in _read(path):
+            return path
+    return None
+
+
+def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
+    """Compare the same arms on every task of a suite, then answer for all of them.
+
+    Each task is a comparison below the suite's folder with a plan that is written there, and may be
+    continued by itself.
+
+    Args:
+        config: Config of the suite.
+        arguments: What follows ``compare`` on the command line.
+        compare: The function that runs one comparison, given its arguments.
+
+    Raises:
+        SystemExit: With status 2 if the suite is wrong, 1 if runs failed.
+    """
+    parser = SuggestingParser(prog="lightning-qsgd compare")
+    parser.add_argument(f"--{TASKS}", type=dict[str, Task])
+    suite = _read(config)
+    try:
+        parsed = parser.parse_object({TASKS: deepcopy(suite[TASKS])})
+        tasks = parser.instantiate_classes(parsed)[TASKS]
+    except (TypeError, ValueError) as error:
+        parser.error(str(error), error)
+    folder, others = _without_places(arguments)
+    root = folder or ROOT / config.stem
+    console, failed = Console(), False
+    for name, task in tasks.items():
+        console.rule(name)
+        own = {**suite[TASKS][name], "skip": task.skip}
+        failed |= _compared(_plan(suite, own, config.parent), root / name, others, compare)
+    if {"--dry_run", "--dry-run"}.isdisjoint(others):
+        results = {name: load_results(root / name) for name in tasks}
+        console.print(suite_answer(analyse_suite(results)).replace("**", "").replace("`", ""))
+        page = write_suite(config.stem, results, root)
+        console.print(f"Page of the suite: {page}", soft_wrap=True)
+    if failed:
+        sys.exit(1)
+
+
+def _compared(plan: dict[str, Any], folder: Path, others: list[str], compare: Any) -> bool:
+    """Run one task; return whether runs failed, which does not stop the other tasks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / PLAN
+    file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True))
+    try:
+        compare(["--config", str(file), "--folder", str(folder), *others])
+    except SystemExit as end:
+        if end.code != 1:
+            raise
+        return True
+    return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}  # what is wrong with it, the parser of the command says
+    return found if isinstance(found, dict) else {}
+
+
+def _plan(suite: dict[str, Any], task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Join what a suite says of all tasks with what it says of one, with whole paths."""
+    skipped = task.pop("skip")
+    plan = {**{key: value for key, value in suite.items() if key != TASKS}, **task}
+    plan["experiment"] = _whole(plan["experiment"], folder)
+    plan["arms"] = {
+        name: {**arm, "overlay": _whole(arm.get("overlay"), folder)}
+        for name, arm in suite.get("arms", {}).items()
+        if name not in skipped
+    }
+    return plan
+
+
+def _whole(given: Any, folder: Path) -> Any:
+    """Make the paths of files that are there whole; a shipped config is found by its name."""
+    if isinstance(given, list):
+        return [_whole(one, folder) for one in given]
+    path = folder / given if isinstance(given, str) else None
+    return str(path.resolve()) if path is not None and path.is_file() else given
+
+
+def _without_places(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Take the folder and the suite's config out of the arguments."""
+    kept, folder, rest = list[str](), None, list(arguments)
+    while rest:
+        given = rest.pop(0)
+        name, joined, value = given.partition("=")
+        if name not in ("--folder", "--config"):
+            kept.append(given)
+            continue
+        value = value if joined else (rest.pop(0) if rest else "")
+        folder = Path(value) if name == "--folder" else folder
+    return folder, kept

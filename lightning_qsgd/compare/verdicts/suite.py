@@ -1,0 +1,205 @@
+"""What may be said about arms over several tasks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import exp, inf, isfinite, isnan, log, nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_qsgd.compare.results.gains import cost_to_target, final_values, gains_over
+from lightning_qsgd.compare.results.pairing import unpaired
+from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.statistics import (
+    Interval,
+    Method,
+    mean_over_tasks,
+    median_cost,
+    performance_profile,
+)
+from lightning_qsgd.compare.statistics.paired_gain import FEWEST_PAIRS, UNKNOWN
+from lightning_qsgd.compare.verdicts.analysis import Analysis, analyse
+from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict, verdicts
+
+
+class SuiteOutcome(StrEnum):
+    """What is said of an arm over all tasks."""
+
+    BETTER = "better over the suite"
+    SOME = "better on some tasks"
+    MIXED = "better on some tasks, worse on others"
+    WORSE = "worse over the suite"
+    WORSE_SOME = "worse on some tasks"
+    NOTHING = "nothing to tell it from the baseline"
+
+
+FEWEST_TASKS = 3
+
+
+@dataclass(frozen=True)
+class SuiteArm:
+    """An arm on trial over all tasks.
+
+    Attributes:
+        arm: Name of the arm.
+        verdicts: Its verdict by task.
+        gain: Mean over tasks of its gain, in standard deviations of the baseline's runs on the
+            task; NaN if unknown.
+        interval: Interval of it by the hierarchical bootstrap, together with those of other arms.
+        over_controls: The same intervals of its gain over each control that every task has.
+        step_ratio: Geometric mean over tasks of its steps to the target over the baseline's; a run
+            that missed counts with the steps it was given; NaN without targets.
+        ratio_interval: Interval of it, likewise.
+        factors: By how much it is costlier than the cheapest arm, task by task, sorted; see
+            `performance_profile`.
+    """
+
+    arm: str
+    verdicts: dict[str, Verdict]
+    gain: float
+    interval: Interval
+    over_controls: dict[str, Interval]
+    step_ratio: float
+    ratio_interval: Interval
+    factors: list[float]
+
+    @property
+    def outcome(self) -> SuiteOutcome:
+        """The claim: over the suite if the interval says so, else task by task."""
+        found = [verdict.outcome for verdict in self.verdicts.values()]
+        better, worse = found.count(Outcome.BETTER), found.count(Outcome.WORSE)
+        if better and worse:
+            return SuiteOutcome.MIXED
+        doubted = {Outcome.MATCHED, Outcome.BEATEN, Outcome.NO_CLAIM}.intersection(found)
+        ahead = all(one.low > 0 for one in (self.interval, *self.over_controls.values()))
+        # The bootstrap is too eager with few tasks: one of them has to show it, of one or two each.
+        needed = 1 if len(found) >= FEWEST_TASKS else len(found)
+        if ahead and not doubted and better >= needed:
+            return SuiteOutcome.BETTER
+        if self.interval.high < 0 and worse >= needed:
+            return SuiteOutcome.WORSE
+        if better:
+            return SuiteOutcome.SOME
+        return SuiteOutcome.WORSE_SOME if worse else SuiteOutcome.NOTHING
+
+
+@dataclass(frozen=True)
+class SuiteAnalysis:
+    """The statistics of a suite.
+
+    Attributes:
+        method: How sure the claims of the whole suite are.
+        tasks: Statistics by task, at the share of the level that a task gets.
+        arms: The arms on trial that every task has.
+        baseline: Name of the baseline.
+        profiles: Factors of every arm that all tasks have, the baseline's among them.
+    """
+
+    method: Method
+    tasks: dict[str, Analysis]
+    arms: tuple[SuiteArm, ...]
+    baseline: str
+    profiles: dict[str, list[float]]
+
+
+def analyse_suite(tasks: Mapping[str, Results], method: Method | None = None) -> SuiteAnalysis:
+    """Compute what tasks say one by one and together.
+
+    Each task, and the question over all of them, gets the same share of the level: with T tasks
+    the chance of any false claim in the suite is that of the method, since each of the T + 1
+    families is held below its share by itself.
+
+    Args:
+        tasks: Results by name of the task, of the same baseline.
+        method: How sure the claims of the whole suite have to be; the defaults of `Method` if None.
+    """
+    method = method or Method()
+    share = replace(method, alpha=method.alpha / (len(tasks) + 1))
+    analyses = {name: analyse(results, share) for name, results in tasks.items()}
+    judged = {name: verdicts(analysis) for name, analysis in analyses.items()}
+    first = next(iter(tasks.values())).comparison
+    common = [
+        arm.name for arm in first.on_trial if all(arm.name in found for found in judged.values())
+    ]
+    baseline = first.baseline.name
+    costs = {
+        arm: [_median_steps(results, arm) for results in tasks.values()]
+        for arm in (baseline, *common)
+    }
+    profiles = performance_profile(costs)
+    level = share.alpha / max(1, len(common))
+    controls = {arm.name: arm.controls for arm in first.on_trial}
+    arms = tuple(
+        SuiteArm(
+            arm,
+            {name: found[arm] for name, found in judged.items()},
+            *_over_tasks(
+                [_scaled_gains(one, arm, baseline) for one in tasks.values()], level, method
+            ),
+            {name: _over_control(tasks, arm, name, level, method) for name in controls[arm]},
+            *_ratio([_log_ratios(results, arm) for results in tasks.values()], level, method),
+            profiles[arm],
+        )
+        for arm in common
+    )
+    return SuiteAnalysis(method, analyses, arms, baseline, profiles)
+
+
+def _over_tasks(
+    groups: list[NDArray[np.float64]], level: float, method: Method
+) -> tuple[float, Interval]:
+    if any(len(group) < FEWEST_PAIRS for group in groups):
+        return nan, UNKNOWN
+    return mean_over_tasks(groups, level, method.resamples, method.seed)
+
+
+def _ratio(
+    groups: list[NDArray[np.float64]], level: float, method: Method
+) -> tuple[float, Interval]:
+    mean, found = (
+        _over_tasks([group for group in groups if len(group)], level, method)
+        if any(len(group) for group in groups)
+        else (nan, UNKNOWN)
+    )
+    return (mean, found) if isnan(mean) else (exp(mean), Interval(exp(found.low), exp(found.high)))
+
+
+def _over_control(
+    tasks: Mapping[str, Results], arm: str, control: str, level: float, method: Method
+) -> Interval:
+    groups = [_scaled_gains(results, arm, control) for results in tasks.values()]
+    return _over_tasks(groups, level, method)[1]
+
+
+def _scaled_gains(results: Results, arm: str, other: str) -> NDArray[np.float64]:
+    """Return gains in standard deviations of the baseline's runs; none if these do not spread."""
+    baseline = results.comparison.baseline.name
+    gains = np.array(list(gains_over(results, arm, other, unpaired(results)).values()))
+    known = [value for value in final_values(results, baseline).values() if isfinite(value)]
+    spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    return gains / spread if spread > 0 else np.array([])
+
+
+def _log_ratios(results: Results, arm: str) -> NDArray[np.float64]:
+    goal, theirs = results.comparison.goal, results.runs_of(results.comparison.baseline.name)
+    ratios = []
+    for seed, run in results.runs_of(arm).items():
+        if seed in theirs:
+            costs = [cost_to_target(one, goal, "steps") for one in (run, theirs[seed])]
+            ends = [
+                one.curves[goal.metric].steps[-1]
+                for one in (run, theirs[seed])
+                if goal.metric in one.curves
+            ]
+            if not any(map(isnan, costs)) and min(costs, default=0) > 0:
+                seen = [min(cost, max(ends)) for cost in costs]
+                ratios.append(log(seen[0] / seen[1]))
+    return np.array(ratios)
+
+
+def _median_steps(results: Results, arm: str) -> float:
+    goal = results.comparison.goal
+    costs = [cost_to_target(run, goal, "steps") for run in results.runs_of(arm).values()]
+    known = median_cost([cost for cost in costs if not isnan(cost)])
+    return inf if isnan(known) else known

@@ -1,0 +1,158 @@
+"""Suites on planted truths: an arm that is better on all tasks, on one, on none."""
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+
+from lightning_qsgd.compare import Arm, Method, Outcome
+from lightning_qsgd.compare.report.suite_page import suite_answer, suite_blocks, write_suite
+from lightning_qsgd.compare.statistics import mean_over_tasks, performance_profile
+from lightning_qsgd.compare.verdicts.suite import SuiteOutcome, analyse_suite
+from tests.comparison_cases import METRIC, made_curve, made_results
+
+METHOD = Method(resamples=1999)
+TASKS, SEEDS = 5, 16
+
+
+def task(draw, shifts, seeds=SEEDS, arms=None, **fields):
+    """One task: the noise of a seed is shared in part, and an arm gains its shift."""
+    shared = draw.normal(size=seeds)
+    values = {
+        name: (0.5 + 0.01 * (shared + draw.normal(size=seeds) + shift)).tolist()
+        for name, shift in {"adamw": 0.0, **shifts}.items()
+    }
+    return made_results(values, arms, **fields)
+
+
+def suite(draw, per_task, **fields):
+    return {f"task{i}": task(draw, shifts, **fields) for i, shifts in enumerate(per_task)}
+
+
+def test_arms_better_on_all_on_one_and_on_no_task_are_told_apart():
+    draw = np.random.default_rng(1)
+    per_task = [
+        {"everywhere": 3.0, "once": 4.0 if i == 2 else 0.0, "never": 0.0, "worse": -3.0}
+        for i in range(TASKS)
+    ]
+    analysis = analyse_suite(suite(draw, per_task), METHOD)
+    found = {arm.arm: arm for arm in analysis.arms}
+    assert {name: arm.outcome for name, arm in found.items()} == {
+        "everywhere": SuiteOutcome.BETTER,
+        "once": SuiteOutcome.SOME,
+        "never": SuiteOutcome.NOTHING,
+        "worse": SuiteOutcome.WORSE,
+    }
+    better = [name for name, one in found["once"].verdicts.items() if one.outcome is Outcome.BETTER]
+    assert better == ["task2"]
+    assert suite_answer(analysis) == "**Better than `adamw` over 5 tasks:** `everywhere`."
+
+
+def test_an_arm_that_is_better_here_and_worse_there_is_not_better_over_the_suite():
+    draw = np.random.default_rng(2)
+    per_task = [{"mixed": 6.0 if i else -3.0} for i in range(TASKS)]
+    (arm,) = analyse_suite(suite(draw, per_task), METHOD).arms
+    assert arm.outcome is SuiteOutcome.MIXED
+
+
+def test_at_most_one_null_suite_in_twenty_claims_anything():
+    draw, false = np.random.default_rng(3), 0
+    for _ in range(200):
+        nothing = suite(draw, [{"a": 0.0, "b": 0.0, "c": 0.0}] * TASKS, seeds=12)
+        arms = analyse_suite(nothing, Method(resamples=1499)).arms
+        false += any(
+            arm.outcome is not SuiteOutcome.NOTHING
+            or {Outcome.BETTER, Outcome.WORSE} & {one.outcome for one in arm.verdicts.values()}
+            for arm in arms
+        )
+    assert false / 200 <= 0.05
+
+
+def test_an_arm_whose_feature_is_noise_is_never_called_better():
+    draw = np.random.default_rng(4)
+    arms = (
+        *(Arm("adamw", "baseline"), Arm("feature", controls=("noise",))),
+        Arm("noise", "control"),
+    )
+    for _ in range(200):
+        tasks = suite(draw, [{"feature": 0.0, "noise": 0.0}] * 3, seeds=12, arms=arms)
+        (arm,) = analyse_suite(tasks, Method(resamples=999)).arms
+        assert Outcome.BETTER not in {one.outcome for one in arm.verdicts.values()}
+        assert arm.outcome is not SuiteOutcome.BETTER
+
+
+def test_an_arm_that_is_ahead_as_its_control_is_hardly_ever_called_better():
+    draw, claimed = np.random.default_rng(14), 0
+    arms = (
+        *(Arm("adamw", "baseline"), Arm("feature", controls=("noise",))),
+        Arm("noise", "control"),
+    )
+    for _ in range(200):
+        tasks = {"task": task(draw, {"feature": 2.0, "noise": 2.0}, arms=arms)}
+        (arm,) = analyse_suite(tasks, Method(resamples=999)).arms
+        claimed += arm.verdicts["task"].outcome is Outcome.BETTER
+    assert claimed / 200 <= 0.025  # one side of the level
+
+
+def test_every_task_and_the_whole_get_a_share_of_the_level():
+    draw = np.random.default_rng(5)
+    analysis = analyse_suite(suite(draw, [{"a": 0.0}] * 4), METHOD)
+    assert {found.method.alpha for found in analysis.tasks.values()} == {0.05 / 5}
+
+
+def test_tasks_with_too_few_seeds_are_named():
+    draw = np.random.default_rng(6)
+    analysis = analyse_suite(suite(draw, [{"a": 0.0}] * 5, seeds=6), METHOD)
+    texts = " ".join(getattr(block, "text", "") for block in suite_blocks("s", analysis, None))
+    assert "**Too few seeds** for a suite of this size: 10 are needed" in texts
+
+
+def test_profile_counts_tasks_within_a_factor_of_the_quickest():
+    costs = {"a": [10.0, 10.0, inf], "b": [20.0, 5.0, inf], "c": [inf, 15.0, 7.0]}
+    assert performance_profile(costs) == {
+        "a": [1.0, 2.0, inf],
+        "b": [1.0, 2.0, inf],
+        "c": [1.0, 3.0, inf],
+    }
+
+
+def test_interval_over_tasks_holds_the_mean_of_tasks_like_these():
+    draw, held = np.random.default_rng(7), 0
+    for _ in range(200):
+        truths = draw.normal(1.0, 1.0, size=12)
+        groups = [truth + draw.normal(size=8) for truth in truths]
+        _, interval = mean_over_tasks(groups, 0.1, 999, 0)
+        held += interval.low <= 1.0 <= interval.high
+    assert 0.82 <= held / 200 <= 0.97
+
+
+def test_interval_over_one_task_is_that_over_its_seeds():
+    group = np.random.default_rng(8).normal(size=30)
+    mean, interval = mean_over_tasks([group], 0.05, 4999, 0)
+    half = 1.96 * group.std() / np.sqrt(30)
+    assert mean == pytest.approx(group.mean())
+    assert (interval.low, interval.high) == pytest.approx((mean - half, mean + half), abs=0.05)
+
+
+def with_curves(results, quick):
+    def curve(run):
+        reached = 2 if run.arm == quick else 4
+        return replace(run, curves={METRIC: made_curve([0.0] * (reached - 1) + [1.0] * 6)})
+
+    return replace(results, runs=tuple(curve(run) for run in results.runs))
+
+
+def test_steps_over_the_baselines_are_a_ratio_over_tasks_and_the_page_shows_them(tmp_path):
+    draw = np.random.default_rng(9)
+    tasks = suite(draw, [{"quick": 0.0, "same": 0.0}] * 3, target=0.9)
+    tasks = {name: with_curves(results, "quick") for name, results in tasks.items()}
+    found = {arm.arm: arm for arm in analyse_suite(tasks, METHOD).arms}
+    assert found["quick"].step_ratio == pytest.approx(0.5)
+    assert found["same"].step_ratio == pytest.approx(1.0)
+    assert found["quick"].factors == [1.0, 1.0, 1.0]
+    assert found["same"].factors == [2.0, 2.0, 2.0]
+    page = write_suite("made", tasks, tmp_path, METHOD).read_text()
+    assert "quick" in page
+    assert "profile.png" in (tmp_path / "suite.md").read_text()
+    assert "| quick | " in (tmp_path / "suite.md").read_text()
