@@ -1,6 +1,7 @@
 """The house: layers, walls and sizes, read from the source with `ast`."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from itertools import chain
 from pathlib import Path
@@ -183,3 +184,11 @@ def _is_call(node: ast.AST) -> bool:
 def test_file_has_a_docstring_and_a_name_that_says_something(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text()))
     assert file.stem not in {"utils", "helpers", "common", "misc"}
+
+
+def test_where_to_change_what_names_files_that_exist() -> None:
+    page = (ROOT.parent / "docs" / "design.md").read_text()
+    table = page.split("## Where to change what")[1].split("\n## ")[0]
+    files = re.findall(r"`([a-z_/]+\.py)`", table)
+    assert len(files) >= 12
+    assert [file for file in files if not (ROOT / file).is_file()] == []
