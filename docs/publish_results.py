@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from lightning_qsgd.cli.configs_command import find_shipped
 
 RESULTS = Path(__file__).parent / "results"
 RAW = ("results.csv", "timing.csv", "gains.png")
@@ -24,30 +25,27 @@ def publish(folder: Path, name: str) -> Path:
     Raises:
         FileNotFoundError: If the comparison has no report, or its plan is not in the repository.
     """
-    report = (folder / "report.md").read_text()
-    command = re.search(r"--config (\S+)", report)
-    plan = Path(command[1]) if command else Path()
-    if not plan.is_file():
-        raise FileNotFoundError(f"The report in {folder} names no config that is here: {plan}.")
+    report = _page((folder / "report.md").read_text())
+    command = re.search(r"--config ([\w./-]+)", report)
+    plan = find_shipped(command[1], first="compare") if command else None
+    if plan is None:
+        raise FileNotFoundError(f"The report in {folder} names no config of this repository.")
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
     for file in RAW:
         shutil.copyfile(folder / file, target / file)
     shutil.copyfile(plan, target / "plan.yaml")
-    (target / "index.md").write_text(_page(report, plan))
+    (target / "index.md").write_text(report)
     return target
 
 
-def _page(report: str, plan: Path) -> str:
-    """Return the report without what only its own folder holds."""
-    shown = plan.relative_to(plan.parents[2]).as_posix()
-    report = report.replace(str(plan), shown)
+def _page(report: str) -> str:
+    """Return the report without the pictures that only its own folder holds."""
+    report = re.sub(r"--config \S*/configs/(\S+?)\.yaml", r"--config \1", report)
     report = re.sub(r"!\[[^\]]*\]\((?!gains\.png)[^)]*\)\n\n(\*[^\n]*\*\n)?", "", report)
     sections = re.split(r"(?m)^(?=## )", report)
-    empty = re.compile(r"## [^\n]*\n\s*\Z")
-    text = "".join(section for section in sections if not empty.fullmatch(section))
-    return text.replace("\n```\n", "\n```text\n", 1) if "```" in text else text
+    return "".join(text for text in sections if not re.fullmatch(r"## [^\n]*\s*", text))
 
 
 if __name__ == "__main__":
-    print(publish(Path(sys.argv[1]), sys.argv[2]))
+    publish(Path(sys.argv[1]), sys.argv[2])

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.cli.arm_configs import read_question
+from lightning_qsgd.cli.configs_command import by_name
 from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
 from lightning_qsgd.cli.outcome import publish
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
@@ -84,7 +85,7 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
             if parsed.dry_run:
                 _show_plan(question, workshop, console)
                 return
-            command = f"lightning-qsgd compare {shlex.join(arguments)}"
+            command = f"lightning-qsgd compare {shlex.join(by_name(arguments))}"
             _run(question, workshop, command, console)
     except (ModuleNotFoundError, ValueError) as error:
         parser.error(str(error), error)

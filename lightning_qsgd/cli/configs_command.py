@@ -101,6 +101,17 @@ def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
     return replaced
 
 
+def by_name(arguments: Sequence[str]) -> list[str]:
+    """Replace paths of shipped configs by their names: a record should not hold a user's folders.
+
+    Example:
+        >>> by_name(["--config", str(find_shipped("arms/nudge")), "--seeds=8"])
+        ['--config', 'arms/nudge', '--seeds=8']
+    """
+    names = {str(path): name for name, path in shipped_configs()}
+    return [names.get(argument, argument) for argument in arguments]
+
+
 def _path_of(value: str, first: str) -> str:
     if not _IS_A_NAME.fullmatch(value) or Path(value).exists():
         return value  # a file of the user's, or the text of a config
