@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.backend import Backend
+from lightning_qsgd.backends.circuit_backend import CircuitBackend
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 5e-6}
 """SamplerQNN's exact sampler rounds each probability to a dyadic fraction, an error of up to 1e-12;
@@ -48,16 +49,25 @@ class Answer:
 
     Attributes:
         readout: P(1) - P(0), shape (rows, num_qubits), float64.
+        probabilities: Those of all outputs, shape (rows, *output_shape), float64; None for a
+            backend that has none.
         gradients: Gradients of its sum, weighted by the cotangent, by inputs and by weights; those
             that were not asked for are missing.
     """
 
     readout: Tensor
     gradients: dict[str, Tensor]
+    probabilities: Tensor | None = None
 
     def difference(self, other: "Answer") -> tuple[float, float | None]:
-        """Return the largest differences of the readout, and of the gradients that both have."""
+        """Return the largest differences of values, and of the gradients that both have.
+
+        Values are the readout and, where both have them, all probabilities: qubits beyond the
+        inputs are not read out, and may be wrong without a difference of the readout.
+        """
         readout = float((self.readout - other.readout).abs().max())
+        if self.probabilities is not None and other.probabilities is not None:
+            readout = max(readout, float((self.probabilities - other.probabilities).abs().max()))
         shared = self.gradients.keys() & other.gradients.keys()
         if not shared:
             return readout, None
@@ -85,9 +95,12 @@ def answer(backend: Backend, question: Question, dtype: torch.dtype = torch.floa
     """
     keys = np.arange(len(question.inputs), dtype=np.uint64) if backend.stochastic else None
     asked = {"inputs": question.inputs.to(dtype), "weights": question.weights.to(dtype)}
+    arguments = asked["inputs"], keys, asked["weights"]
+    with torch.no_grad():
+        has_all = isinstance(backend, CircuitBackend)
+        outputs = backend.probabilities(*arguments).double() if has_all else None  # type: ignore[attr-defined]
     if backend.stochastic:
-        drawn = backend.readout(asked["inputs"], keys, asked["weights"])
-        return Answer(drawn.detach().double(), {})
+        return Answer(backend.readout(*arguments).detach().double(), {}, outputs)
     own = {of: values.requires_grad_() for of, values in asked.items() if values.numel()}
     if not len(backend.initial_weights()):
         own.pop("weights", None)
@@ -95,4 +108,4 @@ def answer(backend: Backend, question: Question, dtype: torch.dtype = torch.floa
     total = (readout * question.cotangent.to(dtype)).sum()
     found = torch.autograd.grad(total, list(own.values()))
     gradients = {of: gradient.double() for of, gradient in zip(own, found, strict=True)}
-    return Answer(readout.detach().double(), gradients)
+    return Answer(readout.detach().double(), gradients, outputs)

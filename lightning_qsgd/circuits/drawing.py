@@ -20,17 +20,21 @@ INCHES_PER_UNIT = 0.7
 
 DOTS_PER_INCH = 120
 
+ANGLE_POINTS = 13
+"""Size of the angles' letters, that of the gates' names: qiskit's own, 8, is lost when a picture is
+shrunk."""
+
 UNITS_PER_ROW = 8
 """Length of a row of the picture: TensorBoard shrinks pictures to a narrow card, where a long row
-could not be read. Two rows hold the paper's circuit."""
+could not be read. Three rows hold the paper's circuit."""
 
 
-def draw_text(built: ParametrizedCircuit) -> str:
+def draw_text(built: ParametrizedCircuit, columns: int = TEXT_COLUMNS) -> str:
     """Draw a circuit with characters, for a monospaced font.
 
     Args:
-        built: Any circuit; a long one continues in further blocks of at most `TEXT_COLUMNS`
-            characters per line.
+        built: Any circuit; a long one continues in further blocks.
+        columns: Characters per line, at most; a single gate may need more.
 
     Returns:
         Lines joined by newlines, three per qubit and block, all lines of a block equally long.
@@ -41,7 +45,7 @@ def draw_text(built: ParametrizedCircuit) -> str:
         >>> print(draw_text(built).splitlines()[1])
         q: ┤ H ├┤ Ry(w[0] + π*x[0]) ├┤ Rz(w[1]) ├
     """
-    drawing = built.circuit.draw("text", fold=TEXT_COLUMNS)
+    drawing = built.circuit.draw("text", fold=columns)
     return str(drawing.single_string())
 
 
@@ -80,7 +84,7 @@ def draw_figure(built: ParametrizedCircuit) -> Figure:
 
 def _draw_into(figure: Figure, circuit: QuantumCircuit) -> Axes:
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    circuit.draw("mpl", ax=axes, fold=UNITS_PER_ROW)
+    circuit.draw("mpl", ax=axes, fold=UNITS_PER_ROW, style={"subfontsize": ANGLE_POINTS})
     return axes
 
 

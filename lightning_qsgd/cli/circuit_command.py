@@ -19,7 +19,7 @@ from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answ
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.forecast import StepForecast, forecast_step
 from lightning_qsgd.backends.samplers import ExactSampling
-from lightning_qsgd.circuits.drawing import draw_figure, draw_text
+from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 
 FIRST_OF_EACH, ALL_ENTRIES = 27, 32_801
@@ -63,7 +63,8 @@ def draw(backend: Backend, options: Namespace) -> None:
             "backend that evaluates a circuit."
         )
     console = Console()
-    console.print(draw_text(built), highlight=False, markup=False, soft_wrap=True)
+    columns = console.width if console.is_terminal else TEXT_COLUMNS
+    console.print(draw_text(built, columns), highlight=False, markup=False, soft_wrap=True)
     gates = ", ".join(f"{count} {name}" for name, count in built.circuit.count_ops().items())
     console.print(
         f"{built.num_qubits} qubits, {len(built.inputs)} inputs, {len(built.weights)} weights; "

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_qsgd.backends.compiled.autograd import evaluate
 from lightning_qsgd.backends.compiled.bent_angles import BentAngles
 from lightning_qsgd.backends.compiled.derivatives import mapped_copies, to_be_kept
-from lightning_qsgd.backends.compiled.lowering import lower
+from lightning_qsgd.backends.compiled.lowering import lower, vectors_expected
 from lightning_qsgd.backends.compiled.memory import (
     bytes_needed,
     bytes_of_program,
@@ -131,14 +131,14 @@ class CompiledCircuit:
         self.num_weights = len(built.weights)
         self.memory_limit_gib = memory_limit_gib
         self.torch_compile = torch_compile
-        self._vectors = 0
+        self._vectors = vectors_expected(built.circuit)  # nothing is allocated before it fits
         self.check_memory(1)
         bare, _ = unitary_part(built.circuit)
         self._places = places_of(built.circuit)
         self.output_shape = built.output_shape
         self._cells = None if built.observables else built.output_cells()
         self._parts = flipped_parts(built.observables or (), self.num_qubits)
-        self._read_vectors = max(self.num_qubits, sum(4 * len(p) for p in self._parts.values()))
+        self._read_vectors = sum(4 * len(part) for part in self._parts.values())
         parameters = [*built.inputs, *built.weights]
         index = {parameter: position for position, parameter in enumerate(parameters)}
         self._bent = BentAngles(self.num_inputs, self.num_weights)
@@ -301,7 +301,7 @@ class CompiledCircuit:
 
     def _grown(self, vectors: int) -> None:
         """Refuse a program, while it is built, that is too large for a single evaluation."""
-        self._vectors = vectors + self._read_vectors  # those of marginals, or of observables
+        self._vectors = vectors + self._read_vectors  # those of observables
         self.check_memory(1)
 
     def _check_inputs(self, inputs: Tensor) -> None:

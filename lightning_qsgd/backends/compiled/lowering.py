@@ -65,6 +65,28 @@ def lower(
     return program
 
 
+def vectors_expected(circuit: QuantumCircuit) -> int:
+    """Count the vectors of 2^n entries that a program will hold, without building any.
+
+    Each diagonal gate with a parameter needs one, and those on the same qubits share it unless
+    another gate comes in between.
+    """
+    seen: set[Any] = set()
+    turns = [0] * circuit.num_qubits
+    for step in circuit.data:
+        qubits = tuple(circuit.find_bit(qubit).index for qubit in step.qubits)
+        gate = step.operation
+        if gate.name not in _DIAGONAL:
+            for qubit in qubits:
+                turns[qubit] += 1
+        elif any(isinstance(value, ParameterExpression) for value in gate.params):
+            seen.add((qubits, *(turns[qubit] for qubit in qubits)))
+    return len(seen)
+
+
+_DIAGONAL = {"rz", "p", "u1", "rzz", "cp", "crz", "cu1", "barrier", "delay", "id"}
+
+
 class _Lowering:
     """Adds gates to a program, under controls where they are controlled.
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from qiskit.circuit import Parameter, QuantumCircuit
 from torch import Tensor
 
 from lightning_qsgd.backends import CompiledBackend, SamplerBackend, SineBackend
 from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
-from lightning_qsgd.circuits import SuperpositionCircuit
+from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 
 CIRCUIT = SuperpositionCircuit(2)
 
@@ -66,3 +67,20 @@ def test_a_gradient_by_inputs_alone_can_tell_two_backends_apart() -> None:
     readout, gradient = wrong.difference(right)
     assert readout == 0.0
     assert gradient == pytest.approx(1e-3)
+
+
+def test_qubits_that_are_not_read_out_are_compared_too() -> None:
+    readout = torch.zeros(1, 1, dtype=torch.float64)
+    one, other = (
+        Answer(readout, {}, torch.tensor([each]).double())
+        for each in ([0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5])
+    )
+    assert one.difference(other) == (0.5, None)
+    x = Parameter("x")
+    circuit = QuantumCircuit(2)
+    circuit.ry(x, 0)
+    circuit.ry(2 * x, 1)
+    backend = CompiledBackend(ParametrizedCircuit(circuit, [x]))
+    given = answer(backend, Question.random(backend, rows=3, seed=0))
+    assert given.probabilities is not None
+    assert given.probabilities.shape == (3, 4)

@@ -113,3 +113,16 @@ def test_text_needs_no_extra(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
 
     assert "H" in draw_text(superposition_circuit(2, 1))
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_text_is_folded_to_the_width_of_the_terminal(columns: int) -> None:
+    lines = draw_text(superposition_circuit(num_qubits=2), columns).splitlines()
+    assert max(map(len, lines)) <= columns
+
+
+def test_angles_are_as_large_as_the_names_of_gates() -> None:
+    figure = draw_figure(superposition_circuit(num_qubits=2, reps=1))
+    sizes = {text.get_text(): text.get_fontsize() for text in figure.axes[0].texts}
+    angle = next(size for text, size in sizes.items() if "w[0]" in text)
+    assert angle >= sizes["H"]

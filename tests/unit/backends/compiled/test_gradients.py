@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,12 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled import CompiledCircuit, compiled_circuit
+from lightning_qsgd.backends.compiled.readouts import (
+    FoldedMarginalReadout,
+    MarginalReadout,
+    Readout,
+    probabilities_of,
+)
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 from tests.unit.backends.random_circuits import random_circuit
 
@@ -238,3 +245,32 @@ def test_torch_compile_gives_the_numbers_of_eager() -> None:  # about 15 s, most
         outputs = compiled.outputs(x, w)
         pairs.append((outputs, *torch.autograd.grad((outputs**3).sum(), (x, w))))
     torch.testing.assert_close(*pairs, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("qubits", [[0, 1, 2, 3, 4], [3, 0], [4]])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_folded_marginals_are_those_of_the_signs(qubits: list[int], rows: int) -> None:
+    generator = np.random.default_rng(rows)
+    torch.manual_seed(rows)
+    states = torch.randn(2, 32, rows).double()
+    signs: Readout = MarginalReadout.of_qubits(5, qubits)
+    folding: Readout = FoldedMarginalReadout(5, qubits)
+    for _ in range(3):
+        read = [each.to(torch.float64, states.device) for each in (signs, folding)]
+        states = states / probabilities_of(states).sum(0).sqrt()
+        torch.testing.assert_close(*(each.read(states) for each in read), rtol=0, atol=1e-13)
+        cotangent = torch.randn(rows, len(qubits)).double()
+        pulled = [each.pull(cotangent, states) for each in read]
+        torch.testing.assert_close(*pulled, rtol=0, atol=1e-13)
+        source = generator.permutation(32)
+        signs, folding = signs.after(source), folding.after(source)
+
+
+@pytest.mark.parametrize("qubits", [14, 16, 18])
+def test_marginals_keep_their_digits_in_float32(qubits: int) -> None:
+    compiled = CompiledCircuit(SuperpositionCircuit(qubits, reps=1))
+    generator = torch.Generator().manual_seed(qubits)
+    x = torch.randn(1, qubits, generator=generator)
+    w = torch.randn(2 * qubits, generator=generator)
+    exact = compiled.marginals(x.double(), w.double()).float()
+    torch.testing.assert_close(compiled.marginals(x, w), exact, rtol=0, atol=2e-6)
