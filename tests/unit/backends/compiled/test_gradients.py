@@ -16,6 +16,7 @@ from lightning_qsgd.backends.compiled.readouts import (
     FoldedMarginalReadout,
     MarginalReadout,
     Readout,
+    in_blocks,
     probabilities_of,
 )
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
@@ -274,3 +275,15 @@ def test_marginals_keep_their_digits_in_float32(qubits: int) -> None:
     w = torch.randn(2 * qubits, generator=generator)
     exact = compiled.marginals(x.double(), w.double()).float()
     torch.testing.assert_close(compiled.marginals(x, w), exact, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_long_sums_are_taken_in_blocks(width: int) -> None:
+    generator = torch.Generator().manual_seed(width)
+    factors = torch.randn(3, 2**16, generator=generator, dtype=torch.float64)
+    columns = torch.rand(2**16, width, generator=generator, dtype=torch.float64)
+    columns = columns / columns.sum(0)
+    exact = factors @ columns
+    torch.testing.assert_close(in_blocks(factors, columns), exact, rtol=0, atol=1e-14)
+    rounded = in_blocks(factors.float(), columns.float()).double()
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=1e-7)
