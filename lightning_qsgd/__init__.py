@@ -44,6 +44,7 @@ from lightning_qsgd.circuits import (
 from lightning_qsgd.optimizers import (
     SAM,
     ConfiguredPerturbedOptimizer,
+    EmbeddingAdamW,
     ExactMuonWithAdamW,
     InvisiblePerturbationWarning,
     MuonWithAdamW,
@@ -114,6 +115,7 @@ __all__ = [
     "CyclicEntries",
     "DepolarizingNoise",
     "DeviceNoise",
+    "EmbeddingAdamW",
     "ExactMuonWithAdamW",
     "ExactSampling",
     "FirstOfEachTensor",

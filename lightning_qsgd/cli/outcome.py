@@ -157,7 +157,7 @@ def verdict(outcome: Outcome) -> str:
 def _sizes(outcome: Outcome) -> dict[str, float]:
     sizes = {
         "perturbation / step there": outcome.relative_size,
-        "perturbation / whole step": outcome.model_relative_size,
+        "perturbation / whole step (estimate)": outcome.model_relative_size,
     }
     return {label: size for label, size in sizes.items() if not isnan(size)}
 

@@ -4,6 +4,7 @@ from lightning_qsgd.optimizers.muon import ExactMuonWithAdamW, MuonWithAdamW
 from lightning_qsgd.optimizers.perturbed import PerturbedOptimizer
 from lightning_qsgd.optimizers.ready_made import (
     ConfiguredPerturbedOptimizer,
+    EmbeddingAdamW,
     PaperAdam,
     SuperpositionalAdam,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "SAM",
     "ConfiguredPerturbedOptimizer",
     "DominantPerturbationWarning",
+    "EmbeddingAdamW",
     "ExactMuonWithAdamW",
     "InvisiblePerturbationWarning",
     "MuonWithAdamW",

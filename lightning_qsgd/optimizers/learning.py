@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.backends.evaluation import current_account
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector, descended
+from lightning_qsgd.optimizers.motion import Estimate
 from lightning_qsgd.optimizers.own_state import Learned, Pending, places_of, row_size
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
 from lightning_qsgd.optimizers.report import StepReport
@@ -211,8 +212,8 @@ class LearningStep(PerturbedStep):
             return pending
         return replace(pending, coefficients=injector.coefficients, inputs=self._seen)
 
-    def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
-        report = super()._report(sums, base_sum, seconds)
+    def _report(self, sums: Tensor, whole: Estimate | None, seconds: float) -> StepReport:
+        report = super()._report(sums, whole, seconds)
         weights = self.learned.weights
         factor = self.learned.factor if self.learned.learning.strength_rate > 0 else None
         change = None

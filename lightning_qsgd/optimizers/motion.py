@@ -3,18 +3,22 @@
 An unperturbed run must not look perturbed.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 from weakref import finalize, ref
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.report import without_overflow
-from lightning_qsgd.optimizers.rows import ParamGroups, as_real, parameters_of, takes_part
-from lightning_qsgd.optimizers.sharding import Meshes, local_of
+from lightning_qsgd.optimizers.rows import ParamGroups, as_real, specs_of, takes_part
+from lightning_qsgd.optimizers.sharding import local_of
+from lightning_qsgd.optimizers.touched import indexed_entries
+from lightning_qsgd.perturbations.step import Row
 
 
 class MotionWatch:
@@ -111,28 +115,90 @@ def _pair(before: Tensor, now: Tensor) -> Tensor:
     return torch.stack([before.cpu(), now.cpu()])
 
 
-class Snapshot:
-    """Copies all parameters that have a gradient; the others do not move.
+SAMPLE = 2**14
+"""Entries whose motion is followed, at most: their places and values take less than 1 MB."""
 
-    Of sharded parameters each process copies what it holds, and the squares are added up.
+SEED = 20251101
+"""Of the draw of these entries."""
 
-    Args:
-        groups: The optimizer's parameter groups.
+
+class Estimate(NamedTuple):
+    """A sum over all entries of the model, from some of them.
+
+    Attributes:
+        total: The sum, 0-dim; its expectation over draws is the sum itself.
+        error: Its standard error, 0-dim; 0 where every entry was looked at.
     """
 
-    def __init__(self, groups: ParamGroups) -> None:
-        self._moving = [p for p in parameters_of(groups) if takes_part(p)]
-        self._copies = [as_real(local_of(p)).clone() for p in self._moving]
+    total: Tensor
+    error: Tensor
 
-    def squared_distance(self) -> Tensor:
-        """Return the squared norm of the change since the copy was made, 0-dim."""
-        norms = [
-            torch.linalg.vector_norm(
-                without_overflow(as_real(local_of(p))) - without_overflow(copy)
+
+class MotionSample:
+    """Estimates how far the whole model moves in a step, from a fixed sample of its entries.
+
+    The entries of all parameters that have a gradient (the others do not move) are cut into equal
+    stretches, and one entry is drawn from each: an entry stands for its stretch. Small models are
+    looked at whole. All processes draw the same entries of sharded parameters.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[tuple[int, torch.Size]] = []
+        self._entries: Entries | None = None
+        self._stretches = torch.empty(0)
+
+    def start(self, groups: ParamGroups) -> "Snapshot":
+        """Remember where the sampled entries are now."""
+        moving = [each for each in specs_of(groups) if takes_part(each[0]) and each[2].numel]
+        known = [(id(parameter), parameter.shape) for parameter, *_ in moving]
+        if self._entries is None or known != self._known:
+            drawn, self._stretches = _drawn([spec.numel for *_, spec in moving])
+            pairs = zip(moving, drawn, strict=True)
+            self._known = known
+            self._entries = indexed_entries(
+                [Row(p, group, spec.name, where) for (p, group, spec), where in pairs if len(where)]
             )
-            for p, copy in zip(self._moving, self._copies, strict=True)
-        ]
-        squares = torch.stack([norm.to(norms[0].device) for norm in norms]).square()
-        meshes = Meshes(self._moving, [1] * len(self._moving))
-        own = torch.tensor(meshes.counts, device=squares.device)
-        return meshes.complete_(torch.where(own, squares, 0.0)).sum()
+        return Snapshot(self._entries, self._stretches)
+
+
+def _drawn(sizes: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """Draw entries of tensors of these sizes.
+
+    Returns:
+        Flat indices of each tensor, int64, and how many entries each drawn one stands for.
+    """
+    total = sum(sizes)
+    count = min(total, SAMPLE)
+    edges = np.arange(count + 1) * total // count
+    stretches = np.diff(edges)
+    flat = edges[:-1] + np.random.default_rng(SEED).integers(0, stretches)
+    stops = np.cumsum(sizes)
+    pieces = np.split(flat, np.searchsorted(flat, stops[:-1]))
+    drawn = [torch.from_numpy(p - (s - n)) for p, s, n in zip(pieces, stops, sizes, strict=True)]
+    return drawn, torch.from_numpy(stretches)
+
+
+class Snapshot:
+    """Where sampled entries were.
+
+    Args:
+        entries: The sample.
+        stretches: How many entries each of them stands for, int64.
+    """
+
+    def __init__(self, entries: Entries, stretches: Tensor) -> None:
+        self._entries, self._stretches = entries, stretches
+        self._before = entries.read_parameters()
+
+    def squared_distance(self) -> Estimate:
+        """Estimate the squared norm of the whole model's change since.
+
+        The error is that of a sample drawn at large, which is no smaller than this one's.
+        """
+        now = without_overflow(self._entries.read_parameters())
+        squares = now.sub_(without_overflow(self._before)).square_()
+        stretches = self._stretches.to(squares)
+        count, total = len(squares), float(self._stretches.sum())
+        missing = (1 - count / total) / count
+        error = total * (squares.var() * missing).sqrt() if missing else squares.new_zeros(())
+        return Estimate(squares.dot(stretches), error)

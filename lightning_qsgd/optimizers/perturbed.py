@@ -30,7 +30,7 @@ from lightning_qsgd.optimizers.base_check import (
 from lightning_qsgd.optimizers.calls import Call, Place, Preparation, run_post_hooks, run_pre_hooks
 from lightning_qsgd.optimizers.identity import class_for, is_made, keeps, own_class
 from lightning_qsgd.optimizers.learning import LearningStep
-from lightning_qsgd.optimizers.motion import MotionWatch
+from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
@@ -71,8 +71,8 @@ class PerturbedOptimizer(Optimizer):
         own_state: Counters of steps taken and perturbed, and what was learned.
         report: Sizes measured at the last measured step; None before.
         measure_every: Measure the perturbation's size at one due step in this many; 0 never does.
-        measure_model_every: Measure it against the whole model's step at one due step in this
-            many; 0 never does, since it copies all parameters.
+        measure_model_every: Estimate it against the whole model's step at one due step in this
+            many; 0 never does, None only where `measure_next` asks for it.
 
     Raises:
         TypeError: If `base` is no complete torch optimizer, is perturbed already, or its
@@ -102,7 +102,9 @@ class PerturbedOptimizer(Optimizer):
     perturbation: Perturbation
     own_state: OwnState
     measure_every: int
-    measure_model_every: int
+    measure_model_every: int | None
+    _asked: tuple[str, ...]
+    _sample: MotionSample
     report: StepReport | None
     _schedule: Strength
     _cache: EntriesCache
@@ -134,7 +136,7 @@ class PerturbedOptimizer(Optimizer):
         self.perturbation = perturbation
         self.own_state = OwnState(learned=Learned.fresh(perturbation))
         self.measure_every = MEASURE_EVERY
-        self.measure_model_every = 0
+        self.measure_model_every = None
         self._start_afresh()
         self.__class__ = type(self)._class_around(type(base))
         self._warn_of_low_precision()
@@ -149,6 +151,8 @@ class PerturbedOptimizer(Optimizer):
         self._schedule = self.perturbation.schedule
         self._cache = EntriesCache(self.perturbation)
         self._watch = SizeWatch()
+        self._asked = ()
+        self._sample = MotionSample()
         self._motion = MotionWatch(self.base)
         self._motion_told = 0
         self._heeds_closure = None
@@ -235,6 +239,8 @@ class PerturbedOptimizer(Optimizer):
         else:
             result = self._base_step(call)
             self.own_state.steps += 1
+        if self._asked:
+            self._asked = ()
         if self._optimizer_step_post_hooks:
             run_post_hooks(self, call)
         return result
@@ -276,7 +282,9 @@ class PerturbedOptimizer(Optimizer):
     def _new_step(self, strength: float) -> PerturbedStep:
         state = self.own_state
         moment = StepMoment(state.steps, state.due, strength)
-        parts = (self.perturbation, self.base, moment, self._measured())
+        every = (self.measure_every, self.measure_model_every)
+        measured = Measured.at(state.due, every, self._asked, self._sample)
+        parts = (self.perturbation, self.base, moment, measured)
         return (
             PerturbedStep(*parts) if state.learned is None else LearningStep(*parts, state.learned)
         )
@@ -309,11 +317,9 @@ class PerturbedOptimizer(Optimizer):
         """Steps that the base, or an optimizer inside it, took past this wrapper."""
         return self._motion.past
 
-    def _measured(self) -> Measured:
-        due, model_every = self.own_state.due, self.measure_model_every
-        model = model_every > 0 and due % model_every == 0
-        entries = self.measure_every > 0 and due % self.measure_every == 0
-        return Measured(entries=entries or model, model=model)
+    def measure_next(self, model: bool = False) -> None:
+        """Ask for a report of the next step, and of the `model`; where the user set 0, none."""
+        self._asked = ("entries", "model") if model else ("entries",)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; see the base."""

@@ -15,7 +15,7 @@ from lightning_qsgd.backends import SkippedStep
 from lightning_qsgd.backends.evaluation import ChargedTo
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector
-from lightning_qsgd.optimizers.motion import Snapshot
+from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import (
@@ -34,10 +34,33 @@ T = TypeVar("T")
 
 
 class Measured(NamedTuple):
-    """What is measured at a step: sizes on the perturbed entries, and on the whole model."""
+    """What is measured at a step: sizes on the perturbed entries, and by a sample of the model."""
 
     entries: bool
-    model: bool
+    model: MotionSample | None
+
+    @staticmethod
+    def at(
+        due: int,
+        every: tuple[int, int | None],
+        asked: tuple[str, ...],
+        sample: MotionSample,
+    ) -> "Measured":
+        """Say what is measured at a step; what the user set to 0 never is, even if asked for.
+
+        Args:
+            due: Due steps before this one.
+            every: Entries and model are measured at one due step in so many; None for the model
+                only where it is asked for.
+            asked: Of "entries" and "model", what is asked for at this step.
+            sample: By which the whole model's step is estimated.
+        """
+        entries_every, model_every = every
+        asked = asked if entries_every else ()
+        model = bool(model_every and due % model_every == 0)
+        model = model or ("model" in asked and model_every != 0)
+        entries = model or "entries" in asked or bool(entries_every and due % entries_every == 0)
+        return Measured(entries, sample if model else None)
 
 
 class StepMoment(NamedTuple):
@@ -125,10 +148,10 @@ class PerturbedStep:
                 return None
             start = perf_counter()
             base_step = injector.compared_with()
-            base_sum = self._snapshot.squared_distance() if self._snapshot else None
+            whole = self._snapshot.squared_distance() if self._snapshot else None
             injector.after_base_step()
             sums = measure(injector.added, base_step)
-            return self._report(sums, base_sum, self._seconds + perf_counter() - start)
+            return self._report(sums, whole, self._seconds + perf_counter() - start)
 
     def _compute(
         self, cache: EntriesCache, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]
@@ -151,8 +174,8 @@ class PerturbedStep:
             step.evaluated = self._together(entries, lambda: injection.evaluate(backend, step))
         injector = self._injector_for(entries, step, self._reader_of(cache, entries, blocks))
         injector.before_base_step(self._measured.entries)
-        if self._measured.model and injector.moves_parameters:
-            self._snapshot = Snapshot(self._groups)
+        if self._measured.model is not None and injector.moves_parameters:
+            self._snapshot = self._measured.model.start(self._groups)
         self._injector = injector
 
     def _reader_of(self, cache: EntriesCache, entries: Entries, blocks: Blocks) -> Reader:
@@ -182,9 +205,9 @@ class PerturbedStep:
         separable = self._perturbation.backend.separable
         return evaluate() if separable else entries.together(evaluate)
 
-    def _report(self, sums: Tensor, base_sum: Tensor | None, seconds: float) -> StepReport:
+    def _report(self, sums: Tensor, whole: Estimate | None, seconds: float) -> StepReport:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))
-        return StepReport(self._entries.total, total, self._circuits, seconds, sums, base_sum)
+        return StepReport(self._entries.total, total, self._circuits, seconds, sums, *(whole or ()))
 
 
 def _nothing(seen: Seen) -> Tensor:

@@ -181,3 +181,51 @@ class ConfiguredPerturbedOptimizer(PerturbedOptimizer):
                 "for an instance."
             )
         super().__init__(base(params), perturbation)
+
+
+class EmbeddingAdamW(torch.optim.AdamW):
+    """AdamW whose first matrix, the embedding, has a learning rate of its own.
+
+    A row of an embedding gets a gradient only where its token occurs, and wants a larger step.
+
+    Args:
+        params: Parameters, the embedding's first among the matrices.
+        lr: Learning rate of all others, non-negative.
+        betas: Decay rates of the two moments.
+        weight_decay: Decoupled weight decay of all, non-negative.
+        embedding_multiple: The embedding's learning rate over `lr`, positive.
+
+    Raises:
+        ValueError: If there is no matrix, or the multiple is not positive.
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 2))
+        >>> optimizer = EmbeddingAdamW(network.parameters(), lr=0.01, embedding_multiple=8.0)
+        >>> [group["lr"] for group in optimizer.param_groups]
+        [0.08, 0.01]
+    """
+
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.01,
+        embedding_multiple: float = 1.0,
+    ) -> None:
+        parameters = list(params)
+        place = next((i for i, each in enumerate(parameters) if each.dim() == 2), None)
+        if place is None or not embedding_multiple > 0:
+            raise ValueError(
+                f"Expected a matrix among the parameters and a positive `embedding_multiple`, got "
+                f"{embedding_multiple}: the first matrix is the embedding, whose rate it "
+                "multiplies. Use torch.optim.AdamW for a network without one."
+            )
+        embedding: dict[str, Any] = {
+            "params": [parameters.pop(place)],
+            "lr": lr * embedding_multiple,
+        }
+        groups: list[dict[str, Any]] = [embedding]
+        if parameters:
+            groups.append({"params": parameters})
+        super().__init__(groups, lr=lr, betas=betas, weight_decay=weight_decay)

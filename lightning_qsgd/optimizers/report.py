@@ -23,7 +23,9 @@ class StepReport:
         sums: Squared norm of what was added, squared norm of the base step on the perturbed
             entries, their inner product, and the number of entries to which exactly zero was
             added; shape (4,), on the parameters' device until it is read.
-        base_sum: Squared norm of the base step over the whole model, 0-dim; None if not measured.
+        base_sum: Squared norm of the base step over the whole model, 0-dim, an estimate from a
+            sample of its entries; None if not measured.
+        base_error: Standard error of that estimate, 0-dim; None for 0.
         strength_factor: Learned factor of the strength, non-negative; None if it is not learned.
         weights_change: Norm of how far the circuit's weights have moved from where they began, in
             radians; None if they are not learned.
@@ -35,6 +37,7 @@ class StepReport:
     seconds: float
     sums: Tensor
     base_sum: Tensor | None = None
+    base_error: Tensor | None = None
     strength_factor: float | None = None
     weights_change: float | None = None
 
@@ -51,9 +54,18 @@ class StepReport:
     def model_relative_size(self) -> float | None:
         """Norm of what was added over norm of the whole model's base step, if measured.
 
+        An estimate: the base step's norm is that of a sample; see `model_relative_size_error`.
         Not measured for gradient injections, which add nothing to the parameters themselves.
         """
         return None if self.base_sum is None else _ratio(self._values[0], float(self.base_sum))
+
+    @property
+    def model_relative_size_error(self) -> float | None:
+        """Standard error of `model_relative_size`, to first order; None where there is none."""
+        size = self.model_relative_size
+        if size is None or self.base_error is None or not float(self.base_sum or 0.0) > 0:
+            return None
+        return 0.5 * size * float(self.base_error) / float(self.base_sum or 1.0)
 
     @property
     def cosine(self) -> float:

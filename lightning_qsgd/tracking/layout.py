@@ -19,7 +19,8 @@ METRICS = ("train/loss", "val/loss", "val/accuracy")
 
 SIZE_CHARTS = {
     "size relative to the base step": tags.RELATIVE_SIZE,
-    "size relative to the model's step": tags.MODEL_RELATIVE_SIZE,
+    "size relative to the model's step (estimate)": tags.MODEL_RELATIVE_SIZE,
+    "standard error of that estimate": tags.MODEL_RELATIVE_SIZE_ERROR,
     "cosine with the base step": tags.COSINE,
     "share of the model touched": tags.TOUCHED_SHARE,
     "share of exact zeros": tags.ZERO_SHARE,

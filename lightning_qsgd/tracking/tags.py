@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RELATIVE_SIZE = "perturbation/relative_size"
 MODEL_RELATIVE_SIZE = "perturbation/model_relative_size"
+MODEL_RELATIVE_SIZE_ERROR = "perturbation/model_relative_size_standard_error"
 COSINE = "perturbation/cosine"
 TOUCHED_SHARE = "perturbation/touched_share"
 ZERO_SHARE = "perturbation/zero_share"
@@ -129,6 +130,7 @@ def report_scalars(report: StepReport, step_seconds: float) -> dict[str, float]:
     measured = {
         tags.RELATIVE_SIZE: report.relative_size,
         tags.MODEL_RELATIVE_SIZE: report.model_relative_size,
+        tags.MODEL_RELATIVE_SIZE_ERROR: report.model_relative_size_error,
         tags.COSINE: report.cosine,
         tags.TOUCHED_SHARE: report.touched_share,
         tags.ZERO_SHARE: report.zero_share,

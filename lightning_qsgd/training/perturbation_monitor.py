@@ -10,7 +10,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_qsgd.backends import SamplerBackend, forecast
 from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
 from lightning_qsgd.optimizers.base_check import blocks_per_step
-from lightning_qsgd.optimizers.perturbed import MEASURE_EVERY
 from lightning_qsgd.tracking import report_scalars, tags
 from lightning_qsgd.training.publishing import described, log_hyperparameters, publish
 
@@ -41,7 +40,7 @@ def announce_costs(trainer: Trainer, optimizers: Sequence[PerturbedOptimizer]) -
 
 
 MODEL_EVERY = 10
-"""Whole-model sizes are measured at most at one step in this many: they copy all parameters."""
+"""Whole-model sizes are estimated at most at one step in this many."""
 
 
 class PerturbationMonitor(Callback):
@@ -53,7 +52,7 @@ class PerturbationMonitor(Callback):
     Attributes:
         relative_sizes: Size of the perturbation at each logged step, relative to the base step on
             the perturbed entries.
-        model_relative_sizes: Its size relative to the whole model's base step, where measured.
+        model_relative_sizes: Its size relative to the whole model's base step, where estimated.
 
     Example:
         >>> PerturbationMonitor().relative_sizes
@@ -90,8 +89,8 @@ class PerturbationMonitor(Callback):
         log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         logged_per_model = max(1, MODEL_EVERY // max(1, log_every))
         for optimizer in perturbed_optimizers(trainer):
-            optimizer.measure_every = 1 if logs else MEASURE_EVERY
-            optimizer.measure_model_every = int(logs and self._logged % logged_per_model == 0)
+            if logs:
+                optimizer.measure_next(model=self._logged % logged_per_model == 0)
             self._seen[id(optimizer)] = optimizer.report
         self._start = perf_counter()
 

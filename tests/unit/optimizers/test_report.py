@@ -1,6 +1,7 @@
 """The numbers of a step report against hand computation, and the warning about invisible ones."""
 
 import warnings
+from itertools import chain
 from math import isnan, nan, pi, sin, sqrt
 from typing import Any
 
@@ -14,7 +15,9 @@ from lightning_qsgd.optimizers import (
     InvisiblePerturbationWarning,
     PerturbedOptimizer,
     StepReport,
+    motion,
 )
+from lightning_qsgd.optimizers.entries import GeneralEntries
 from lightning_qsgd.optimizers.report import PATIENCE
 from lightning_qsgd.perturbations import (
     AllEntries,
@@ -131,6 +134,119 @@ def test_measuring_follows_its_intervals() -> None:
         if optimizer.report is not before:
             measured.append((step, optimizer.report.model_relative_size is not None))
     assert measured == [(0, True), (4, False), (6, True), (8, False), (12, True)]
+
+
+def one_step(parameters: list[nn.Parameter], **settings: Any) -> PerturbedOptimizer:
+    optimizer = PerturbedOptimizer(torch.optim.SGD(parameters, lr=0.1))
+    for name, value in settings.items():
+        setattr(optimizer, name, value)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "expected"),
+    [
+        ({}, True, (True, True)),
+        ({}, False, (True, False)),
+        ({"measure_every": 0}, True, (False, False)),
+        ({"measure_model_every": 0}, True, (True, False)),
+        ({"measure_every": 1000, "measure_model_every": 1000}, True, (True, True)),
+    ],
+)
+def test_asking_measures_the_next_step_alone_and_a_zero_of_the_user_wins(
+    settings: dict[str, Any], model: bool, expected: tuple[bool, bool]
+) -> None:
+    theta = nn.Parameter(torch.full((3,), 0.5))
+    theta.grad = torch.ones(3)
+    optimizer = one_step([theta], **settings)
+    optimizer.step()
+    optimizer.report = None
+    optimizer.measure_next(model)
+    seen = []
+    for _ in range(2):
+        optimizer.step()
+        report = optimizer.report
+        whole = None if report is None else report.model_relative_size
+        seen.append((report is not None, whole is not None))
+        optimizer.report = None
+    assert seen == [expected, (False, False)]
+    assert {name: getattr(optimizer, name) for name in settings} == settings
+
+
+def large_parameters(scale: float = 1.0) -> list[nn.Parameter]:
+    torch.manual_seed(3)
+    shapes = ((300, 200), (40_000,), (50, 3, 20))
+    parameters = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    for each in parameters:
+        each.grad = scale * torch.randn_like(each) ** 3
+    return parameters
+
+
+def test_step_of_a_large_model_is_estimated_without_bias_and_with_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parameters = large_parameters()
+    true = sum(float((0.1 * p.grad).double().square().sum()) for p in parameters)  # type: ignore[operator]
+    scores, errors = [], []
+    for seed in range(60):
+        monkeypatch.setattr(motion, "SEED", seed)
+        monkeypatch.setattr(motion, "SAMPLE", 2000)
+        sample = motion.MotionSample().start([{"params": parameters, "lr": 0.1}])
+        with torch.no_grad():
+            torch._foreach_sub_(parameters, [0.1 * p.grad for p in parameters])  # type: ignore[operator]
+            estimate = sample.squared_distance()
+            torch._foreach_add_(parameters, [0.1 * p.grad for p in parameters])  # type: ignore[operator]
+        scores.append((float(estimate.total) - true) / float(estimate.error))
+        errors.append(float(estimate.total) - true)
+    assert abs(sum(scores) / 60) < 0.6  # tails are heavy: errors of small sums come out small
+    assert 0.6 < torch.tensor(scores).std() < 1.6
+    assert abs(sum(errors) / 60) < 4 * torch.tensor(errors).std() / 60**0.5
+
+
+def test_report_of_a_large_model_is_near_the_truth_and_says_how_near() -> None:
+    parameters = large_parameters()
+    optimizer = one_step(parameters)
+    optimizer.measure_next(model=True)
+    before = [p.detach().clone() for p in parameters]
+    base = sqrt(sum(float((0.1 * p.grad).square().sum()) for p in parameters))  # type: ignore[operator]
+    optimizer.step()
+    added = sqrt(
+        sum(
+            float((p.detach() - old + 0.1 * p.grad).square().sum())  # type: ignore[operator]
+            for p, old in zip(parameters, before, strict=True)
+        )
+    )
+    assert optimizer.report is not None
+    size = optimizer.report.model_relative_size
+    error = optimizer.report.model_relative_size_error
+    assert size is not None
+    assert error is not None
+    assert 0 < error < 0.1 * size
+    assert size == pytest.approx(added / base, abs=4 * error)
+
+
+def test_a_small_model_is_looked_at_whole() -> None:
+    theta = nn.Parameter(torch.full((7,), 0.5))
+    theta.grad = torch.ones(7)
+    optimizer = one_step([theta])
+    optimizer.measure_next(model=True)
+    optimizer.step()
+    assert optimizer.report is not None
+    assert optimizer.report.model_relative_size_error == 0.0
+
+
+def test_measuring_the_model_takes_less_than_a_megabyte() -> None:
+    parameters = [nn.Parameter(torch.empty(1000, 700)) for _ in range(20)]
+    for each in parameters:
+        each.grad = torch.zeros_like(each)
+    sample = motion.MotionSample()
+    snapshot = sample.start([{"params": parameters, "lr": 0.1}])
+    rows = sample._entries
+    assert isinstance(rows, GeneralEntries)
+    kept = [snapshot._before, *(row.chosen for row in rows.rows), *chain(*rows._indices)]
+    size = sum(each.numel() * each.element_size() for each in kept if isinstance(each, Tensor))
+    assert rows.total == motion.SAMPLE
+    assert size + 3 * snapshot._before.numel() * 4 < 1e6
 
 
 def test_measuring_changes_no_number() -> None:
