@@ -18,9 +18,17 @@ from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.forecast import StepForecast, forecast_step
+from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.backends.samplers import ExactSampling
 from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.perturbations import (
+    EntryFeatures,
+    Feature,
+    Features,
+    PermutedFeatures,
+    Together,
+)
 
 FIRST_OF_EACH, ALL_ENTRIES = 27, 32_801
 """Circuits of one step of the paper-sized transformer: one per tensor, and one per 4 parameters."""
@@ -44,7 +52,7 @@ def circuit_command(arguments: list[str]) -> None:
     if options.arm is not None:
         if options.backend is not None:
             parser.error("Got --arm and --backend: both say what evaluates the circuit. Give one.")
-        options.backend = _backend_of(options.arm, parser)
+        options.backend, options.features = _parts_of(options.arm, parser)
         parsed = parser.parse_object(parsed)
     try:
         ready = parser.instantiate_classes(parsed)[parsed.command]
@@ -72,6 +80,11 @@ def draw(backend: Backend, options: Namespace) -> None:
     )
     if built.synthesized:
         console.print(f"Simulated as product formulas: {'; '.join(built.synthesized)}.")
+    seen = _seen_by(backend, options.features)
+    if seen is not None:
+        pairs = zip(built.inputs, _names_of(seen), strict=True)
+        shown = ", ".join(f"{parameter.name} = {name} / 2" for parameter, name in pairs)
+        console.print(f"One circuit per entry: {shown}.")
     if options.output is not None:
         draw_figure(built).savefig(options.output, bbox_inches="tight")
         console.print(f"Picture: {options.output}")
@@ -95,6 +108,10 @@ def check(backend: Backend, options: Namespace) -> None:
         table.add_row(*row)
         agree = agree and agrees
         apart += [] if _is_exact(asked) else [name]
+    if _seen_by(backend, options.features) is not None and not backend.separable:
+        row, agrees = _polynomial_row(_compiled(backend), question, reference)
+        table.add_row(*row)
+        agree = agree and agrees
     console = Console()
     console.print(table)
     console.print(_conclusion(agree, apart))
@@ -119,6 +136,13 @@ def bench(backend: Backend, options: Namespace) -> None:
         table.add_row(name, *(_cell(forecast_step(each, count)) for count in options.circuits))
     console = Console()
     console.print(table)
+    seen = _seen_by(backend, options.features)
+    points = 0 if seen is None else seen.circuits(backend, 0)
+    if points:
+        console.print(
+            f"With these features the circuit is a polynomial: {points} circuits once per change "
+            "of its weights, and none per entry."
+        )
     for reason in reasons:
         console.print(f"Left out: {reason}", highlight=False, markup=False)
     console.print(
@@ -134,14 +158,15 @@ def _parser() -> SuggestingParser:
         child = SuggestingParser(description=function.__doc__ or "")
         child.add_argument("--backend", type=Backend | None, default=None, help=_BACKEND)
         child.add_argument("--arm", type=str | None, default=None, help=_ARM)
+        child.add_argument("--features", type=_FEATURES, default=None, help=_SEEN)
         for option, settings in _OPTIONS[name].items():
             child.add_argument(option, **settings)
         commands.add_subcommand(name, child, help=function.__doc__)
     return parser
 
 
-def _backend_of(file: str, parser: SuggestingParser) -> Any:
-    """Return the part of a config that describes the backend."""
+def _parts_of(file: str, parser: SuggestingParser) -> tuple[Any, Any]:
+    """Return the parts of a config that describe the backend and what it sees."""
     try:
         config = yaml.safe_load(Path(file).read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -152,7 +177,37 @@ def _backend_of(file: str, parser: SuggestingParser) -> Any:
             f"{file} has no `perturbation`: its circuit is unknown. Give an arm that perturbs, or "
             "use --backend."
         )
-    return perturbation.get("backend", "lightning_qsgd.SineBackend")  # as of a Perturbation
+    backend = perturbation.get("backend", "lightning_qsgd.SineBackend")  # as of a Perturbation
+    return backend, perturbation.get("features")
+
+
+def _seen_by(backend: Backend, features: Any) -> EntryFeatures | None:
+    """Return the features of entries that a circuit sees; None where it sees the parameters."""
+    seen = features if isinstance(features, Features | None) else Together(features)
+    if not isinstance(seen, EntryFeatures):
+        return None
+    seen.check(backend)
+    return seen
+
+
+def _names_of(seen: EntryFeatures) -> list[str]:
+    inner = seen.of if isinstance(seen, PermutedFeatures) else seen
+    each = inner.features if isinstance(inner, Together) else [inner]
+    return [f"{type(feature).__name__}" for feature in each]
+
+
+def _polynomial_row(
+    backend: CompiledBackend, question: Question, reference: Answer
+) -> tuple[tuple[str, ...], bool]:
+    """Compare the polynomial on which features are evaluated with one circuit per row."""
+    form = SeveralInputs.of(backend.describe())
+    weights = question.weights.detach()
+    coefficients = form.coefficients(backend.readout(form.grid, weights=weights).mean(-1))
+    pairs = zip(question.inputs.detach().unbind(-1), form.spectra, strict=True)
+    values = evaluate_polynomial(coefficients, [x * s.frequency for x, s in pairs])
+    given = Answer(values, {})
+    name = f"polynomial of {form.num_points} coefficients"
+    return _compared(name, given, Answer(reference.readout.mean(-1), {}), torch.float64)
 
 
 def _circuit_backend(backend: Backend) -> CircuitBackend:
@@ -264,6 +319,8 @@ def _cell(forecast: StepForecast) -> str:
 _NUMBERS = ("readout", "gradient", "tolerance")
 _BACKEND = "What evaluates the circuit; the compiled paper's circuit by default."
 _ARM = "A config whose perturbation.backend is taken, such as configs/arms/quantum_shots.yaml."
+_FEATURES = Features | list[Feature] | None
+_SEEN = "What the circuit sees of each entry; the parameters by default."
 _COMMANDS: dict[str, Callable[[Backend, Namespace], None]] = {
     "draw": draw,
     "check": check,

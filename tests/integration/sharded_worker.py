@@ -23,6 +23,7 @@ from lightning_qsgd.backends import CompiledBackend, SamplerBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
+    Alignment,
     AllEntries,
     CyclicEntries,
     FirstOfModel,
@@ -35,8 +36,11 @@ from lightning_qsgd.perturbations import (
     Perturbation,
     RandomEntries,
     RelativeInjection,
+    RenormalisedInjection,
     RescaledStepControl,
+    Step,
     UpdateInjection,
+    Weight,
 )
 from tests.integration.processes import join_gloo
 from tests.learning_cases import Entangled
@@ -165,9 +169,18 @@ KINDS = {
     ),
     "noise": Perturbation(injection=NoiseInjection(0.3)),
     "nudge": Perturbation(injection=NudgeInjection(1e-2)),
+    "features": Perturbation(
+        CompiledBackend(SuperpositionCircuit(3, reps=1), weight_seed=1),
+        AllEntries(),
+        STRONG,
+        RenormalisedInjection(),
+        features=[Alignment(), Step(), Weight()],
+    ),
 }
 TWO = {
     **{f"FSDP2, {kind}": Case(fsdp, perturbation) for kind, perturbation in KINDS.items()},
+    "FSDP2, features, AdamW": Case(fsdp, KINDS["features"], adamw),
+    "tensor parallel, features": Case(tensor_parallel, KINDS["features"]),
     "FSDP2, AdamW": Case(fsdp, KINDS["relative"], adamw),
     "FSDP2, clipped": Case(fsdp, KINDS["update"], clip=0.05),
     "FSDP2, unused tensors": Case(fsdp, KINDS["nudge"], network=WithUnused),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_qsgd.backends import CompiledBackend, SineBackend
+from lightning_qsgd.cli import circuit_command
 from lightning_qsgd.cli.main import main
 
 TWO_QUBITS = ["--backend.circuit", "SuperpositionCircuit", "--backend.circuit.num_qubits", "2"]
@@ -158,3 +159,25 @@ def test_commands_leave_the_global_generator_alone(capsys: pytest.CaptureFixture
     before = torch.get_rng_state()
     run(capsys, "check", *COMPILED, "--rows", "2")
     assert torch.equal(before, torch.get_rng_state())
+
+
+FEATURES = ("--arm", "configs/arms/alignment_2features.yaml")
+
+
+def test_commands_know_what_a_circuit_sees(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "x[0] = Alignment / 2, x[1] = Weight / 2" in run(capsys, "draw", *FEATURES)
+    checked = run(capsys, "check", *FEATURES, "--rows", "3")
+    assert "polynomial of 9 coefficients" in checked
+    assert checked.count("agrees") == 3
+    benched = run(capsys, "bench", *FEATURES, "--circuits", "[2]")
+    assert "9 circuits once per change of its weights" in " ".join(benched.split())
+
+
+def test_check_tells_a_polynomial_that_is_not_the_circuit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = circuit_command.evaluate_polynomial
+    monkeypatch.setattr(circuit_command, "evaluate_polynomial", lambda *given: exact(*given) + 1e-6)
+    status, printed = failure(capsys, "check", *FEATURES, "--rows", "3")
+    assert status == 1
+    assert "DISAGREES" in printed
