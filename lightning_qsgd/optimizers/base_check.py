@@ -10,6 +10,13 @@ from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
 from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded, whole
 from lightning_qsgd.perturbations import Perturbation
 
+ROUNDED_AWAY = (
+    "Some parameters are stored in bfloat16 or float16: updates below about 1/256 (1/2048) of a "
+    "value are rounded away, and a perturbation is small. Train with precision='bf16-mixed' or "
+    "'16-mixed', which keep float32 parameters."
+)
+"""What a warning says where parameters have little precision."""
+
 MOST_GATHERED = 2**25
 """Entries of sharded tensors that are touched at one step, at most: each process reads them all."""
 

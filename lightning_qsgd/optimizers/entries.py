@@ -92,7 +92,7 @@ class DenseEntries(Entries):
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__(rows)
         self._shaped = [(row.parameter, (row.size,), _is_short(row.parameter)) for row in rows]
-        self._picked = _picked(rows) if any(short for *_, short in self._shaped) else None
+        self._picked = _picked(rows) if any(map(_is_partly_read, rows)) else None
         self._views = [row.parameter.detach().view(-1)[: row.size] for row in rows]
         self._is_low_precision = rows[0].parameter.dtype in LOW_PRECISION
         self._scratch = torch.empty(0)
@@ -157,6 +157,10 @@ class DenseEntries(Entries):
 
 def _is_short(parameter: Tensor) -> bool:
     return parameter.dim() == 1 and parameter.numel() <= SHORT
+
+
+def _is_partly_read(row: Row) -> bool:
+    return _is_short(row.parameter) and row.size < row.parameter.numel()
 
 
 def _picked(rows: Sequence[Row]) -> Tensor:

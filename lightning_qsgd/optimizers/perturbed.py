@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.base_check import (
+    ROUNDED_AWAY,
     check_base,
     check_groups,
     has_lazy,
@@ -40,11 +41,6 @@ from lightning_qsgd.perturbations import Perturbation, Strength
 STATE_KEY = "quantum_perturbation"
 MEASURE_EVERY = 50
 _KEPT = ("base", "perturbation", "own_state", "measure_every", "measure_model_every")
-_LOW_PRECISION = (
-    "Some parameters are stored in bfloat16 or float16: updates below about 1/256 (1/2048) of a "
-    "value are rounded away, and a perturbation is small. Train with precision='bf16-mixed' or "
-    "'16-mixed', which keep float32 parameters."
-)
 _CLOSURE_IGNORED = (
     "{} did not evaluate its closure at this step, as it did before: this step was not perturbed. "
     "From now on the perturbation is also computed from the gradients that are there before a step."
@@ -71,8 +67,7 @@ class PerturbedOptimizer(Optimizer):
         own_state: Counters of steps taken and perturbed, and what was learned.
         report: Sizes measured at the last measured step; None before.
         measure_every: Measure the perturbation's size at one due step in this many; 0 never does.
-        measure_model_every: Estimate it against the whole model's step at one due step in this
-            many; 0 never does, None only where `measure_next` asks for it.
+        measure_model_every: Likewise against the whole model's step; None where asked for.
 
     Raises:
         TypeError: If `base` is no complete torch optimizer, is perturbed already, or its
@@ -282,7 +277,7 @@ class PerturbedOptimizer(Optimizer):
     def _new_step(self, strength: float) -> PerturbedStep:
         state = self.own_state
         moment = StepMoment(state.steps, state.due, strength)
-        every = (self.measure_every, self.measure_model_every)
+        every = self.measure_every, self.measure_model_every
         measured = Measured.at(state.due, every, self._asked, self._sample)
         parts = (self.perturbation, self.base, moment, measured)
         return (
@@ -341,7 +336,7 @@ class PerturbedOptimizer(Optimizer):
 
     def _warn_of_low_precision(self) -> None:
         if not self.perturbation.is_off and has_low_precision(self.param_groups):
-            warnings.warn(_LOW_PRECISION, stacklevel=3)
+            warnings.warn(ROUNDED_AWAY, stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state with the perturbation's own under one extra key.

@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.perturbations.features import Feature
-from lightning_qsgd.perturbations.step import TouchedStep
+from lightning_qsgd.perturbations.step import TouchedStep, per_tensor
 
 SMALLEST = 1e-30
 """Bounds rms, and products of them, from below."""
@@ -118,13 +118,13 @@ class Progress(Feature):
 
 def rms(values: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the root mean square of each tensor's entries, shape (tensors,)."""
-    norms = torch.stack(torch._foreach_norm(values.split(list(sizes))))
+    norms = torch.stack(torch._foreach_norm(per_tensor(values, sizes)))
     return norms.mul_(torch.tensor([size**-0.5 for size in sizes]).to(norms))
 
 
 def scaled_(values: Tensor, sizes: Sequence[int], factors: Tensor) -> Tensor:
     """Multiply the entries of each tensor by its factor, in place."""
-    torch._foreach_mul_(values.split(list(sizes)), factors.unbind())
+    torch._foreach_mul_(per_tensor(values, sizes), factors.unbind())
     return values
 
 

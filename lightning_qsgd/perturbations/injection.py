@@ -22,7 +22,7 @@ from typing_extensions import override
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.perturbations.controls import Control
 from lightning_qsgd.perturbations.keyed_draws import normals, signs
-from lightning_qsgd.perturbations.step import TouchedStep
+from lightning_qsgd.perturbations.step import TouchedStep, means_of, per_tensor
 
 
 @dataclass(frozen=True)
@@ -227,12 +227,16 @@ class RenormalisedInjection(Injection):
 
     @override
     def shaped(self, u: Tensor, sizes: Sequence[int], strength: float) -> Tensor:
-        means = torch.stack([piece.mean() for piece in u.split(list(sizes))])
-        factors = (1 + strength * means).clamp(min=self.floor).reciprocal()
+        factors = (1 + strength * means_of(u, sizes)).clamp(min=self.floor).reciprocal()
         # w / mean - 1, over the strength: what is added is the strength times this
-        pieces = torch._foreach_mul(u.split(list(sizes)), factors.unbind())
         offsets = ((factors - 1) / strength).unbind()
-        return torch.cat(torch._foreach_add(pieces, offsets))
+        if u.requires_grad:
+            pieces = torch._foreach_mul(per_tensor(u, sizes), factors.unbind())
+            return torch.cat(torch._foreach_add(pieces, offsets))
+        shaped = u.clone()
+        torch._foreach_mul_(per_tensor(shaped, sizes), factors.unbind())
+        torch._foreach_add_(per_tensor(shaped, sizes), offsets)
+        return shaped
 
 
 @dataclass(frozen=True)

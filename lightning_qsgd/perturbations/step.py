@@ -36,6 +36,20 @@ class Row:
         return len(self.chosen)
 
 
+def per_tensor(values: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Return views of the entries of each tensor."""
+    return list(torch.split_with_sizes(values, sizes))  # in less than half the time of `split`
+
+
+def means_of(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the mean of each tensor's entries, shape (tensors,)."""
+    if values.device.type == "cpu" and not values.requires_grad:
+        starts = np.cumsum([0, *sizes[:-1]])
+        sums = torch.from_numpy(np.add.reduceat(values.numpy(), starts))
+        return sums.div_(torch.tensor(sizes))
+    return torch.stack([piece.mean() for piece in per_tensor(values, sizes)])
+
+
 def is_matrix(parameter: Tensor) -> bool:
     """Whether a parameter, flattened after its first dimension, has rows and columns, not one."""
     if parameter.is_complex() or parameter.dim() < 2:
@@ -96,6 +110,7 @@ class TouchedStep:
     evaluated: Any = None
     _gradient: Tensor | None = field(default=None, repr=False)
     _base_step: Tensor | None = field(default=None, repr=False)
+    _without_decay: Tensor | None = field(default=None, repr=False)
 
     @property
     def gradient(self) -> Tensor:
@@ -162,8 +177,11 @@ class TouchedStep:
         Where an optimizer adds weight decay to the gradient, as `torch.optim.SGD` and `Adam` do,
         the two are mixed and the decay stays in.
         """
-        if not any(self.decays):
-            return self.base_step
+        if self._without_decay is None:
+            self._without_decay = self._find_without_decay() if any(self.decays) else self.base_step
+        return self._without_decay
+
+    def _find_without_decay(self) -> Tensor:
         if len(self.bounds) == 1:
             step = torch.add(self.base_step, self.theta, alpha=self.decays[self.bounds[0][0]])
         else:
@@ -205,6 +223,7 @@ class TouchedStep:
             theta=self.theta[start:stop],
             _gradient=None if gradient is None else gradient[start:stop],
             _base_step=None if base_step is None else base_step[start:stop],
+            _without_decay=None,
         )
 
     def draw(self, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Tensor:
