@@ -7,11 +7,11 @@ from lightning_qsgd.training.checkpoints import (
 )
 from lightning_qsgd.training.classifier import Classifier
 from lightning_qsgd.training.convergence_callback import ConvergenceCallback, Goal
-from lightning_qsgd.training.optimizer_modes import OptimizerModesCallback
 from lightning_qsgd.training.perturbation_callback import PerturbationCallback
 from lightning_qsgd.training.perturbation_mixin import PerturbationMixin
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
 from lightning_qsgd.training.tensorboard_callback import TensorBoardCallback
+from lightning_qsgd.training.wrapping import OptimizerModesCallback
 
 __all__ = [
     "Classifier",
