@@ -1,5 +1,7 @@
 """The first page: what was asked, what came out, how sure that is."""
 
+from collections.abc import Sequence
+
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
 from lightning_qsgd.compare.report.tables import count, plain
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
@@ -9,20 +11,27 @@ from lightning_qsgd.compare.verdicts.analysis import Analysis
 from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
 
 
-def answer(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> list[Block]:
+def answer(
+    results: Results,
+    analysis: Analysis,
+    judged: dict[str, Verdict],
+    picture: Sequence[Block] = (),
+) -> list[Block]:
     """Tell somebody who has never seen the project what the comparison shows.
 
     Args:
         results: The runs.
         analysis: Their statistics.
         judged: Verdict by arm.
+        picture: The picture of the gains, if there is one.
     """
     by_outcome = _by_outcome(results, judged)
     return [
         Heading(f"{results.comparison.name}: what helps over {analysis.baseline.arm.name}?", 1),
         _short_answer(by_outcome, analysis),
-        Bullets(tuple(_findings(by_outcome, analysis))),
         *_warnings(results),
+        *picture,
+        Bullets(tuple(_findings(by_outcome, analysis))),
         Heading("What was compared", 3),
         Paragraph(_question(results)),
         Heading("How sure this is", 3),

@@ -61,11 +61,13 @@ class Table:
         head: Titles of the columns.
         rows: One text or cell per column.
         words: Titles of the columns that hold words and not numbers.
+        folded: Title under which a page folds it away; empty shows it.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str | Cell, ...], ...]
     words: tuple[str, ...] = ()
+    folded: str = ""
 
     def holds_words(self, column: int) -> bool:
         """Tell whether a column is aligned to the left."""
@@ -221,7 +223,9 @@ def _html_table(table: Table) -> str:
     rows = "\n".join(_row(row, kinds) for row in table.rows)
     # The frame scrolls sideways on a narrow screen, so that the page itself does not.
     inner = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
-    return f'<div class="frame"><table>{inner}</table></div>'
+    shown = f'<div class="frame"><table>{inner}</table></div>'
+    summary = f"<summary>{_html_text(table.folded)}</summary>"
+    return f"<details>{summary}{shown}</details>" if table.folded else shown
 
 
 def _row(row: Sequence[str | Cell], kinds: Sequence[str]) -> str:

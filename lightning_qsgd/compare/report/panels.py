@@ -155,7 +155,7 @@ def draw_gains(analysis: Analysis, judged: dict[str, Verdict], metric: str) -> F
         _draw_row(axes, height, challenge, judged[challenge.arm.name], reach)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_yticks(range(len(rows)), [challenge.arm.name for challenge in reversed(rows)])
+    axes.set_yticks(range(len(rows)), [_named(challenge) for challenge in reversed(rows)])
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(
         f"←  worse     gain in {metric} over {analysis.baseline.arm.name}     better  →"
@@ -171,6 +171,16 @@ def draw_gains(analysis: Analysis, judged: dict[str, Verdict], metric: str) -> F
         label.set_color(INK[TONES[judged[challenge.arm.name].outcome]])
         label.set_fontweight("bold")
     return figure
+
+
+LONGEST = 46
+"""Letters of a description that fit beside the picture."""
+
+
+def _named(challenge: Challenge) -> str:
+    said = challenge.arm.description
+    short = said if len(said) <= LONGEST else f"{said[: LONGEST - 3]}..."
+    return f"{challenge.arm.name}\n{short}" if short else challenge.arm.name
 
 
 def _draw_row(

@@ -38,6 +38,7 @@ LOOK = {
     "text.parse_math": False,
 }
 DOTS_PER_INCH = 150
+COLOURS = 128
 
 
 def can_draw() -> bool:
@@ -88,9 +89,13 @@ def pictures(
 
 def to_png(figure: Figure) -> bytes:
     """Give a picture as the bytes of a PNG, the same for the same picture."""
-    file = io.BytesIO()
+    from PIL import Image  # comes with matplotlib
+
+    drawn, file = io.BytesIO(), io.BytesIO()
     # Without the metadata the file would name the version of matplotlib and differ between two.
-    figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    # Few colours are used: with a palette a picture takes a third of the space.
+    Image.open(drawn).convert("RGB").quantize(COLOURS).save(file, format="png", optimize=True)
     return file.getvalue()
 
 

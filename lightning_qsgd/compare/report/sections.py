@@ -32,11 +32,10 @@ def verdict_section(analysis: Analysis, judged: dict[str, Verdict]) -> list[Bloc
     return [Heading("Verdict for every arm"), tables.verdict_table(analysis, judged)]
 
 
-def gain_section(analysis: Analysis, drawn: dict[str, Picture]) -> list[Block]:
+def gain_section(analysis: Analysis) -> list[Block]:
     """Show the differences that the verdicts rest on."""
     blocks: list[Block] = [
         Heading("Gain over the baseline, seed by seed"),
-        *_shown(drawn, "gains"),
         tables.gain_table(analysis, analysis.on_trial),
         Paragraph(
             "The intervals hold together: the chance that any of them misses is that of the whole "
@@ -206,7 +205,3 @@ def _pairing(check: PairingCheck) -> str:
         return f"{name}: not recorded, so pairing is assumed and not checked."
     unknown = f"; unknown in {count(check.unknown, 'run')}" if check.unknown else ""
     return f"{name}: equal in {count(check.equal, 'run')}, different in none{unknown}."
-
-
-def _shown(drawn: dict[str, Picture], name: str) -> list[Block]:
-    return [drawn[name]] if name in drawn else []

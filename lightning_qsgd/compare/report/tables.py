@@ -118,7 +118,7 @@ def gain_table(analysis: Analysis, challenges: Sequence[Challenge]) -> Table:
         )
         for challenge in challenges
     )
-    return Table(head, rows)
+    return Table(head, rows, folded=f"The numbers of {count(len(rows), 'arm')}")
 
 
 def control_table(analysis: Analysis) -> Table | None:
@@ -136,7 +136,8 @@ def control_table(analysis: Analysis) -> Table | None:
         for challenge in analysis.challenges
         for name, gain in challenge.over_controls.items()
     )
-    return Table(head, rows, words=("control",)) if rows else None
+    title = f"The numbers of {count(len(rows), 'pair')}"
+    return Table(head, rows, words=("control",), folded=title) if rows else None
 
 
 def _together(analysis: Analysis) -> str:
@@ -152,7 +153,7 @@ def arm_table(results: Results, analysis: Analysis) -> Table:
     head += ["seconds per epoch", "time per step", "relative size"]
     summaries = [analysis.baseline, *(challenge.summary for challenge in analysis.challenges)]
     rows = tuple(_arm_row(summary, target is not None) for summary in summaries)
-    return Table(tuple(head), rows)
+    return Table(tuple(head), rows, folded=f"Means, costs and sizes of {count(len(rows), 'arm')}")
 
 
 def other_metric_table(results: Results) -> Table | None:
@@ -164,7 +165,8 @@ def other_metric_table(results: Results) -> Table | None:
         runs = results.runs_of(arm.name).values()
         columns = [[run.final[m] for run in runs if m in run.final] for m in others]
         rows.append((arm.name, *(plain(sum(c) / len(c)) if c else UNKNOWN for c in columns)))
-    return Table(("arm", *(f"mean {metric}" for metric in others)), tuple(rows)) if others else None
+    head = ("arm", *(f"mean {metric}" for metric in others))
+    return Table(head, tuple(rows), folded="Means of the other metrics") if others else None
 
 
 def tuning_table(results: Results) -> Table:

@@ -109,10 +109,10 @@ def report_blocks(
 ) -> list[Block]:
     """Put the sections in the order in which a reader asks for them."""
     return [
-        *answer(results, analysis, judged),
+        *answer(results, analysis, judged, [drawn["gains"]] if "gains" in drawn else []),
         *([] if drawn else [Notice(NO_PICTURES, "warn")]),
         *verdict_section(analysis, judged),
-        *gain_section(analysis, drawn),
+        *gain_section(analysis),
         *arm_section(results, analysis),
         *published_section(results, analysis),
         *curve_section(drawn),

@@ -205,5 +205,16 @@ def test_runs_that_all_failed_or_diverged_still_give_a_report(tmp_path, value):
 
 def test_arm_names_cannot_style_the_terminal():
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(summary_table(made_results({"[red]base": [1, 2, 3], "[/]": [1, 2, 4]}), METHOD))
+    values = {"[red]base": [1, 2, 3], "[b]arm": [1, 2, 4]}
+    console.print(summary_table(made_results(values), METHOD))
     assert "[red]base" in console.export_text()
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="draws")
+def test_page_of_twenty_arms_shows_gains_first_and_folds_its_tables(tmp_path):
+    values = {"base": around(0.8, 0)} | {f"arm{i}": around(0.8, i + 1) for i in range(20)}
+    html, markdown = written(made_results(values), tmp_path)
+    assert html.index("<figure>") < html.index("What was compared")
+    assert html[: html.index("<figure>")].count("<p") == 1  # the answer
+    assert html.count("<details><summary>The numbers of 20 arms") == 1
+    assert markdown.index("![Gain of every arm") < markdown.index("- **No detectable effect**")
