@@ -18,7 +18,8 @@ from lightning_qsgd.compare.running.stored_run import RunStore
 from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
 from lightning_qsgd.compare.verdicts import Outcome as Judgement
 from lightning_qsgd.compare.verdicts import analyse, verdicts
-from lightning_qsgd.tracking import tags
+from lightning_qsgd.tracking import page_of, tags
+from lightning_qsgd.tracking.comparison_runs import mean_tag
 from lightning_qsgd.training.convergence_callback import Goal, Summary, compare, summarise
 from lightning_qsgd.training.recorded_run import RecordedRun
 
@@ -34,7 +35,7 @@ def publish(results: Results, folder: Path, console: Console) -> None:
         folder: Folder of the comparison.
         console: Where the outcome is shown.
     """
-    page = write_report(results, folder)
+    report = write_report(results, folder)
     store = RunStore(folder)
     configs = {
         run.arm: stored.config
@@ -45,10 +46,13 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     console.print(summary_table(results))
     if results.failures:
         console.print(f"[bold red]{len(results.failures)} runs failed[/]; see the report.")
-    console.print(f"Report: {page}", soft_wrap=True)
+    console.print(f"Report: {report}", soft_wrap=True)
     found = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
     command = f"{os.path.relpath(found)} --logdir {logs}"
     console.print(f"See the mean curves: {command}/{MEAN}", soft_wrap=True)
+    goal = results.comparison.goal
+    page = page_of(mean_tag(goal.metric), mean_tag(goal.loss))
+    console.print(f"and open {page}", soft_wrap=True)
     console.print(f"And all runs: {command}", soft_wrap=True)
     if len(results.runs) > MOST_SHOWN:
         console.print(f"TensorBoard hides more than {MOST_SHOWN} runs until they are ticked.")

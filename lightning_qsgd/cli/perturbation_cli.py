@@ -35,6 +35,7 @@ from lightning_qsgd.cli.suggesting_parser import SuggestingParser, plain_config
 from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.tracking import page_of
 from lightning_qsgd.training import (
     ConvergenceCallback,
     Goal,
@@ -45,6 +46,7 @@ from lightning_qsgd.training import (
     TensorBoardCallback,
     install_safe_checkpoints,
 )
+from lightning_qsgd.training.publishing import described, name_in_progress_bar
 from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint
 from lightning_qsgd.training.wrapping import callbacks_of
 
@@ -125,6 +127,8 @@ class PerturbationCLI(LightningCLI):
             kwargs = {**self._writing_to(self.folder, config), **kwargs}
         trainer = super().instantiate_trainer(**kwargs)
         install_safe_checkpoints(trainer)
+        if self.folder is not None:
+            name_in_progress_bar(trainer, f"{self.folder.parent.name}/{self.folder.name}")
         if self.subcommand in ("fit", None):
             callbacks = callbacks_of(trainer)
             callbacks[:0] = self._own_callbacks()
@@ -200,7 +204,7 @@ class PerturbationCLI(LightningCLI):
         backend = perturbation.backend if perturbation is not None else None
         callbacks = [
             self.convergence,
-            TensorBoardCallback(hyperparameters(plain), backend, goal),
+            TensorBoardCallback(hyperparameters(plain, perturbation), backend, goal),
             RandomStateCallback(),
             OptimizerModesCallback(),
         ]
@@ -254,6 +258,8 @@ class PerturbationCLI(LightningCLI):
             f"See the curves: {os.path.relpath(command)} --logdir {self.folder.parent.parent}",
             soft_wrap=True,
         )
+        goal = outcome.goal
+        console.print(f"and open {page_of(goal.loss, goal.metric)}", soft_wrap=True)
 
 
 DEFAULTS: dict[str, Any] = {"parser_class": SuggestingParser, "seed_everything_default": 0}
@@ -306,23 +312,44 @@ def refuse_ignored_scheduler(config: Namespace) -> None:
         )
 
 
-def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
-    """Pick what a table of runs should show of a configuration.
+def hyperparameters(
+    config: dict[str, Any], perturbation: Perturbation | None = None
+) -> dict[str, Any]:
+    """Pick what tells the runs of an experiment apart, for the table of TensorBoard.
+
+    TensorBoard sorts the columns by name and shows the first few: the arm, its base optimizer and
+    the perturbation. Model and data are those of the experiment, and would hide them.
 
     Args:
         config: The configuration as plain values.
+        perturbation: What is added to the steps.
 
     Returns:
-        Seed, duration, and what is trained on what, by which optimizer, perturbed how.
+        Arm, base optimizer and schedule, perturbation, seed, and the other settings.
 
     Example:
-        >>> hyperparameters({"seed_everything": 1, "run": {"root": "runs"}, "optimizer": None})
-        {'seed_everything': 1}
+        >>> sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "foreach": True}}
+        >>> hyperparameters({"seed_everything": 1, "run": {"arm": "plain"}, "optimizer": sgd})
+        {'arm': 'plain', 'base': 'SGD', 'base/lr': 0.1, 'seed': 1, 'settings': {'foreach': True}}
     """
-    shown = ("seed_everything", "optimizer", "lr_scheduler", "perturbation", "model", "data")
-    picked = {name: config[name] for name in shown if config.get(name) is not None}
+    row: dict[str, Any] = {"arm": (config.get("run") or {}).get("arm")}
+    optimizer, schedule = (config.get(key) or {} for key in ("optimizer", "lr_scheduler"))
+    settings = dict(optimizer.get("init_args") or {})
+    row["base"] = _short(optimizer.get("class_path"))
+    row |= {f"base/{name}": settings.pop(name) for name in _TUNED if name in settings}
+    row["base/schedule"] = _short(schedule.get("class_path"))
     trainer = config.get("trainer") or {}
-    return picked | {n: trainer[n] for n in ("max_epochs", "max_steps") if trainer.get(n)}
+    settings |= {name: trainer[name] for name in ("max_epochs", "max_steps") if trainer.get(name)}
+    row["perturbation"] = described(perturbation) if perturbation is not None else None
+    row |= {"seed": config.get("seed_everything"), "settings": settings or None}
+    return {name: value for name, value in row.items() if value is not None}
+
+
+_TUNED = ("lr", "weight_decay", "momentum")
+
+
+def _short(class_path: str | None) -> str | None:
+    return class_path.rsplit(".", 1)[-1] if class_path else None
 
 
 def _name_of_arm(config: Namespace) -> str:

@@ -43,7 +43,9 @@ def write_tensorboard(
         runs = results.runs_of(arm.name)
         means = _means(results, arm.name, compared)
         if means:
-            write_run(root / MEAN / arm.name, means, compared)
+            row = {"arm": arm.name, "seeds": len(runs), **columns.get(arm.name, {})}
+            final = _mean_of_finals(list(runs.values()))
+            write_run(root / MEAN / arm.name, means, compared, row, final)
         for seed, run in runs.items():
             row = {"arm": arm.name, "seed": seed, **columns.get(arm.name, {})}
             curves = {tag: _points(curve) for tag, curve in run.curves.items()}
@@ -92,6 +94,12 @@ def _means(results: Results, arm: str, compared: Sequence[str]) -> dict[str, Poi
                     zip(band.steps.tolist(), band.mean.tolist(), strict=True)
                 )
     return found
+
+
+def _mean_of_finals(runs: Sequence[RecordedRun]) -> dict[str, float]:
+    known = [set(run.final) for run in runs]
+    shared = sorted(set.intersection(*known)) if known else []
+    return {name: sum(run.final[name] for run in runs) / len(runs) for name in shared}
 
 
 def _gap(run: RecordedRun, baseline: RecordedRun, tag: str) -> RecordedCurve | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import quote
 
 from lightning_qsgd.tracking import tags
 
@@ -87,6 +89,24 @@ def write_layout(writer: SummaryWriter, metrics: Sequence[str] = METRICS) -> Non
         ...     write_layout(writer, ["val/loss"])
     """
     writer.add_custom_scalars(comparison_layout(metrics))
+
+
+def page_of(*metrics: str, port: int = 6006) -> str:
+    """Give the address of a page that opens on some charts.
+
+    TensorBoard sorts groups of charts by name, so that losses come last; pinned charts come first.
+
+    Args:
+        metrics: Tags of the charts.
+        port: Where TensorBoard serves its pages.
+
+    Example:
+        >>> page_of("loss", port=1)
+        'http://localhost:1/?pinnedCards=%5B%7B%22plugin%22%3A%22scalars%22%2C%22tag%22%3A%22loss%22%7D%5D#timeseries'
+    """
+    cards = [{"plugin": "scalars", "tag": tag} for tag in dict.fromkeys(metrics)]
+    text = json.dumps(cards, separators=(",", ":"))
+    return f"http://localhost:{port}/?pinnedCards={quote(text, safe='')}#timeseries"
 
 
 def _chart(tag: str) -> Chart:

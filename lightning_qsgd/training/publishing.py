@@ -1,7 +1,8 @@
 """Hands scalars and hyperparameters to whatever a trainer logs to and watches."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,6 +54,28 @@ def log_hyperparameters(
     own.pop("_class_path", None)  # LightningCLI's
     for logger in trainer.loggers:
         logger.log_hyperparams({**own, **values})
+
+
+def name_in_progress_bar(trainer: Trainer, name: str) -> None:
+    """Show which run this is, instead of the last four letters of its version.
+
+    Args:
+        trainer: Its progress bar, of any kind, is changed; it may have none.
+        name: What to show.
+    """
+    bar = trainer.progress_bar_callback
+    if bar is not None:
+        # The method of the class, not of the bar: that has another from now on.
+        shown = partial(_named_metrics, type(bar).get_metrics, name, bar)
+        bar.get_metrics = shown  # type: ignore[method-assign]
+
+
+def _named_metrics(
+    original: Callable[..., dict[str, Any]], name: str, *args: Any
+) -> dict[str, Any]:
+    found = original(*args)
+    found.pop("v_num", None)
+    return {"run": name, **found}
 
 
 def described(perturbation: Perturbation) -> dict[str, bool | int | float | str | None]:

@@ -1,5 +1,6 @@
 """What a run writes to TensorBoard, next to its losses."""
 
+import pickle
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from lightning_qsgd.training import (
     PerturbationMonitor,
     TensorBoardCallback,
 )
+from lightning_qsgd.training.publishing import name_in_progress_bar
 from lightning_qsgd.training.recorded_run import load_run
 from tests.event_files import read_scalars
 from tests.integration.modules import (
@@ -325,3 +327,14 @@ def test_one_callback_keeps_the_sizes_of_the_last_fit_alone(tmp_path: Path) -> N
         run(tmp_path / str(fold), callback)
         counts.append(len(callback.relative_sizes))
     assert counts == [2 * BATCHES] * 2
+
+
+def test_the_progress_bar_says_which_run_it_is(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, "", "seed12")
+    trainer = make_trainer(logger=logger, enable_progress_bar=True)
+    name_in_progress_bar(trainer, "sine/seed12")
+    module = Finished()
+    trainer.fit(module, loader())
+    shown = pickle.loads(pickle.dumps(trainer.progress_bar_callback.get_metrics))(trainer, module)
+    assert shown["run"] == "sine/seed12"
+    assert "v_num" not in shown

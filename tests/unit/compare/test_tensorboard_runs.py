@@ -49,13 +49,19 @@ def test_the_table_of_hyperparameters_has_the_columns_that_tell_arms_apart(tmp_p
         "third": {"optimizer": {"lr": 0.2, "eps": 1e-8}, "perturbation": {"strength": 1}},
     }
     root = write_tensorboard(results, tmp_path, configs)
-    columns = {}
+    columns, means = {}, {}
     for arm in configs:
+        mean = EventAccumulator(str(root / MEAN / arm)).Reload().PluginTagToContent("hparams")
+        data = plugin_data_pb2.HParamsPluginData.FromString(mean["_hparams_/session_start_info"])
+        means[arm] = set(data.session_start_info.hparams)
         tags = EventAccumulator(str(root / arm / "seed1")).Reload().PluginTagToContent("hparams")
         data = plugin_data_pb2.HParamsPluginData.FromString(tags["_hparams_/session_start_info"])
         columns[arm] = set(data.session_start_info.hparams)
     assert columns["adamw"] == columns["sine"] == {"arm", "seed", "optimizer/lr"}
     assert columns["third"] == columns["sine"] | {"perturbation/strength"}
+    assert means == {arm: found - {"seed"} | {"seeds"} for arm, found in columns.items()}
+    final = read_scalars(root / MEAN / "sine")[f"final/{METRIC}"].values
+    assert abs(final - sum(FINAL["sine"]) / len(FINAL["sine"])) < 1e-6  # float32 on disk
 
 
 def test_runs_of_an_earlier_comparison_disappear(tmp_path):
