@@ -41,6 +41,13 @@ class StepReport:
     strength_factor: float | None = None
     weights_change: float | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"StepReport({self.touched:,} of {self.total:,} entries perturbed, by "
+            f"{self.relative_size:.2g} of the step there, cosine {self.cosine:.2f}; "
+            f"{self.circuits:,} circuits, {self.seconds * 1e3:.2g} ms)"
+        )
+
     @cached_property
     def _values(self) -> list[float]:
         return [float(value) for value in self.sums.tolist()]

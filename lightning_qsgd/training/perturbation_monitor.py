@@ -7,7 +7,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_qsgd.backends import SamplerBackend, forecast
+from lightning_qsgd.backends import (
+    Backend,
+    CompiledBackend,
+    ExactSampling,
+    SamplerBackend,
+    forecast,
+)
+from lightning_qsgd.backends.forecast import forecast_step
 from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
 from lightning_qsgd.optimizers.base_check import blocks_per_step
 from lightning_qsgd.tracking import report_scalars, tags
@@ -39,6 +46,66 @@ def announce_costs(trainer: Trainer, optimizers: Sequence[PerturbedOptimizer]) -
         expected.check(backend.max_circuits)
 
 
+SLOW_SECONDS = 0.5
+"""A perturbation that takes longer per step is worth a word, in seconds."""
+
+SLOW_SHARE = 0.5
+"""And only if it takes at least this share of the step."""
+
+FIRST_STEPS = 3
+
+
+class SlowCircuits:
+    """Watches the first measured steps of one optimizer.
+
+    The first one builds and transpiles circuits, so that the second is the first to count.
+    """
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._said = False
+
+    @property
+    def has_seen_enough(self) -> bool:
+        """Whether the first steps are over: later ones are watched where they are measured."""
+        return self._seen >= FIRST_STEPS
+
+    def see(self, report: StepReport, step_seconds: float, backend: Backend) -> str | None:
+        """Take note of a measured step; say once that its circuits are slow.
+
+        Args:
+            report: The step's report.
+            step_seconds: What the whole training step took, in seconds.
+            backend: What evaluates the circuits.
+
+        Returns:
+            What to tell the user; None if there is nothing to tell, or it was told.
+        """
+        self._seen += 1
+        share = min(1.0, report.seconds / step_seconds) if step_seconds > 0 else 0.0
+        slow = report.seconds >= SLOW_SECONDS and share >= SLOW_SHARE
+        if self._said or self._seen < 2 or not slow or report.circuits == 0:
+            return None
+        self._said = True
+        return (
+            f"{step_seconds:.2g} s per step, {share:.0%} of it in {report.circuits:,} circuits; "
+            f"{_advice(backend, report.circuits)}"
+        )
+
+
+def _advice(backend: Backend, circuits: int) -> str:
+    fewer = "perturb fewer entries, or one step in several (`every` of Strength)."
+    if not isinstance(backend, SamplerBackend) or not isinstance(backend.recipe, ExactSampling):
+        return fewer
+    try:
+        compiled = CompiledBackend(backend.circuit, backend.weight_seed)
+        seconds = forecast_step(compiled, circuits).seconds
+    except ValueError:  # a gate that only the reference knows, or too little memory
+        return fewer
+    time = f"{seconds * 1e3:.2g} ms" if seconds < 1 else f"{seconds:.2g} s"
+    return f"CompiledBackend gives the same numbers in {time}."
+
+
 MODEL_EVERY = 10
 """Whole-model sizes are estimated at most at one step in this many."""
 
@@ -67,6 +134,7 @@ class PerturbationMonitor(Callback):
         self.relative_sizes: list[float] = []
         self.model_relative_sizes: list[float] = []
         self._seen: dict[int, StepReport | None] = {}
+        self._slow: dict[int, SlowCircuits] = {}
         self._logged = 0
         self._start = 0.0
 
@@ -89,8 +157,11 @@ class PerturbationMonitor(Callback):
         log_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         logged_per_model = max(1, MODEL_EVERY // max(1, log_every))
         for optimizer in perturbed_optimizers(trainer):
+            watched = self._slow.setdefault(id(optimizer), SlowCircuits())
             if logs:
                 optimizer.measure_next(model=self._logged % logged_per_model == 0)
+            elif not watched.has_seen_enough:
+                optimizer.measure_next(model=False)
             self._seen[id(optimizer)] = optimizer.report
         self._start = perf_counter()
 
@@ -104,6 +175,7 @@ class PerturbationMonitor(Callback):
     ) -> None:
         """Log the reports that this batch brought, if it is logged."""
         seconds = perf_counter() - self._start
+        self._watch_for_slow_circuits(trainer, seconds)
         if not trainer._logger_connector.should_update_logs:
             return
         scalars: dict[str, float] = {}
@@ -123,6 +195,17 @@ class PerturbationMonitor(Callback):
         if scalars:
             self._logged += 1
             publish(trainer, scalars)
+
+    def _watch_for_slow_circuits(self, trainer: Trainer, seconds: float) -> None:
+        for optimizer in perturbed_optimizers(trainer):
+            report, watched = optimizer.report, self._slow.get(id(optimizer))
+            if watched is None or report is None or report is self._seen.get(id(optimizer)):
+                continue
+            message = watched.see(report, seconds, optimizer.perturbation.backend)
+            if message is not None:
+                rank_zero_info(message)
+                if trainer.progress_bar_callback is not None:
+                    trainer.progress_bar_callback.print(message)
 
 
 def _hyperparameters(optimizers: Sequence[PerturbedOptimizer]) -> dict[str, Any]:

@@ -336,3 +336,12 @@ def test_a_parameter_that_is_nan_makes_the_size_undefined() -> None:
     optimizer.step()
     assert optimizer.report is not None
     assert isnan(optimizer.report.relative_size)
+
+
+def test_a_report_can_be_read() -> None:
+    sums = torch.tensor([1.0, 4.0, 1.0, 0.0])
+
+    assert repr(StepReport(2_000, 4_000, 7, 0.0123, sums)) == (
+        "StepReport(2,000 of 4,000 entries perturbed, by 0.5 of the step there, cosine 0.50; "
+        "7 circuits, 12 ms)"
+    )
