@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qiskit.circuit import Barrier, ControlFlowOp, Delay, Gate, QuantumCircuit, Reset
+from qiskit.exceptions import QiskitError
 from qiskit.primitives import BaseSamplerV2
 from qiskit_machine_learning.primitives import QMLSampler
 from typing_extensions import override
@@ -107,7 +108,10 @@ def _resets(operation: Any) -> bool:
     """Whether an operation is a reset, or is made of some; gates are unitary."""
     if isinstance(operation, Reset):
         return True
-    definition = None if isinstance(operation, Gate) else getattr(operation, "definition", None)
+    try:
+        definition = None if isinstance(operation, Gate) else getattr(operation, "definition", None)
+    except QiskitError:  # an initialisation whose amplitudes are parameters starts with resets
+        return True
     return definition is not None and any(_resets(step.operation) for step in definition.data)
 
 

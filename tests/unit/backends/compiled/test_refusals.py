@@ -10,6 +10,7 @@ from qiskit.circuit import library as lib
 from qiskit.primitives import StatevectorSampler
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_clifford, random_unitary
 from qiskit.synthesis import MatrixExponential
+from qiskit_machine_learning.circuit.library import raw_feature_vector
 
 from lightning_qsgd.backends import CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
@@ -190,3 +191,14 @@ def test_wrong_shapes_and_complex_values_are_refused() -> None:
         compiled.outputs(x, torch.zeros(5))
     with pytest.raises(TypeError, match=r"Expected real inputs and weights, got torch.complex64"):
         compiled.outputs(x + 0j, w)
+
+
+def test_amplitudes_that_are_inputs_are_sampled_and_are_not_compiled() -> None:
+    circuit = raw_feature_vector(4)
+    source = ParametrizedCircuit(circuit, list(circuit.parameters))
+    values = torch.tensor([[0.5, 0.5, 0.1, 0.7], [0.6, 0.0, 0.0, 0.8]], dtype=torch.float64)
+    values = values / values.norm(dim=1, keepdim=True)
+    found = SamplerBackend(source).probabilities(values)
+    torch.testing.assert_close(found, values**2, rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match=r"gate `ParameterizedInitialize`: .*SamplerBackend"):
+        CompiledBackend(source)
