@@ -12,6 +12,8 @@ from typing_extensions import override
 from lightning_qsgd.backends.backend import Backend
 from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
 
+MOST_ENTRIES = 2**24
+
 
 @dataclass(frozen=True)
 class SineBackend(Backend):
@@ -41,6 +43,11 @@ class SineBackend(Backend):
     bounded = True
 
     def __post_init__(self) -> None:
+        if self.num_qubits > MOST_ENTRIES:
+            raise ValueError(
+                f"Expected `num_qubits` to be at most {MOST_ENTRIES}, got {self.num_qubits}: every "
+                "block of entries is filled up to that length. Use fewer."
+            )
         if self.num_qubits < 1:
             raise ValueError(
                 f"Expected `num_qubits` to be at least 1, got {self.num_qubits}: no coordinate "

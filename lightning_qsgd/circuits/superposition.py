@@ -130,6 +130,9 @@ def layered_circuit(
     return circuit, tuple(weights)
 
 
+MOST_REPS = 1000
+
+
 @dataclass(frozen=True)
 class SuperpositionCircuit(CircuitSource):
     """The paper's circuit as a config names it; see `superposition_circuit`.
@@ -154,6 +157,11 @@ class SuperpositionCircuit(CircuitSource):
     def __post_init__(self) -> None:
         require_positive("num_qubits", self.num_qubits)
         require_positive("reps", self.reps)
+        if self.reps > MOST_REPS:
+            raise ValueError(
+                f"Expected `reps` to be at most {MOST_REPS}, got {self.reps}: a circuit of so many "
+                "layers would take hours to build. The paper uses 2."
+            )
         entangled_pairs(1, self.entanglement)
 
     def build(self) -> ParametrizedCircuit:

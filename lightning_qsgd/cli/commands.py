@@ -64,6 +64,11 @@ COMMANDS = {
     ),
 }
 
+COMMANDS["doctor"] = Command(
+    "show versions, devices, extras, and what a step would cost here",
+    f"{_CLI}.doctor_command.doctor_command",
+)
+
 OWN = {name: command for name, command in COMMANDS.items() if command.function}
 """Those that this package adds to LightningCLI's."""
 

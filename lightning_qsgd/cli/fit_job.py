@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-# Imported by the server that forks the processes, so that no run has to wait for them.
-from lightning_qsgd.cli.goal_watch import never_logged
 from lightning_qsgd.cli.job_cli import JobCLI
 from lightning_qsgd.cli.main import hush
+
+# Imported by the server that forks the processes, so that no run has to wait for them.
+from lightning_qsgd.cli.outcome import never_logged
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.compare.forecast import SECONDS_OF_A_RUN

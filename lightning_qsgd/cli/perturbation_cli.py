@@ -27,13 +27,13 @@ from lightning_qsgd.cli.baseline import (
     remove_perturbation,
 )
 from lightning_qsgd.cli.commands import OWN
-from lightning_qsgd.cli.goal_watch import GoalWatch, never_logged
-from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
+from lightning_qsgd.cli.outcome import GoalWatch, Outcome, never_logged, outcome_table, verdict
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.run_folder import RunPlace, give_back
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, plain_config
 from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
+from lightning_qsgd.compare.planning.search import HIGHEST_SEED
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.tracking import page_of
 from lightning_qsgd.training import (
@@ -104,6 +104,16 @@ class PerturbationCLI(LightningCLI):
         else:
             super().parse_arguments(parser, args)
 
+    def _set_seed(self) -> None:
+        """Seed every generator, with a seed that all of them take."""
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and seed is not None and not 0 <= seed <= HIGHEST_SEED:
+            self._parser(self.subcommand).error(
+                f"Expected `seed_everything` between 0 and {HIGHEST_SEED}, got {seed}: numpy's "
+                "generator takes no other. Choose a smaller one."
+            )
+        super()._set_seed()
+
     def instantiate_classes(self) -> None:
         """Instantiate; a wrong value is reported like any other wrong argument."""
         if self.subcommand not in ("fit", None):
@@ -165,6 +175,12 @@ class PerturbationCLI(LightningCLI):
     def _prepare_run(self, config: Namespace) -> None:
         """Train or find the baseline, then claim the run's folder."""
         refuse_ignored_scheduler(config)
+        together = config["trainer"]["accumulate_grad_batches"]
+        if isinstance(together, int) and together < 1:
+            raise ValueError(
+                f"Expected `trainer.accumulate_grad_batches` to be at least 1, got {together}: "
+                "no step would ever be taken. Leave it out to step at every batch."
+            )
         perturbation = self._get(self.config_init, "perturbation")
         if perturbation is not None:
             perturbation.backend.check_ready()

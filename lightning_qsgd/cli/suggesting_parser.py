@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Iterator
 from difflib import get_close_matches
 from enum import Enum
 from inspect import signature
@@ -11,7 +12,7 @@ from pkgutil import iter_modules
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace, set_dumper
+from jsonargparse import Namespace, get_loader, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 
@@ -228,3 +229,41 @@ def _without_unwritable(node: Any) -> Any:
 
 def _is_unwritable(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(UNWRITABLE)
+
+
+def _read(text: str) -> Any:
+    """Read YAML as jsonargparse does, and refuse a key that a mapping has twice.
+
+    YAML itself would take the last one, so that half of a config is dropped silently.
+
+    Raises:
+        YAMLError: If a key is given twice.
+    """
+    if isinstance(text, str) and ":" in text:
+        for key, line in _repeated(yaml.compose(text, Loader=yaml.SafeLoader), set()):
+            raise yaml.YAMLError(
+                f"`{key}` is given twice in one mapping, again in line {line}: only one of them "
+                "could count. Keep one."
+            )
+    return _read_by_default(text)
+
+
+def _repeated(node: Any, seen: set[int]) -> Iterator[tuple[str, int]]:
+    if id(node) in seen or not isinstance(node, yaml.MappingNode | yaml.SequenceNode):
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated(item, seen)
+        return
+    keys: set[str] = set()
+    for key, value in node.value:
+        if key.value in keys and isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            yield key.value, key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode):
+            keys.add(key.value)
+        yield from _repeated(value, seen)
+
+
+_read_by_default = get_loader("yaml")
+set_loader("yaml", _read, exceptions=(yaml.YAMLError,))

@@ -164,6 +164,9 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {old}, now {new}"
 
 
+MOST_PROCESSES = 10_000
+
+
 @dataclass(frozen=True)
 class Running:
     """Says where runs are stored, who makes them, and what to do in doubt.
@@ -198,6 +201,11 @@ class Running:
             raise ValueError(
                 f"Expected `processes` to be at least 1, got {self.processes}: nothing would run. "
                 "Leave it out to use every core."
+            )
+        if self.processes is not None and self.processes > MOST_PROCESSES:
+            raise ValueError(
+                f"Expected `processes` to be at most {MOST_PROCESSES}, got {self.processes}: no "
+                "machine runs so many at a time. Leave it out to use every core."
             )
         if self.address is not None and self.executor != "ray":
             raise ValueError(

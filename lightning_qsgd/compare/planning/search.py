@@ -11,6 +11,9 @@ from lightning_qsgd.compare.results.results import Scale
 HIGHEST_SEED = 2**32 - 1
 """What numpy's global generator takes."""
 
+MOST_SEEDS = 100_000
+"""Of one block; the next one starts as far away."""
+
 
 def seed_list(name: str, seeds: int | Sequence[int], first: int = 0) -> tuple[int, ...]:
     """Return the seeds that a config asks for.
@@ -27,6 +30,11 @@ def seed_list(name: str, seeds: int | Sequence[int], first: int = 0) -> tuple[in
         >>> seed_list("seeds", 3, first=100), seed_list("seeds", [7, 3])
         ((100, 101, 102), (7, 3))
     """
+    if isinstance(seeds, int) and seeds > MOST_SEEDS:
+        raise ValueError(
+            f"Expected `{name}` to be at most {MOST_SEEDS} seeds, got {seeds}: so many runs would "
+            "not end. A single seed is written as a list: [7]."
+        )
     listed = tuple(range(first, first + seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not listed:
         raise ValueError(

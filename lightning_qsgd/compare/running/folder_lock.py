@@ -70,6 +70,6 @@ def _opened(folder: Path) -> TextIO:
         return (folder / LOCK).open("a+")
     except OSError as error:
         raise ValueError(
-            f"Cannot store a comparison in {folder}: {error.strerror}. Choose a `--folder` that "
-            "can be written to."
+            f"Cannot store a comparison in {str(folder)[:200]}: {error.strerror}. Choose a "
+            "`--folder` that can be written to."
         ) from error
