@@ -214,11 +214,11 @@ def polynomial_parts(
     """
     products = stacks[0].dtype if products is None else products
     wides = [_wide(matrices).to(products) for matrices in stacks]
-    gram = torch.cat([wide @ wide.mT for wide in wides]).to(stacks[0].dtype)
+    gram = torch.cat([_product(wide, wide.mT) for wide in wides]).to(stacks[0].dtype)
     trace = _diagonal(gram).sum(dim=1)
     if not bool(((trace > SMALLEST) & (trace < 1 / SMALLEST)).all()):  # false for NaN, too
         wides = [_wide(_scaled(matrices)).to(products) for matrices in stacks]
-        gram = torch.cat([wide @ wide.mT for wide in wides]).to(stacks[0].dtype)
+        gram = torch.cat([_product(wide, wide.mT) for wide in wides]).to(stacks[0].dtype)
     largest, vectors = largest_eigenvalue(gram, start, iterations)
     largest = _or_one(largest)[:, None, None]
     if len(coefficients) == 1:
@@ -229,7 +229,7 @@ def polynomial_parts(
         factors = _clenshaw(twice.to(products), coefficients).div_(largest.sqrt())
     split = factors.split([len(wide) for wide in wides])
     parts = [
-        factor * wide if len(coefficients) == 1 else factor @ wide
+        factor * wide if len(coefficients) == 1 else _product(factor, wide)
         for factor, wide in zip(split, wides, strict=True)
     ]
     return [_like(part, own) for part, own in zip(parts, stacks, strict=True)], vectors
@@ -302,6 +302,11 @@ def _image(symmetric: Tensor, vectors: Tensor) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     return vectors / _or_one(torch.linalg.vector_norm(vectors, dim=1, keepdim=True))
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply matrices; a batch of one takes twice as long as the matrix in it."""
+    return (left[0] @ right[0])[None] if len(left) == 1 else left @ right
 
 
 def _diagonal(matrices: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from lightning_qsgd.backends import CompiledBackend, SamplerBackend
-from lightning_qsgd.circuits import SuperpositionCircuit
+from lightning_qsgd.circuits import SignalProcessingCircuit, SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     Alignment,
@@ -29,6 +29,7 @@ from lightning_qsgd.perturbations import (
     FirstOfModel,
     GaussianControl,
     GradientInjection,
+    HiddenMatrices,
     LargestGradient,
     Learning,
     NoiseInjection,
@@ -38,6 +39,7 @@ from lightning_qsgd.perturbations import (
     RelativeInjection,
     RenormalisedInjection,
     RescaledStepControl,
+    SpectralInjection,
     Step,
     UpdateInjection,
     Weight,
@@ -157,6 +159,9 @@ KINDS = {
     "circuit at all entries": Perturbation(CompiledBackend(), AllEntries(), STRONG),
     "first of the model": Perturbation(CompiledBackend(), FirstOfModel(50), STRONG),
     "random entries": Perturbation(coordinates=RandomEntries(), strength=STRONG),
+    "spectrum": Perturbation(
+        SignalProcessingCircuit(), HiddenMatrices(()), STRONG, SpectralInjection()
+    ),
     "cyclic entries": Perturbation(coordinates=CyclicEntries(3), strength=STRONG),
     "largest gradient": Perturbation(coordinates=LargestGradient(), strength=STRONG),
     "shots": Perturbation(SHOTS, strength=STRONG),

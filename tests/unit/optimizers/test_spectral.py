@@ -153,6 +153,32 @@ def test_strength_zero_is_the_base_to_the_last_bit(make: Any) -> None:
         assert torch.equal(mine, reference)
 
 
+def test_large_matrices_of_muon_are_close_to_the_exact_evaluation_in_bfloat16() -> None:
+    moved = []
+    for evaluation in ("polynomial", "exact"):
+        torch.manual_seed(0)
+        params = [nn.Parameter(torch.randn(shape)) for shape in ((130, 140), (150, 128), (9, 8))]
+        before = [p.detach().clone() for p in params]
+        base = MuonWithAdamW(params, lr=0.1, weight_decay=0.0, others=[])
+        wrapped = PerturbedOptimizer(base, spectral(evaluation=evaluation))
+        set_gradients(params, 0)
+        wrapped.step()
+        moved.append([p.detach() - old for p, old in zip(params, before, strict=True)])
+    for one, other in zip(*moved, strict=True):
+        assert (one - other).norm() < 0.03 * other.norm()
+
+
+def test_matrices_beyond_a_chunk_are_changed_as_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, cut = parameters(), parameters()
+    train(PerturbedOptimizer(BASES["MuonWithAdamW"](whole), spectral()), whole)
+    monkeypatch.setattr(spectral_module, "CHUNK", 31)
+    train(PerturbedOptimizer(BASES["MuonWithAdamW"](cut), spectral()), cut)
+    for mine, reference in zip(cut, whole, strict=True):
+        torch.testing.assert_close(mine, reference, atol=1e-9, rtol=0.0)
+
+
 def test_a_constant_readout_changes_nothing() -> None:
     ours, theirs = parameters(), parameters()
     perturbation = spectral(Constant(), evaluation="exact")
