@@ -24,15 +24,18 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from lightning_qsgd import (
+    Alignment,
     AllEntries,
     CompiledBackend,
     HiddenMatrices,
     MuonWithAdamW,
     Perturbation,
     PerturbedOptimizer,
+    RenormalisedInjection,
     SamplerBackend,
     SignalProcessingCircuit,
     SpectralInjection,
+    SuperpositionCircuit,
 )
 from lightning_qsgd.nn import TransformerClassifier
 from lightning_qsgd.nn.transformer_classifier import TransformerSizes
@@ -99,6 +102,19 @@ CASES = (
     ),
     Case("131 k, Muon, spectrum", TransformerSizes(), False, SPECTRAL, 1.35, 20, muon=True),
     Case("3.4 M, Muon, spectrum", MIDDLE, False, SPECTRAL, 1.35, 2, muon=True),
+    Case(
+        "131 k, default, alignment on all entries",
+        TransformerSizes(),
+        False,
+        Perturbation(
+            CompiledBackend(SuperpositionCircuit(num_qubits=1, reps=1)),
+            AllEntries(),
+            injection=RenormalisedInjection(),
+            features=Alignment(),
+        ),
+        1.6,
+        40,
+    ),
     Case(
         "131 k, fused, first 4 of each on SamplerQNN",
         TransformerSizes(),

@@ -86,6 +86,24 @@ def _map(axes: matplotlib.axes.Axes, figure: Figure, u: Callable, title: str) ->
     figure.colorbar(image, ax=axes, shrink=0.8)
 
 
+def alignment() -> Figure:
+    """Show u over alignment: one qubit beside its twins, and two features with entanglement."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    line, product, entangled = figure.subplots(1, 3)
+    f = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    one = CompiledBackend(SuperpositionCircuit(num_qubits=1, reps=1))
+    line.plot(f, one.readout(f[:, None] / 2)[:, 0], label="one qubit: sin(πf/2)")
+    line.plot(f, f, "--", label="linear twin: u = f")
+    line.step(f, (f > 0).double() - 1, ":", label="cautious: a mask")
+    line.set(xlabel="alignment f", ylabel="u", title="One feature")
+    line.legend(loc="lower right")
+    for axes, kind in ((product, "none"), (entangled, "linear")):
+        backend = CompiledBackend(SuperpositionCircuit(2, 1, kind), weight_seed=0)
+        _map(axes, figure, lambda x, b=backend: b.readout(x / 2).mean(1), f"Entanglement: {kind}")
+        axes.set(xlabel="alignment", ylabel="second feature")
+    return figure
+
+
 def valley(x: Tensor) -> Tensor:
     """Return a quadratic that is 25 times as steep across as along; shape (..., 2) to (...)."""
     return 0.5 * (x[..., 0] ** 2 + 25 * x[..., 1] ** 2)
@@ -143,7 +161,7 @@ def _path(
     return torch.stack(path).numpy()
 
 
-PICTURES = (circuit_one_layer, circuit_paper, circuit_score, modulation, trajectories)
+PICTURES = (circuit_one_layer, circuit_paper, circuit_score, modulation, alignment, trajectories)
 
 
 def main(names: list[str]) -> None:

@@ -41,6 +41,8 @@ def announce_costs(trainer: Trainer, optimizers: Sequence[PerturbedOptimizer]) -
         blocks = blocks_per_step(optimizer.param_groups, optimizer.perturbation)
         learning = optimizer.perturbation.learning
         learns_weights = learning is not None and learning.weights_rate > 0
+        if optimizer.perturbation.seen.reads_once and not learns_weights:
+            steps = 1  # frozen circuits become a polynomial before the first step
         expected = forecast(backend, steps, blocks, learns_weights)
         rank_zero_info(f"The perturbation will take {expected} ({type(backend.recipe).__name__}).")
         expected.check(backend.max_circuits)

@@ -7,7 +7,15 @@ from qiskit.primitives import StatevectorSampler
 
 from lightning_qsgd.backends import GivenSampling, SamplerBackend, SkipOnFailure
 from lightning_qsgd.circuits import SuperpositionCircuit
-from lightning_qsgd.perturbations import FirstOfModel, Learning, Perturbation
+from lightning_qsgd.perturbations import (
+    Alignment,
+    AllEntries,
+    FirstOfModel,
+    Learning,
+    Perturbation,
+    RenormalisedInjection,
+    Weight,
+)
 from lightning_qsgd.training import PerturbationCallback
 from tests.integration.modules import Finished, Perturbed, fit
 
@@ -76,3 +84,18 @@ def test_forecast_of_learned_weights_covers_what_is_counted(
     assert any(f"{per_step} circuits per step" in message for message in caplog.messages)
     counted = callback.optimizers[0].own_state.circuits
     assert counted == STEPS + (STEPS - 1) * (per_step - 1)  # there is nothing to learn at first
+
+
+def test_circuits_of_features_are_forecast_once_and_not_per_step(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend = SamplerBackend(SuperpositionCircuit(2, reps=1), max_circuits=9)
+    features = [Alignment(), Weight()]
+    callback = PerturbationCallback(
+        Perturbation(backend, AllEntries(), injection=RenormalisedInjection(), features=features)
+    )
+    with caplog.at_level("INFO"):
+        fit(Finished(), callback)
+    assert any("will take 1 jobs, 9 circuits per step: 9 circuits" in m for m in caplog.messages)
+    assert callback.optimizers[0].own_state.circuits == 9
+    assert callback.optimizers[0].own_state.applied == STEPS
