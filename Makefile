@@ -7,7 +7,7 @@ PROCESSES ?= 2
 RUN := $(BIN)/lightning-qsgd
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types package pictures docs audit test-lowest test-python bench bench-layer bench-attention bench-llm clean
+.PHONY: help install demo test coverage check lint types package pictures docs audit test-lowest test-python bench bench-layer bench-attention bench-llm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -26,6 +26,10 @@ demo: $(STAMP) ## Compare five optimizers on real digits, and show the verdict
 
 test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest -n $(PROCESSES)
+
+coverage: $(STAMP) ## Run all tests and tell which lines and branches of the package they miss
+	$(BIN)/python -m pytest -n $(PROCESSES) --cov=lightning_qsgd --cov-branch \
+		--cov-report=term-missing:skip-covered
 
 lint: $(STAMP) ## Check format and lint
 	$(BIN)/ruff format --check .
