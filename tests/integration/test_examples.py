@@ -68,3 +68,11 @@ def test_language_model_example_learns(
     module = load("language_model").main(str(texts), max_steps=4)
     assert module.trainer.callback_metrics["val/loss"] < 6.5
     assert "of the step" in capsys.readouterr().out
+
+
+def test_layer_examples_learn_what_the_tutorial_learns() -> None:
+    scores = load("layer_classification").main()
+    assert scores["EstimatorQNN, share right"] >= 0.8
+    assert scores["SamplerQNN, share right"] >= 0.75
+    assert load("layer_regression").main()["mean squared error"] < 0.02
+    assert load("layer_images").main()["share right"] >= 0.95
