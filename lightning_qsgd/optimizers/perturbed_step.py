@@ -19,6 +19,7 @@ from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import (
+    USUAL,
     ParamGroups,
     is_of_unknown_class,
     parameters_of,
@@ -102,7 +103,11 @@ class PerturbedStep:
         self._injector: Injector | None = None
         self._snapshot: Snapshot | None = None
         self._circuits = 0
-        if any(map(is_of_unknown_class, parameters_of(self._groups))):
+        parameters = parameters_of(self._groups)
+        # At every step: the classes that nearly all parameters have are told in one call.
+        if not USUAL.issuperset(map(type, parameters)) and any(
+            map(is_of_unknown_class, parameters)
+        ):
             self._without_gradients = torch.no_grad
 
     @property

@@ -61,10 +61,11 @@ def is_of_unknown_class(parameter: Tensor) -> bool:
     Such a class may make tensors in its operations that inference mode forbids to write, and need
     not lie in one piece of memory.
     """
-    return type(parameter) not in _USUAL and not is_sharded(parameter)
+    return type(parameter) not in USUAL and not is_sharded(parameter)
 
 
-_USUAL = (Parameter, Tensor, UninitializedParameter)
+USUAL = frozenset({Parameter, Tensor, UninitializedParameter})
+"""Classes of parameters that are torch's own."""
 
 
 def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) -> list[Row]:
