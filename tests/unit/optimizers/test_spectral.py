@@ -411,3 +411,12 @@ def test_a_circuit_with_too_many_bends_is_refused() -> None:
     set_gradients(params, 0)
     with pytest.raises(ValueError, match="Cannot interpolate the circuit's readout"):
         optimizer.step()
+
+
+def test_vectors_of_the_power_iteration_are_kept_and_saved() -> None:
+    params = parameters()
+    optimizer = PerturbedOptimizer(BASES["MuonWithAdamW"](params), spectral())
+    train(optimizer, params, steps=1)
+    saved = optimizer.state_dict()["quantum_perturbation"]["memory"]
+    assert len(saved) == len(HIDDEN)
+    assert all(abs(float(vector.norm()) - 1) < 1e-9 for vector in saved.values())

@@ -183,3 +183,9 @@ def test_the_largest_singular_value_is_hardly_ever_underestimated() -> None:
         value, _ = largest_eigenvalue(matrix @ matrix.mT)
         true = torch.linalg.matrix_norm(matrix, ord=2) ** 2
         assert 0.98 < float(value / true) < 1.1
+
+
+def test_a_value_that_has_not_converged_is_not_underestimated() -> None:
+    gram = torch.diag(torch.tensor([1.0, 0.5]))[None]
+    value, _ = largest_eigenvalue(gram, torch.tensor([[0.6, 0.8]]), iterations=1)
+    assert 1.0 <= value.item() < 1.1
