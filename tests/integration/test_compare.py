@@ -148,7 +148,7 @@ def test_planted_truths_are_found(compare: Compare) -> None:
         "really_better": Outcome.BETTER,
         "really_worse": Outcome.WORSE,
         "equal": Outcome.IDENTICAL,
-        "hardly_different": Outcome.UNDETECTED,
+        "hardly_different": Outcome.TOO_FEW,
     }
 
 

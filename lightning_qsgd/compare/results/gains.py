@@ -78,6 +78,13 @@ def are_identical(results: Results, arm: str, other: str) -> bool:
     return bool(common) and all(_same(ours[seed], theirs[seed], goal) for seed in common)
 
 
+def are_equal(results: Results, arm: str, other: str) -> bool:
+    """Tell whether two arms gave the same numbers but for rounding, as `are_identical` asks."""
+    ours, theirs = results.runs_of(arm), results.runs_of(other)
+    common, goal = ours.keys() & theirs.keys(), results.comparison.goal
+    return bool(common) and all(_close(ours[seed], theirs[seed], goal) for seed in common)
+
+
 def cost_to_target(run: RecordedRun, goal: Goal, axis: str) -> float:
     """Return what a run paid until its metric reached the target.
 
@@ -139,9 +146,25 @@ def _same(ours: RecordedRun, theirs: RecordedRun, goal: Goal) -> bool:
         return False
     if ours.final.keys() != theirs.final.keys():
         return False
+    pairs = _pairs(ours, theirs, goal)
+    return all(np.array_equal(mine, other, equal_nan=True) for mine, other in pairs)
+
+
+def _close(ours: RecordedRun, theirs: RecordedRun, goal: Goal) -> bool:
+    if ours.final.keys() != theirs.final.keys():
+        return False
+    return all(
+        len(mine) == len(other) and np.allclose(mine, other, rtol=ROUNDING, atol=0, equal_nan=True)
+        for mine, other in _pairs(ours, theirs, goal)
+    )
+
+
+def _pairs(
+    ours: RecordedRun, theirs: RecordedRun, goal: Goal
+) -> list[tuple[list[float], list[float]]]:
     pairs = [(_values(ours, tag), _values(theirs, tag)) for tag in (goal.loss, goal.metric)]
     pairs.append(([*ours.final.values()], [theirs.final[name] for name in ours.final]))
-    return all(np.array_equal(mine, other, equal_nan=True) for mine, other in pairs)
+    return pairs
 
 
 def _values(run: RecordedRun, tag: str) -> list[float]:

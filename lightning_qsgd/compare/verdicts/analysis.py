@@ -7,6 +7,7 @@ from statistics import fmean, median, stdev
 
 from lightning_qsgd.compare.results.arm import Arm
 from lightning_qsgd.compare.results.gains import (
+    are_equal,
     are_identical,
     cost_ratio,
     costs_of,
@@ -89,6 +90,7 @@ class Challenge:
         p_over_controls: Their p-values, corrected for the number of such questions.
         control_intervals: Their intervals, which hold together too.
         identical: Whether every number equals the baseline's to the last bit.
+        equal: Whether every number equals the baseline's but for rounding.
         detectable: Smallest gain that these pairs could have shown, in the metric's unit.
         pairs_for_half: Number of pairs that could show half of it; 0 if the gains have no spread.
     """
@@ -101,6 +103,7 @@ class Challenge:
     p_over_controls: dict[str, float]
     control_intervals: dict[str, Interval]
     identical: bool
+    equal: bool
     detectable: float
     pairs_for_half: int
 
@@ -192,6 +195,7 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
                     for name, other in own.items()
                 },
                 identical=are_identical(results, arm.name, baseline),
+                equal=are_equal(results, arm.name, baseline),
                 detectable=_sensitivity(gain, method, count)[0],
                 pairs_for_half=_sensitivity(gain, method, count)[1],
             )

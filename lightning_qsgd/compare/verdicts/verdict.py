@@ -90,8 +90,8 @@ def _outcome(challenge: Challenge, baseline: str, analysis: Analysis) -> tuple[O
     if not gain.enough:
         planned = analysis.design.seeds >= FEWEST_PAIRS  # and runs failed, diverged or are missing
         return Outcome.NO_CLAIM if planned else Outcome.TOO_FEW, _too_few(challenge)
-    if not any(gain.gains.values()) and not challenge.summary.diverged:
-        return Outcome.EQUAL, f"The metric equals that of {baseline} at every seed, to rounding."
+    if challenge.equal:
+        return Outcome.EQUAL, f"Every number equals that of {baseline} at every seed, to rounding."
     shown = describe_gain(gain, challenge.interval, method)
     found = f"{shown} over {baseline}, p = {challenge.p_holm:.2g}"
     if challenge.p_holm > method.alpha:
