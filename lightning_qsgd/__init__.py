@@ -95,7 +95,7 @@ from lightning_qsgd.training import (
     TensorBoardCallback,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "SAM",
