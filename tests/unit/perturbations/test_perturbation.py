@@ -64,7 +64,7 @@ def test_copies_and_pickles_are_equal(perturbation: Perturbation) -> None:
         ({"strength": -0.5}, ValueError, r"Expected `strength` to be non-negative .* got -0.5"),
         ({"strength": nan}, ValueError, r"Expected `strength` to be non-negative .* got nan"),
         ({"strength": inf}, ValueError, r"Expected `strength` to be non-negative .* got inf"),
-        ({"backend": "sine"}, TypeError, r"a backend or a SamplerQNN, got str: .*wrap"),
+        ({"backend": "sine"}, TypeError, r"an EstimatorQNN or a SamplerQNN, got str: .*wrap"),
         ({"backend": SineBackend}, TypeError, r"got the class SineBackend: .*an instance"),
         ({"coordinates": 4}, TypeError, r"Expected `coordinates` to be a Coordinates, got int"),
         ({"injection": "update"}, TypeError, r"Expected `injection` to be a Injection, got str"),
