@@ -269,7 +269,9 @@ def test_wrong_arguments_are_refused() -> None:
         CircuitBias(readout="phase")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"Unknown evaluation 'fast'.*fourier, literal"):
         CircuitBias(evaluation="fast")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"Expected a circuit, a backend or a SamplerQNN, got str"):
+    with pytest.raises(
+        TypeError, match=r"Expected a circuit, a backend, an EstimatorQNN or a SamplerQNN, got str"
+    ):
         CircuitBias("circuit")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"amplitudes from SamplerBackend.*CompiledBackend"):
         CircuitBias(SamplerBackend(ScoreCircuit()), readout="amplitude")
