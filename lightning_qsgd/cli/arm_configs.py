@@ -69,8 +69,7 @@ def read_question(
         ValueError: If an arm does not fit the experiment, or figures are of no arm.
     """
     recipe = recipe or Recipe(PerturbationCLI)
-    listed = [plan.experiment] if isinstance(plan.experiment, str) else plan.experiment
-    experiment = [str(_found(file, folder, "experiment")) for file in listed]
+    experiment = _experiment(plan.experiment, folder)
     base = _parse(recipe, "experiment", experiment)
     goal = plan.goal.resolve(Goal(**base["goal"]))
     overlays = {name: _overlay(name, plan, folder) for name in plan.arms}
@@ -103,6 +102,14 @@ def _parse(recipe: Recipe, what: str, configs: list[str]) -> dict[str, Any]:
         return made.plain()
     except Exception as error:  # whatever the parser and the classes in the config raise
         raise ValueError(f"Cannot read the {what}: {error}") from error
+
+
+def _experiment(given: str | list[str] | dict[str, Any], folder: Path) -> list[str]:
+    """Return what `--config` takes: the paths of files, or the lines themselves."""
+    if isinstance(given, dict):
+        return [as_yaml(given)]
+    files = [given] if isinstance(given, str) else given
+    return [str(_found(file, folder, "experiment")) for file in files]
 
 
 def _overlay(name: str, plan: Plan, folder: Path) -> list[str]:

@@ -24,6 +24,7 @@ from lightning_qsgd.compare.forecast import describe, plan_table, require_traina
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
+from lightning_qsgd.compare.results.results import Results, provenance_of
 from lightning_qsgd.compare.results.results_folder import RESULTS, load_results, save_results
 from lightning_qsgd.compare.run_comparison import (
     collect,
@@ -33,7 +34,6 @@ from lightning_qsgd.compare.run_comparison import (
 )
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.folder_lock import locked
-from lightning_qsgd.compare.running.provenance_of import provenance_of
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
 
@@ -78,15 +78,12 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     console = Console()
     try:
         with locked(folder):
-            executor = choose_executor(running, folder / "logs")
-            store = RunStore(folder)
-            fit, probe = FitJob(recipe), ProbeJob(recipe)
-            workshop = Workshop(fit, executor, store, running, probe)
+            workshop = workshop_in(folder, running, recipe)
             if parsed.dry_run:
                 _show_plan(question, workshop, console)
                 return
             command = f"lightning-qsgd compare {shlex.join(by_name(arguments))}"
-            _run(question, workshop, command, console)
+            results = carry_out(question, workshop, command, console)
     except (ModuleNotFoundError, ValueError) as error:
         parser.error(str(error), error)
     except KeyboardInterrupt:
@@ -95,6 +92,8 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
             soft_wrap=True,
         )
         sys.exit(INTERRUPTED)
+    if not parsed.dry_run and results.failures:
+        sys.exit(FAILED)
 
 
 def report_command(arguments: list[str]) -> None:
@@ -143,12 +142,40 @@ def report_command(arguments: list[str]) -> None:
         )
 
 
-def _run(question: Question, workshop: Workshop, command: str, console: Console) -> None:
+def workshop_in(folder: Path, running: Running, recipe: Recipe) -> Workshop:
+    """Return who makes the runs of a comparison, and keeps them in its folder."""
+    executor = choose_executor(running, folder / "logs")
+    return Workshop(FitJob(recipe), executor, RunStore(folder), running, ProbeJob(recipe))
+
+
+def carry_out(question: Question, workshop: Workshop, command: str, console: Console) -> Results:
+    """Make all runs that are not stored, write the report and show the outcome.
+
+    Args:
+        question: What is asked.
+        workshop: Makes and keeps the runs.
+        command: What repeats the comparison, for the report.
+        console: Where progress and outcome are shown.
+
+    Returns:
+        All runs, also those that failed.
+
+    Raises:
+        RuntimeError: If the report could not be written, which costs no run, or an arm that must
+            equal the baseline does not.
+    """
     folder = workshop.store.folder
     provenance = provenance_of(command, _whole_config(question))
     require_trainable(question, workshop)
     results = run_comparison(question, workshop, provenance, console)
-    publish(results, folder, console)
+    try:
+        publish(results, folder, console)
+    except Exception as error:  # whatever drawing and writing raise: the runs are there
+        raise RuntimeError(
+            f"The report could not be written ({error!r}). No run is lost: the {len(results.runs)} "
+            f"that ended are in {folder / RESULTS}. When the cause is gone, build the report again "
+            f"with `lightning-qsgd report {shlex.quote(str(folder))}`."
+        ) from error
     unequal = unequal_arms(question.plan, results)
     if unequal:
         raise RuntimeError(
@@ -156,8 +183,7 @@ def _run(question: Question, workshop: Workshop, command: str, console: Console)
             "the arms differs between runs, so no difference here means anything. Look for "
             "threads, clocks and global state in model and data."
         )
-    if results.failures:
-        sys.exit(FAILED)
+    return results
 
 
 def _show_plan(question: Question, workshop: Workshop, console: Console) -> None:

@@ -8,6 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def refuse_while_imported() -> None:
+    """Refuse to start anything in a job that only imports the script.
+
+    Raises:
+        RuntimeError: If this process is a job that imports the script of its parent.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "The script runs its command line when it is imported, so that every run of a "
+            "comparison would start a comparison. Put the call under "
+            "`if __name__ == '__main__':`."
+        )
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The class of a command line and what its constructor was given.
@@ -31,12 +45,7 @@ class Recipe:
         Raises:
             RuntimeError: If a script runs its command line while a job imports it.
         """
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise RuntimeError(
-                "The script runs its command line when it is imported, so that every run of a "
-                "comparison would start a comparison. Put the call under "
-                "`if __name__ == '__main__':`."
-            )
+        refuse_while_imported()
         own = {key: value for key, value in vars(cli).items() if key != "recipe"}
         return cls(getattr(cli, "made_from", type(cli)), classes, dict(keywords), own)
 

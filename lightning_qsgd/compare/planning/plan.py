@@ -145,7 +145,7 @@ class Plan:
 
     Args:
         experiment: Config of `lightning-qsgd fit`, one file or several, relative to the
-            comparison's own config.
+            comparison's own config, or the lines themselves.
         arms: The arms by name, in the order in which they are shown.
         budget: What each run may spend.
         seeds: Seeds of the reported runs: how many, or which. Seed k seeds every arm alike.
@@ -161,7 +161,7 @@ class Plan:
         (0, 1)
     """
 
-    experiment: str | list[str]
+    experiment: str | list[str] | dict  # type: ignore[type-arg]
     arms: dict[str, ArmPlan]
     budget: Budget
     seeds: int | list[int] = 16
