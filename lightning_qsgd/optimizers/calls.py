@@ -125,11 +125,14 @@ class Preparation:
         self._memory = dict(state.memory)
         self.step = make()
         self.evaluated = False
+        self._used = False
 
     def at_once(self) -> None:
         """Prepare from the gradients that are there now."""
-        self._forget()
-        self.step = self._make()
+        if self._used:
+            self._forget()
+            self.step = self._make()
+        self._used = True
         prepare_or_skip(self.step, self._cache, self._state)
 
     def undo(self) -> None:

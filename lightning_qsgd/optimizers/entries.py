@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, groupby
 from math import log2
 from typing import TypeVar
@@ -258,8 +258,7 @@ def summand_below_overflow(
         dtype: Of the parameters that the summand is for.
         out: Where the summand is written, of the values' shape and dtype.
     """
-    own, target = (log2(torch.finfo(kind).max) for kind in (values.dtype, dtype))
-    lift = 2.0 ** (2 + round(max(own - target, 0.0)))
+    lift = _lift(values.dtype, dtype)
     if lift == _LEAST_LIFT:
         summand = torch.mul(values, scale * lift, out=out)
     else:  # a factor of both would overflow itself
@@ -268,6 +267,12 @@ def summand_below_overflow(
 
 
 _LEAST_LIFT = 4.0
+
+
+@lru_cache
+def _lift(own: torch.dtype, target: torch.dtype) -> float:
+    largest, bound = (log2(torch.finfo(kind).max) for kind in (own, target))
+    return float(2.0 ** (2 + round(max(largest - bound, 0.0))))
 
 
 def _logical_indices(row: Row) -> tuple[Tensor, ...]:

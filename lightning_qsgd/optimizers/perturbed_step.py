@@ -162,6 +162,7 @@ class PerturbedStep:
         self, cache: EntriesCache, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]
     ) -> None:
         moment, injection = self._moment, self._perturbation.injection
+        needs_base_step = injection.needs_base_step or self._perturbation.seen.needs_base_step
         step = TouchedStep(
             entries.rows,
             entries.sizes,
@@ -171,7 +172,7 @@ class PerturbedStep:
             entries.read_parameters(),
             (self._perturbation.seed, moment.step),
             moment.strength,
-            [decoupled_decay(group) for group in self._groups],
+            [decoupled_decay(group) for group in self._groups] if needs_base_step else (),
             memory,
         )
         if not injection.modulated:

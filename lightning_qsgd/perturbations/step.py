@@ -92,7 +92,7 @@ class TouchedStep:
         moment: The perturbation's seed and the optimizer step; they name random streams.
         strength: The schedule's strength at this step.
         decays: For each parameter group, the share of the parameters that decoupled weight decay
-            takes away in this step: lr * weight_decay.
+            takes away in this step: lr * weight_decay; empty where nothing needs the base's step.
         memory: What the injection keeps from step to step, by name; saved in checkpoints.
         evaluated: What the injection's `evaluate` returned.
     """
