@@ -61,18 +61,19 @@ def publish(results: Results, folder: Path, console: Console) -> None:
         console.print(f"TensorBoard hides more than {MOST_SHOWN} runs until they are ticked.")
 
 
-BASELINE = "adamw"
+BASELINE, OWN = "adamw", "own"
 VISIBLE = 1e-3
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """An arm beside its AdamW baseline.
+    """An arm beside its baseline.
 
     Attributes:
         arm: Name of the arm.
         run: The arm's record.
-        baseline: The baseline's record; None if none was asked for.
+        baseline: The baseline's record, whose `arm` is the kind of baseline; None if none was
+            asked for.
         goal: What both are judged by.
         relative_size: Median size of the perturbation relative to the base step on the perturbed
             entries; NaN if the arm is not perturbed.
@@ -89,8 +90,17 @@ class Outcome:
     @property
     def columns(self) -> dict[str, RecordedRun]:
         """The runs by name, the baseline first."""
-        name = BASELINE if self.arm != BASELINE else f"{BASELINE} (baseline)"
-        return ({name: self.baseline} if self.baseline is not None else {}) | {self.arm: self.run}
+        if self.baseline is None:
+            return {self.arm: self.run}
+        kind = self.baseline.arm or BASELINE
+        name = kind if self.arm != kind else f"{kind} (baseline)"
+        return {name: self.baseline, self.arm: self.run}
+
+    @property
+    def peer(self) -> str:
+        """What the arm is compared with, in words."""
+        is_own = self.baseline is not None and self.baseline.arm == OWN
+        return "its own optimizer without perturbation" if is_own else "AdamW"
 
     @property
     def results(self) -> Results:
@@ -143,13 +153,16 @@ def verdict(outcome: Outcome) -> str:
         )
     judged = verdicts(analyse(outcome.results))[outcome.arm]
     if judged.outcome is Judgement.IDENTICAL:
-        return f"No effect: {outcome.arm} has AdamW's loss at every step, to the last bit."
+        return (
+            f"No effect: {outcome.arm} has the loss of {outcome.peer} at every step, to the last "
+            "bit."
+        )
     gap = compare(outcome.run, outcome.baseline, outcome.goal).get(
         tags.gap_tag(outcome.goal.metric), nan
     )
     words = [
-        f"No claim: {outcome.arm} ended {gap:+.4f} from AdamW in {outcome.goal.metric}, but one "
-        "seed cannot tell an effect from chance. Repeat with other values of --seed_everything, "
+        f"No claim: {outcome.arm} ended {gap:+.4f} from {outcome.peer} in {outcome.goal.metric}, "
+        "but one seed cannot tell an effect from chance. Repeat with other --seed_everything, "
         "with a tuned baseline and with controls, before believing either sign."
     ]
     size = min(_sizes(outcome).values(), default=nan)

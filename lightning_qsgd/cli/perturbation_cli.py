@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -228,7 +229,7 @@ class PerturbationCLI(LightningCLI):
             callbacks.insert(0, PerturbationCallback(perturbation))
         return callbacks
 
-    def _provide_baseline(self, config: Namespace) -> RecordedRun | None:
+    def _provide_baseline(self, config: Namespace) -> RecordedRun:
         parser = self._parser(self.subcommand)
         asked = baseline_of(config, parser, self.model)
         # Parsed again, so that it has every default that the baseline's own record has.
@@ -242,13 +243,13 @@ class PerturbationCLI(LightningCLI):
                     f"Reusing the {asked.title} baseline in {found[0]}: same configuration. "
                     f"{found[1].optimizers}"
                 )
-                return found[1]
+                return replace(found[1], arm=asked.arm)
         rank_zero_info(f"Training the {asked.title} baseline first, from the same seed.")
         arguments = Namespace(subcommand="fit", fit=changed)
         trained = self.recipe.make(args=arguments, is_baseline=True)
         rank_zero_info(f"Baseline: {trained.convergence.run.optimizers}")
-        found_run: RecordedRun = trained.convergence.run
-        return found_run
+        run: RecordedRun = trained.convergence.run
+        return replace(run, arm=asked.arm)
 
     @rank_zero_only
     def _report(self) -> None:

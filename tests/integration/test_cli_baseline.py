@@ -98,7 +98,7 @@ def test_strength_zero_equals_the_baseline_and_the_verdict_says_so(command_line:
     dropout = "--model.network.dropout=0.3"
     printed = command_line.fit(*arm("strength_0"), *BASELINE, dropout)
     assert same(command_line.checkpoint("strength_0"), command_line.checkpoint("adamw"))
-    assert "No effect: strength_0 has AdamW's loss at every step, to the last bit." in printed
+    assert "No effect: strength_0 has the loss of AdamW at every step, to the last bit." in printed
 
 
 def test_verdict_claims_nothing_from_one_seed(command_line: Any) -> None:

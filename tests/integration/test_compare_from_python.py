@@ -108,9 +108,11 @@ def test_two_functions_are_enough_for_the_report_and_verdicts_of_the_command(
         "zero": {"overlay": ARMS["zero"].overlay, **zero},
     }
     Path("plan.yaml").write_text(json.dumps(lines))
-    before = {file: file.stat().st_mtime_ns for file in found.folder.rglob("seed*")}
+    stored = sorted((found.folder / "runs").rglob("seed*"))
+    before = [file.stat().st_mtime_ns for file in stored]
     command_line.main("compare", "--config", "plan.yaml", "--folder", str(found.folder))
-    assert {file: file.stat().st_mtime_ns for file in found.folder.rglob("seed*")} == before
+    assert len(stored) == 9
+    assert [file.stat().st_mtime_ns for file in stored] == before
     again = load_results(found.folder)
     assert again.runs == found.results.runs
     assert verdicts(analyse(again)) == found.verdicts

@@ -1,5 +1,6 @@
 """What is said of a finished pair of runs."""
 
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -33,7 +34,17 @@ def shown(made: Outcome) -> str:
 
 def test_equal_curves_are_called_no_effect() -> None:
     said = verdict(outcome(run=run([2.0, 1.5]), relative_size=0.0))
-    assert said.startswith("No effect: mine has AdamW's loss")
+    assert said.startswith("No effect: mine has the loss of AdamW at every")
+
+
+def test_a_baseline_of_the_arms_own_optimizer_is_not_called_adamw() -> None:
+    same = outcome(baseline=replace(run([2.0, 1.0]), arm="own"))
+    other = outcome(baseline=replace(run([2.0, 1.5]), arm="own"))
+    assert "has the loss of its own optimizer without perturbation" in verdict(same)
+    assert "from its own optimizer without perturbation in val/acc" in verdict(other)
+    assert "AdamW" not in verdict(same) + verdict(other)
+    assert "own" in shown(other)
+    assert "adamw" not in shown(other)
 
 
 @pytest.mark.parametrize("accuracy", [0.4, 0.6])
