@@ -20,6 +20,7 @@ EXTRAS = {
     "ray": ("ray",),
     "llm": ("transformers", "datasets", "peft"),
     "hardware": ("qiskit_ibm_runtime",),
+    "completion": ("argcomplete",),
 }
 CIRCUITS = 27
 """Circuits of one step of the paper-sized transformer: one per tensor."""

@@ -1,5 +1,6 @@
 """The entry point of the command."""
 
+import argparse
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-from lightning_qsgd.cli.commands import OWN, PROGRAM, overview, refuse_unknown
+from lightning_qsgd.cli.commands import COMMANDS, OWN, PROGRAM, overview, refuse_unknown
 
 
 def hush() -> None:
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Command-line arguments; those of the process by default.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if "_ARGCOMPLETE" in os.environ:
+        given = completing(os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])])
     if not given or given[0] in ("-h", "--help"):
         sys.stdout.write(overview() + "\n")
         sys.exit(0)
@@ -70,6 +73,25 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+
+
+def completing(line: str) -> list[str]:
+    """Offer the commands to a shell, or return the one whose parser offers what follows.
+
+    Args:
+        line: What was typed before the cursor.
+    """
+    words = line.split()
+    if len(words) < 2 or (len(words) == 2 and not line[-1].isspace()):
+        from argcomplete import autocomplete  # the shell's hook comes with it
+
+        parser = argparse.ArgumentParser(PROGRAM)
+        parser.add_argument("command", choices=[*COMMANDS])
+        autocomplete(parser, always_complete_options="long")  # exits
+    if words[1] not in COMMANDS:
+        sys.exit(1)  # nothing to offer
+    os.environ["_ARGCOMPLETE"] = "2"  # its parser starts behind the command
+    return [words[1]]
 
 
 def find_modules_here() -> None:

@@ -100,6 +100,9 @@ class PerturbationCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; a configuration that was parsed before is taken without a warning."""
+        if "_ARGCOMPLETE" in os.environ and isinstance(args, list):
+            # The parser of the command itself: a shell cannot look through the one around it.
+            self._subcommand_parsers[args[0]].parse_args([])  # offers options to it, and exits
         if isinstance(args, Namespace):
             self.config = parser.parse_object(args)
         else:

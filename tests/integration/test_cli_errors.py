@@ -1,6 +1,10 @@
 """Every bad value ends with status 2 before training, and with words that say what to do."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,10 +167,35 @@ def test_an_error_of_the_users_own_code_keeps_its_traceback(command_line: Any) -
         )
 
 
-def test_misspelt_subcommand_lists_the_right_ones(
-    command_line: Any, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("fitt", "fit"), ("compar", "compare"), ("reprot", "report")]
+)
+def test_a_misspelt_command_suggests_the_right_one(
+    typed: str, meant: str, command_line: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        command_line.main("fitt")
+        command_line.main(typed)
     assert caught.value.code == 2
-    assert "fit" in capsys.readouterr().err
+    said = f"There is no command '{typed}'. Did you mean {meant}?"
+    assert said in capsys.readouterr().err
+
+
+COMPLETED = {
+    "": "compare",
+    "comp": "compare",
+    "compare --dry": "--dry_run",
+    "fit --trainer.max_ep": "--trainer.max_epochs",
+}
+
+
+@pytest.mark.parametrize(("typed", "offered"), COMPLETED.items())
+def test_the_shell_completes_commands_and_options(typed: str, offered: str, tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete", reason="needs the extra completion")
+    line, answer = f"lightning-qsgd {typed}", tmp_path / "offered"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    asked |= {"_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+    command = [sys.executable, "-m", "lightning_qsgd"]
+    subprocess.run(command, env={**os.environ, **asked}, capture_output=True, timeout=120)
+    found = [word.rstrip("= ") for word in answer.read_text().split("\n")]
+    assert offered in found
+    assert "validate" not in found or not typed
