@@ -45,6 +45,11 @@ class Call(NamedTuple):
         places: list[Place] = [*range(len(self.args)), *self.kwargs]
         return next((place for place in places if callable(self.at(place))), None)
 
+    @staticmethod
+    def is_heeded_by(base: Optimizer) -> bool:
+        """Whether a base is known to evaluate a closure: its `step` is one of torch's own."""
+        return type(base).step.__module__.startswith("torch.optim.")
+
     def at(self, place: Place) -> Any:
         """Return the argument at a place."""
         return self.args[place] if isinstance(place, int) else self.kwargs[str(place)]

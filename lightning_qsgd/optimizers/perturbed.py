@@ -150,7 +150,7 @@ class PerturbedOptimizer(Optimizer):
         self._sample = MotionSample()
         self._motion = MotionWatch(self.base)
         self._motion_told = 0
-        self._heeds_closure = None
+        self._heeds_closure = Call.is_heeded_by(self.base) or None
         self._awaits_shapes = has_lazy(self.param_groups)
         self._optimizer_step_pre_hooks = OrderedDict()
         self._optimizer_step_post_hooks = OrderedDict()

@@ -166,8 +166,9 @@ REFUSED = {
 
 @pytest.mark.parametrize(("model", "kind", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_no_other_process_can_make_is_refused_by_name(
-    model: Any, kind: type[Exception], said: str
+    model: Any, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "train.py", raising=False)
     with pytest.raises(kind, match=f"(?s){said}"):
         Experiment(model, DigitsDataModule)
 
@@ -193,6 +194,7 @@ def test_data_must_be_data() -> None:
 def test_functions_of_the_started_script_are_refused_for_other_machines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "train.py", raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "typed_in", typed_in, raising=False)
     with pytest.raises(ValueError, match="`model` to another machine: it is defined in the script"):
         ask(Experiment(typed_in, DigitsDataModule), running=Running(executor="ray"))

@@ -1,5 +1,6 @@
 """The shipped configurations of language models, through the command."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ def where(tmp_path: Path) -> Path:
     file = tmp_path / "where.yaml"
     data = {"path": str(PROBLEMS), "held_out": {"size": 6}, "batch_size": 2}
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 1024}
     model = {"model": {"init_args": {"sizes": sizes}}}
     changes = {"data": {"init_args": data}, "model": {"init_args": model}}
+    changes |= {"trainer": {"val_check_interval": 2}}  # an epoch has 3 batches
     file.write_text(yaml.safe_dump(changes))
     return file
 
@@ -164,6 +167,8 @@ def test_runs_of_a_comparison_are_pairs(command_line: Any, where: Path, tmp_path
         *("--folder", str(tmp_path / "results"), "--processes", "2"),
     )
     assert (tmp_path / "results" / "report.md").exists()
+    with (tmp_path / "results" / "results.csv").open() as table:
+        assert [row["status"] for row in csv.DictReader(table)] == ["done"] * 3
 
 
 def test_benchmark_of_a_step_runs_small(tmp_path: Path) -> None:

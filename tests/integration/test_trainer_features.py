@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -274,6 +275,7 @@ def test_a_training_step_that_returns_nothing_skips_its_batch() -> None:
             return None if batch_idx == 2 else super().training_step(batch, batch_idx)
 
     module, probe = Skipping(sgd), Probe()
+    Closure.warning_cache.clear()  # Lightning says it once per process
     with pytest.warns(UserWarning, match="`training_step` returned `None`"):
         trained = fit(module, PerturbationCallback(VISIBLE), probe)
     assert torch.isfinite(trained).all()

@@ -107,7 +107,12 @@ def wrong_fits() -> dict[str, dict[str, Any]]:  # noqa: C901 - a list of cases
     for kind, root in {"with NUL": "a\0b", "long": "x" * 5000, "a file": "file"}.items():
         cases[f"run.root {kind}"] = at("run.root", root)
     for group in ("perturbation", "goal", "run", "trainer"):
-        for kind, value in {"a word": "word", "a number": 5, "a list": [1]}.items():
+        for kind, value in {
+            "a word": "word",
+            "a number": 5,
+            "a list": [1],
+            "a truth": True,
+        }.items():
             cases[f"{group} {kind}"] = {group: value}
         cases[f"{group} unknown key"] = at(f"{group}.nonsense", 1)
     cases["baseline a word"] = {"baseline": "sgd"}

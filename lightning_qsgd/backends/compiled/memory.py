@@ -14,9 +14,9 @@ STATES_PER_TURN = 10
 """Copies of each state on the way that torch keeps to differentiate plain operations twice: 5 for
 first derivatives, 6 to 9 for second and 17 for third ones were measured at 14 qubits."""
 
-ALLOCATED = 2.0
+ALLOCATED = 2.2
 """What a process grows by over what is in use: temporary tensors leave gaps between kept ones, and
-the allocator gives back in pieces. Measured as 1.3 to 1.8 at 14 to 20 qubits."""
+the allocator gives back in pieces. Measured as 1.3 to 2.05 at 14 to 20 qubits."""
 
 BYTES_PER_ENTRY = 18
 """What an entry of a program's vectors takes while the program becomes tensors: float64, float32
