@@ -58,7 +58,8 @@ LEAST_SHARE = 0.1
 class SpectralInjection(Injection):
     """Changes how far each singular direction of a matrix moves; the step's norm is kept.
 
-    In float32 and on top of Muon, the polynomial's matrix products run in bfloat16, as Muon's do.
+    In float32 and on top of a Muon that iterates in bfloat16, the polynomial's matrix products run
+    in bfloat16, too.
     The circuit has one input, s, or two, s and the progress t / `total_steps`; u is read from its
     first qubit. It is evaluated at 64 points before the base moves, and interpolated: once in a
     training if it draws no shots and does not see the progress. Choose matrices by
@@ -190,11 +191,14 @@ class SpectralInjection(Injection):
 
 
 def _precision(step: TouchedStep, blocks: list["_Block"], dtype: torch.dtype) -> torch.dtype:
-    """Return bfloat16 for float32 matrices of Muon, whose own step is rounded to it, too."""
+    """Return bfloat16 for float32 matrices of a Muon whose own step is rounded to it, too."""
     groups = [step.groups[block.rows[0].group] for block in blocks]
     is_large = min(blocks[0].shape) >= 128
-    is_rounded = dtype == torch.float32 and is_large and all(map(is_orthogonalized, groups))
-    return torch.bfloat16 if is_rounded else dtype
+    is_rounded = all(
+        is_orthogonalized(group) and group.get("iteration_dtype", "bfloat16") == "bfloat16"
+        for group in groups
+    )
+    return torch.bfloat16 if dtype == torch.float32 and is_large and is_rounded else dtype
 
 
 def _change(part: Tensor, moved: Tensor, step: TouchedStep) -> Tensor:

@@ -85,8 +85,38 @@ def test_newton_and_schulz_come_close_to_the_exact_sign() -> None:
     torch.manual_seed(0)
     settings = ((3.4445, -4.7750, 2.0315), 5, 1e-7)
     for shape in ((8, 8), (5, 12), (12, 5)):
-        singular = torch.linalg.svdvals(newton_schulz(torch.randn(shape), *settings).float())
+        matrix = torch.randn(shape).bfloat16()
+        singular = torch.linalg.svdvals(newton_schulz(matrix, *settings).float())
         assert 0.3 < singular.min() < singular.max() < 1.3
+
+
+def test_an_iteration_in_float32_is_closer_than_one_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(40, 60)
+    settings = ((3.4445, -4.7750, 2.0315), 5, 1e-7)
+    exact = newton_schulz(matrix.double(), *settings)
+    errors = {}
+    for name in ("bfloat16", "float32"):
+        optimizer = MuonWithAdamW([nn.Parameter(matrix)], others=[], iteration_dtype=name)
+        direction = optimizer.orthogonalized(matrix, optimizer.param_groups[0])
+        errors[name] = (direction.double() - exact).norm() / exact.norm()
+    assert errors["float32"] < 1e-5
+    assert errors["bfloat16"] > 1e-3
+
+
+def test_an_unknown_type_of_the_iteration_is_refused_and_an_old_checkpoint_is_not() -> None:
+    with pytest.raises(ValueError, match="Unknown `iteration_dtype` 'float16'"):
+        MuonWithAdamW(network().parameters(), iteration_dtype="float16")
+    model = network()
+    optimizer = MuonWithAdamW(model.parameters(), **RATES)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["iteration_dtype"]
+    optimizer.load_state_dict(state)
+    reference = network()
+    train(model, optimizer, steps=2)
+    train(reference, MuonWithAdamW(reference.parameters(), **RATES), steps=2)
+    assert_equal(model, reference)
 
 
 def test_maximize_climbs_where_the_other_direction_descends() -> None:
