@@ -42,7 +42,9 @@ class CharactersDataModule(SplitDataModule):
     (batch,), both in `0 .. NUM_CHARACTERS - 1`.
 
     Args:
-        path: Text file, UTF-8.
+        path: Text file, UTF-8. None: the language reference that comes with Python, about 450,000
+            characters of English. It differs between Python versions: name a file where
+            figures of two machines are compared.
         context: Characters that the next one is to be guessed from, 1 or more.
         batch_size: Examples per batch, 1 or more; the last batch may be smaller.
         val_fraction: Share of the text to validate on, in (0, 1); as much is kept for the test.
@@ -68,7 +70,7 @@ class CharactersDataModule(SplitDataModule):
 
     def __init__(
         self,
-        path: str,
+        path: str | None = None,
         context: int = 16,
         batch_size: int = 64,
         val_fraction: float = 0.1,
@@ -93,16 +95,11 @@ class CharactersDataModule(SplitDataModule):
             Pairs (characters before, next character).
 
         Raises:
-            FileNotFoundError: If there is no such file.
+            FileNotFoundError: If there is no such file, or this Python came without its reference.
             ValueError: If a part would be shorter than the context and one character.
         """
-        file = Path(self.path)
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"Cannot read the text {self.path}: there is no such file in {Path.cwd()}. Give "
-                "`path` as an absolute path, or relative to where the command is run."
-            )
-        codes = encode(file.read_text(encoding="utf-8"))
+        text = _language_reference() if self.path is None else _read(self.path)
+        codes = encode(text)
         size = int(self.val_fraction * len(codes))
         if size <= self.context:
             raise ValueError(
@@ -116,3 +113,25 @@ class CharactersDataModule(SplitDataModule):
     def _examples(self, codes: Tensor) -> TensorDataset:
         windows = codes.unfold(0, self.context + 1, 1)  # (places, context + 1), no copy
         return TensorDataset(windows[:, :-1], windows[:, -1])
+
+
+def _read(path: str) -> str:
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"Cannot read the text {path}: there is no such file in {Path.cwd()}. Give "
+            "`path` as an absolute path, or relative to where the command is run."
+        )
+    return file.read_text(encoding="utf-8")
+
+
+def _language_reference() -> str:
+    """Return the topics of Python's own `help()`, in the order of their names."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise FileNotFoundError(
+            "Cannot find the language reference: this Python came without `pydoc_data`. Set `path` "
+            "to a text file, or install the whole standard library."
+        ) from error
+    return "\n".join(topics[name] for name in sorted(topics))

@@ -464,10 +464,10 @@ def test_another_network_or_another_name_is_no_pair(module: str, compare: Compar
     assert re.search(r"bad and good differ in the initial weights \(\w+\.layers\.\d", refused)
 
 
-def test_the_character_model_learns_from_a_text_given_as_a_file(
-    compare: Compare, monkeypatch: pytest.MonkeyPatch
+def test_the_character_model_learns_from_what_comes_with_python(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(CONFIGS.parent)
+    monkeypatch.chdir(tmp_path)
     short = ("--budget.max_steps=20", "--seeds=1", "--tuning.trials=1", "--tuning.seeds=1")
     config = ("--config", str(CONFIGS / "compare" / "charlm.yaml"))
     out = compare.folder / "out"

@@ -1,5 +1,6 @@
 """A text becomes examples of what comes next, and no part of it sees another."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,21 @@ def test_the_shipped_text_needs_no_unknown_character():
     data.setup("fit")
     x, y = next(iter(data.train_dataloader()))
     assert (x.shape, y.shape) == (torch.Size([64, 16]), torch.Size([64]))
+
+
+def test_without_a_file_the_text_is_what_comes_with_python():
+    data = CharactersDataModule()
+    data.setup("fit")
+    sizes = [len(part) for part in data.splits]
+    assert sum(sizes) > 300_000
+    known = torch.cat([part.tensors[1] for part in data.splits]) < NUM_CHARACTERS - 1
+    assert known.float().mean() > 0.999
+
+
+def test_a_python_without_its_reference_is_told_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(FileNotFoundError, match="Set `path` to a text file"):
+        CharactersDataModule().setup("fit")
 
 
 def test_a_missing_text_is_refused():
