@@ -100,6 +100,7 @@ def compare(
     goal: GoalPlan | None = None,
     tuning: Search | None = None,
     running: Running | None = None,
+    horizons: list[float] | None = None,
 ) -> Compared:
     """Run a comparison, or continue it: what `lightning-qsgd compare` does, without a config.
 
@@ -115,9 +116,10 @@ def compare(
         tuning: How arms with `hyperparameters="tuned"` are tuned.
         running: Where runs are stored and who makes them; the folder is `runs/compare/<name>`
             by default.
+        horizons: Shares of the budget at which arms are run again, for the steps to the target.
 
     Returns:
-        All runs and the verdicts. Runs that failed are in ``results.failures``.
+        All runs and the verdicts. Runs that failed are in ``results.all_failures``.
 
     Raises:
         ValueError: If something does not fit together, before anything runs.
@@ -128,7 +130,8 @@ def compare(
     running, recipe = running or Running(), Recipe(PerturbationCLI)
     if running.executor != "local":
         _refuse_own_script(experiment)
-    plan = Plan(experiment.plain, _arm_plans(arms), budget, seeds, goal or GoalPlan(), tuning)
+    parts = (seeds, goal or GoalPlan(), tuning, horizons or [])
+    plan = Plan(experiment.plain, _arm_plans(arms), budget, *parts)
     folder = Path(running.folder) if running.folder is not None else ROOT / experiment.name
     with warnings.catch_warnings():
         hush()

@@ -47,8 +47,8 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     }
     logs = write_tensorboard(results, folder, configs)
     console.print(summary_table(results))
-    if results.failures:
-        console.print(f"[bold red]{len(results.failures)} runs failed[/]; see the report.")
+    if results.all_failures:
+        console.print(f"[bold red]{len(results.all_failures)} runs failed[/]; see the report.")
     console.print(f"Report: {report}", soft_wrap=True)
     found = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
     command = f"{os.path.relpath(found)} --logdir {logs}"

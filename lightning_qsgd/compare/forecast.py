@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_qsgd.compare.executors import Attempt
-from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, run_name
+from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, horizon_block, run_name
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.run_comparison import spread_of
 from lightning_qsgd.compare.running.board import duration
@@ -91,11 +91,20 @@ def _probed(attempt: Attempt) -> Cost:
     return Cost(attempt.run.final.get(SECONDS_OF_A_RUN, attempt.wall), "a few steps")
 
 
-def runs_left(question: Question, store: RunStore) -> dict[str, int]:
-    """Count, by arm, the runs that are not stored yet, those of tuning and target included."""
+def runs_left(question: Question, store: RunStore) -> dict[str, list[float]]:
+    """List, by arm, the runs that are not stored yet, those of tuning and target included.
+
+    Returns:
+        Length of each run, as a share of the budget.
+    """
     plan, left = question.plan, {}
     for arm in plan.arms:
         names = [run_name(arm, seed) for seed in plan.seed_block]
+        shorter = {
+            run_name(arm, seed, horizon_block(length)): length / (plan.budget.length or length)
+            for length in (plan.horizon_lengths if arm in plan.on_horizons else ())
+            for seed in plan.seed_block
+        }
         if arm == plan.baseline:
             names += [run_name(arm, seed, TARGET) for seed in plan.goal.seeds]
         if plan.tuning is not None and arm in plan.tuned:
@@ -104,7 +113,8 @@ def runs_left(question: Question, store: RunStore) -> dict[str, int]:
                 for trial in range(plan.tuning.trials)
                 for seed in plan.tuning.seed_block
             ]
-        left[arm] = sum(not store.path(name).exists() for name in names)
+        wanted = {**dict.fromkeys(names, 1.0), **shorter}
+        left[arm] = [share for name, share in wanted.items() if not store.path(name).exists()]
     return left
 
 
@@ -121,19 +131,21 @@ def describe(question: Question, workshop: Workshop) -> Iterator[str]:
     costs, left = costs_of_arms(question, workshop), runs_left(question, workshop.store)
     total, unknown = 0.0, False
     for arm, cost in costs.items():
+        number, shorter = len(left[arm]), sum(share < 1 for share in left[arm])
+        some = f", {shorter} of them shorter" if shorter else ""
         if cost.problem:
             yield f"{arm}: its first steps FAILED: {cost.problem.splitlines()[-1]}"
         elif isnan(cost.seconds):
-            yield f"{arm}: {left[arm]} runs left; its data has no length, so nobody knows how long"
+            yield f"{arm}: {number} runs left; its data has no length, so nobody knows how long"
         else:
-            yield f"{arm}: {left[arm]} runs left of {cost.seconds:.1f} s ({cost.how})"
-            total += cost.seconds * left[arm]
+            yield f"{arm}: {number} runs left of {cost.seconds:.1f} s ({cost.how}){some}"
+            total += cost.seconds * sum(left[arm])
             continue
         unknown = True
     yield question.design.words(spread_of(question, workshop.store, question.goal))
     at_a_time = workshop.executor.at_a_time
     yield (
-        f"In all {sum(left.values())} runs, {at_a_time} at a time: "
+        f"In all {sum(map(len, left.values()))} runs, {at_a_time} at a time: "
         f"{'more than' if unknown else 'about'} {duration(total / at_a_time)}. Measured here and "
         "now, from stored runs where there are any, else from a few steps of each arm."
     )
@@ -168,6 +180,9 @@ def plan_table(question: Question) -> RenderableType:
         "target": target,
         "tuning": _tuning(question),
     }
+    if plan.horizons:
+        lengths = ", ".join(map(str, plan.horizon_lengths))
+        facts["horizons"] = f"{lengths} of {plan.budget}, for {', '.join(plan.on_horizons)}"
     return Group(table, *(f"{name}: {escape(value)}" for name, value in facts.items()))
 
 

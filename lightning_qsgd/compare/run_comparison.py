@@ -10,7 +10,15 @@ from typing import Any
 from rich.console import Console
 
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.planning.job import RUNS, TARGET, TUNING, Job, run_name, with_values
+from lightning_qsgd.compare.planning.job import (
+    RUNS,
+    TARGET,
+    TUNING,
+    Job,
+    horizon_block,
+    run_name,
+    with_values,
+)
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.results.gains import are_identical
 from lightning_qsgd.compare.results.results import (
@@ -33,7 +41,7 @@ from lightning_qsgd.training.recorded_run import RecordedRun
 def run_comparison(
     question: Question, workshop: Workshop, provenance: Provenance, console: Console
 ) -> Results:
-    """Make whatever is not stored yet, in this order: tuning, target, runs.
+    """Make whatever is not stored yet, in this order: tuning, target, runs, horizons.
 
     Args:
         question: What is asked.
@@ -52,21 +60,22 @@ def run_comparison(
     configs = _tuned_configs(question, tuned)
     goal = _with_target(question, configs, workshop, console)
     comparison = _comparison(question, goal, tuned)
-    jobs = question.jobs(configs, question.plan.seed_block)
+    jobs = question.jobs(configs, question.plan.seed_block) + question.horizon_jobs(configs)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
     for job in jobs:
         if workshop.store.is_damaged(job.name):
             file = workshop.store.path(job.name)
             console.print(f"{file} is damaged: the run is made again.", soft_wrap=True)
     known = Results(
-        comparison, _known(comparison, folder, jobs), (), tuple(tuned.values()), provenance
+        *(comparison, _known(comparison, folder, jobs), (), tuple(tuned.values()), provenance),
+        _empty_horizons(question, comparison),
     )
     save_results(collect(known, workshop.store, jobs), folder)
     console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
-    guard = PairingGuard(question.plan.baseline)
+    guards = {job.block: PairingGuard(question.plan.baseline) for job in jobs}
 
     def watch(job: Job, stored: StoredRun) -> None:
-        for violation in guard.look(job, stored):
+        for violation in guards[job.block].look(job, stored):
             if workshop.running.unpaired == "refuse":
                 refuse_unpaired(violation)
             console.print(
@@ -81,7 +90,20 @@ def run_comparison(
     return results
 
 
-def collect(results: Results, store: RunStore, jobs: Sequence[Job] | None = None) -> Results:
+def _empty_horizons(question: Question, whole: Comparison) -> dict[int, Results]:
+    """Describe the comparison at each horizon: shorter runs of the baseline and arms on trial."""
+    plan = question.plan
+    arms = tuple(replace(arm, controls=()) for arm in whole.arms if arm.name in plan.on_horizons)
+    budgets = {length: str(plan.budget.of_length(length)) for length in plan.horizon_lengths}
+    return {
+        length: Results(Comparison(whole.name, whole.goal, arms, whole.seeds, budget), ())
+        for length, budget in budgets.items()
+    }
+
+
+def collect(
+    results: Results, store: RunStore, jobs: Sequence[Job] | None = None, block: str = RUNS
+) -> Results:
     """Put what is stored into results, finished and failed runs alike.
 
     Args:
@@ -89,17 +111,22 @@ def collect(results: Results, store: RunStore, jobs: Sequence[Job] | None = None
             gone; all others are replaced.
         store: Where runs are kept.
         jobs: Leaves out what another configuration has made; None takes what is there.
+        block: Which runs; those of every horizon come along with the reported ones.
     """
     wanted = None if jobs is None else {job.fingerprint for job in jobs}
     before: list[RecordedRun | FailedRun] = [*results.failures, *results.runs]
     ended = {(run.arm, run.seed): run for run in before}
     for arm, seed in results.planned:
-        found = store.load(run_name(arm, seed))
+        found = store.load(run_name(arm, seed, block))
         if found is not None and (wanted is None or found.fingerprint in wanted):
             ended[arm, seed] = found.run
     runs = tuple(run for run in ended.values() if not isinstance(run, FailedRun))
     failures = tuple(run for run in ended.values() if isinstance(run, FailedRun))
-    return replace(results, runs=runs, failures=failures)
+    horizons = {
+        length: collect(part, store, jobs, horizon_block(length))
+        for length, part in results.horizons.items()
+    }
+    return replace(results, runs=runs, failures=failures, horizons=horizons)
 
 
 def damaged_files(results: Results, store: RunStore) -> list[str]:
@@ -126,7 +153,7 @@ def _known(comparison: Comparison, folder: Path, jobs: Sequence[Job]) -> tuple[R
         return ()
     if (saved.comparison.arms, saved.comparison.seeds) != (comparison.arms, comparison.seeds):
         return ()
-    wanted = {(job.arm, job.seed): job.fingerprint for job in jobs}
+    wanted = {(job.arm, job.seed): job.fingerprint for job in jobs if job.block == RUNS}
     return tuple(r for r in saved.runs if r.fingerprint and r.fingerprint == wanted[r.arm, r.seed])
 
 
@@ -204,5 +231,7 @@ def _comparison(question: Question, goal: Goal, tuned: Mapping[str, TunedArm]) -
         question.plan.arm(name, question.overlays[name], question.lacks(name))
         for name in question.plan.arms
     )
-    budget, seeds = str(question.plan.budget), question.plan.seed_block
-    return Comparison(question.name, goal, arms, seeds, budget, question.published)
+    budget, seeds = question.plan.budget, question.plan.seed_block
+    return Comparison(
+        *(question.name, goal, arms, seeds, str(budget), question.published, budget.length or 0)
+    )

@@ -320,6 +320,23 @@ def test_dry_run_shows_the_plan_and_runs_nothing_of_it(compare: Compare) -> None
     assert not (compare.folder / "out" / "runs").exists()
 
 
+def test_horizons_are_shorter_runs_that_the_report_knows(compare: Compare) -> None:
+    asked: dict[str, Any] = {"horizons": [0.5], "goal": {"target": 0.2}, "seeds": [0]}
+    printed = compare("--dry_run", **asked)
+    assert "horizons: 6 of 12 steps, for adamw, still" in printed
+    assert "1 of them shorter" in printed
+    compare(**asked)
+    out = compare.folder / "out"
+    stored = json.loads((out / "horizons/6/adamw/seed0.json").read_text().split("\n")[1])
+    assert stored["config"]["trainer"]["max_steps"] == 6
+    assert b"val/accuracy at 6" in compare.table()
+    before = compare.table()
+    compare.command_line.main("report", "out")
+    assert compare.table() == before
+    assert "How long training has to be" in (out / "report.md").read_text()
+    assert compare(**asked).count("done before") == 4
+
+
 def test_report_is_rebuilt_from_what_is_stored(compare: Compare) -> None:
     compare(seeds=[0])
     out = compare.folder / "out"

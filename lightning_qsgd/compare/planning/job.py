@@ -7,8 +7,14 @@ from typing import Any, Literal
 
 from lightning_qsgd.training.recorded_run import fingerprint
 
-RUNS, TARGET, TUNING = "runs", "target", "tuning"
-"""Blocks: the reported runs, those that the target is taken from, and those of the tuning."""
+RUNS, TARGET, TUNING, HORIZONS = "runs", "target", "tuning", "horizons"
+"""Blocks: the reported runs, those that the target is taken from, those of the tuning, and those
+that end earlier."""
+
+
+def horizon_block(length: int) -> str:
+    """Name the block of the runs that end after so many steps or epochs."""
+    return f"{HORIZONS}/{length}"
 
 
 def run_name(arm: str, seed: int, block: str = RUNS) -> str:
@@ -29,7 +35,8 @@ class Job:
         arm: Name of the arm.
         seed: Seed of the run.
         config: Configuration of the subcommand `fit` as plain values, every default included.
-        block: What the run is for, a relative path: `RUNS`, `TARGET` or below `TUNING`.
+        block: What the run is for, a relative path: `RUNS`, `TARGET`, or below `TUNING` or
+            `HORIZONS`.
     """
 
     arm: str
@@ -147,6 +154,44 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str
             node = node[_key(node, name)]
         node[_key(node, last)] = value
     return changed
+
+
+LENGTHS = ("T_0", "T_max", "epochs", "milestones", "step_size", "total_iters", "total_steps")
+"""What schedulers and decays call numbers of steps or epochs."""
+
+
+def shortened(
+    config: Mapping[str, Any], trainer: Mapping[str, Any], share: float
+) -> dict[str, Any]:
+    """Let a run end earlier, and what its configuration schedules with it.
+
+    Schedules that ask the trainer for its length follow by themselves. Numbers of steps or epochs
+    that are written in `lr_scheduler` and `perturbation` are shortened by the same share.
+
+    Args:
+        config: Configuration of the run; not changed.
+        trainer: The trainer's limits that make it shorter.
+        share: Length of the shorter run over that of the whole one.
+
+    Example:
+        >>> whole = {"trainer": {}, "lr_scheduler": {"init_args": {"T_max": 200, "gamma": 2}}}
+        >>> shortened(whole, {"max_steps": 140}, 0.7)["lr_scheduler"]
+        {'init_args': {'T_max': 140, 'gamma': 2}}
+    """
+    parts = {key: _scaled(config[key], share) for key in SCHEDULED if key in config}
+    return {**config, **parts, "trainer": {**config["trainer"], **trainer}}
+
+
+SCHEDULED = ("lr_scheduler", "perturbation")
+
+
+def _scaled(node: Any, share: float, name: str = "") -> Any:
+    if isinstance(node, Mapping):
+        return {key: _scaled(inner, share, str(key)) for key, inner in node.items()}
+    if isinstance(node, list | tuple):
+        return [_scaled(inner, share, name) for inner in node]
+    is_length = name in LENGTHS and type(node) is int
+    return max(1, round(share * node)) if is_length else node
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -151,9 +151,13 @@ class Plan:
         seeds: Seeds of the reported runs: how many, or which. Seed k seeds every arm alike.
         goal: What runs are judged by, where it differs from the experiment's goal.
         tuning: How the arms with `hyperparameters: tuned` are tuned.
+        horizons: Shares of the budget, between 0 and 1, at which the baseline and the arms on
+            trial are run again, schedules ending there: for how many steps each needs to the
+            target. None are run by default.
 
     Raises:
-        ValueError: If the arms do not fit together, or seeds are used for two purposes.
+        ValueError: If the arms do not fit together, seeds are used for two purposes, or a horizon
+            is no part of the budget.
 
     Example:
         >>> arms = {"adamw": ArmPlan(kind="baseline"), "sine": ArmPlan(overlay="sine.yaml")}
@@ -167,8 +171,10 @@ class Plan:
     seeds: int | list[int] = 16
     goal: GoalPlan = field(default_factory=GoalPlan)
     tuning: Search | None = None
+    horizons: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        _ = self.horizon_lengths
         for name in self.arms:
             Arm(name)  # refuses what no folder can be called
         baselines = [name for name, arm in self.arms.items() if arm.kind == "baseline"]
@@ -219,6 +225,33 @@ class Plan:
     def seed_block(self) -> tuple[int, ...]:
         """Seeds of the reported runs."""
         return seed_list("seeds", self.seeds)
+
+    @property
+    def horizon_lengths(self) -> tuple[int, ...]:
+        """Steps or epochs of the shorter runs, rising.
+
+        Raises:
+            ValueError: If a horizon is no part of the budget, or the budget is in seconds.
+        """
+        whole = self.budget.length
+        if self.horizons and whole is None:
+            raise ValueError(
+                f"Expected no `horizons` with a budget of seconds, got {self.horizons}: a ratio of "
+                "steps cannot be read off the clock. Give `budget.max_steps`."
+            )
+        lengths = sorted({round(share * (whole or 0)) for share in self.horizons})
+        inside = all(0 < share < 1 for share in self.horizons)
+        if not inside or (lengths and not 0 < lengths[0] <= lengths[-1] < (whole or 0)):
+            raise ValueError(
+                f"Expected `horizons` to be shares of {self.budget} between 0 and 1, got "
+                f"{self.horizons}: all of the budget is run anyway. Write [0.5, 0.7, 0.9], say."
+            )
+        return tuple(lengths)
+
+    @property
+    def on_horizons(self) -> list[str]:
+        """Names of the arms that are run at every horizon: the baseline and those on trial."""
+        return [name for name, arm in self.arms.items() if arm.kind in ("baseline", "arm")]
 
     @property
     def baseline(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from lightning_qsgd.compare.planning.job import RUNS, Job, differences
+from lightning_qsgd.compare.planning.job import RUNS, Job, differences, horizon_block, shortened
 from lightning_qsgd.compare.planning.plan import Plan
 from lightning_qsgd.compare.planning.search import Range
 from lightning_qsgd.compare.results.published import Published
@@ -28,8 +28,8 @@ class Question:
         published: Figures of others that the report shows beside the measured ones.
 
     Raises:
-        ValueError: If figures are of an arm that is not compared, or a tuned arm lacks what is
-            tuned.
+        ValueError: If figures are of an arm that is not compared, a tuned arm lacks what is tuned,
+            or there are horizons and no target.
     """
 
     name: str
@@ -43,6 +43,12 @@ class Question:
         self.published.require_known(self.plan.arms)
         for name in self.plan.tuned:
             self.space_of(name)
+        if self.plan.horizons and self.goal.target is None and not self.plan.goal.seeds:
+            raise ValueError(
+                f"Expected a target with `horizons`, got none: the runs of {self.plan.horizons} of "
+                "the budget are there to find out how soon it is reached. Write `goal: {target: "
+                "from_baseline}`, or a value of the metric."
+            )
 
     @property
     def design(self) -> Design:
@@ -88,6 +94,30 @@ class Question:
             Job(arm, seed, {**config, "seed_everything": seed}, block)
             for seed in seeds
             for arm, config in configs.items()
+        ]
+
+    def horizon_jobs(self, configs: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+        """List the runs that end earlier, of the baseline and the arms on trial.
+
+        Args:
+            configs: Configuration of the whole run by arm, with tuned values.
+        """
+        plan = self.plan
+        return [
+            job
+            for length in plan.horizon_lengths
+            for job in self.jobs(
+                {
+                    arm: shortened(
+                        configs[arm],
+                        plan.budget.of_length(length).trainer_arguments,
+                        length / (plan.budget.length or 1),
+                    )
+                    for arm in plan.on_horizons
+                },
+                plan.seed_block,
+                horizon_block(length),
+            )
         ]
 
 

@@ -101,6 +101,16 @@ class Budget:
         return f"{self.seconds:g} seconds"
 
     @property
+    def length(self) -> int | None:
+        """Steps or epochs; None for a budget of seconds."""
+        return self.max_epochs if self.max_steps is None else self.max_steps
+
+    def of_length(self, length: int) -> "Budget":
+        """Return a budget of as many steps, or epochs, as the unit of this one is."""
+        steps = self.max_steps is not None
+        return Budget(length if steps else None, None if steps else length)
+
+    @property
     def trainer_arguments(self) -> dict[str, Any]:
         """The limit as arguments of Lightning's Trainer, with all others lifted."""
         milliseconds = None if self.seconds is None else max(1, round(1000 * self.seconds))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
-from lightning_qsgd.compare.report.tables import count, plain
+from lightning_qsgd.compare.report.tables import count, known, plain
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics.power import LARGE
@@ -31,7 +31,7 @@ def answer(
         _short_answer(by_outcome, analysis),
         *_warnings(results),
         *picture,
-        Bullets(tuple(_findings(by_outcome, analysis))),
+        Bullets((*_findings(by_outcome, analysis), *_lengths(analysis))),
         Heading("What was compared", 3),
         Paragraph(_question(results)),
         Heading("How sure this is", 3),
@@ -93,6 +93,17 @@ def _findings(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> list[
         words[outcome].format(baseline=baseline, arms=", ".join(f"`{arm}`" for arm in arms))
         for outcome in words
         if (arms := by_outcome[outcome])
+    ]
+
+
+def _lengths(analysis: Analysis) -> list[str]:
+    """Name the arms that need another length of training for the target than the baseline."""
+    lengths = {one.arm.name: one.horizon for one in analysis.on_trial if one.horizon is not None}
+    return [
+        f"**Steps to the target:** `{arm}` needs {known(found.ratio)} times what "
+        f"`{analysis.baseline.arm.name}` needs ({known(found.interval, bounds=True)})."
+        for arm, found in lengths.items()
+        if not found.interval.low <= 1 <= found.interval.high
     ]
 
 

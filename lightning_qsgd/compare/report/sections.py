@@ -89,6 +89,32 @@ def arm_section(results: Results, analysis: Analysis) -> list[Block]:
     return blocks if others is None else [*blocks, Heading("Other metrics", 3), others]
 
 
+def horizon_section(results: Results, analysis: Analysis) -> list[Block]:
+    """Say how long training has to be for the target; empty unless that was asked."""
+    if not results.horizons:
+        return []
+    asked = results.comparison
+    unit = asked.budget.split()[-1]
+    failed = [one for part in results.horizons.values() for one in part.failures]
+    return [
+        Heading("How long training has to be"),
+        tables.horizon_table(analysis),
+        Paragraph(
+            f"The baseline and the arms on trial were also trained for fewer {unit}, with "
+            "schedules that end there. An arm needs the shortest length at which the mean of "
+            f"`{asked.goal.metric}` over seeds is at the target, read on a straight line between "
+            "two lengths. The ratio is that of the two needs. Its interval is by the bootstrap "
+            "over seeds and holds together with those of the other arms. Tuned values are those "
+            f"of the whole {asked.budget}, for all alike. No verdict rests on this."
+        ),
+        tables.horizon_means(results),
+        *(
+            Code(f"`{one.arm}`, seed {one.seed}, failed in a shorter run", one.traceback)
+            for one in failed
+        ),
+    ]
+
+
 def curve_section(drawn: dict[str, Picture]) -> list[Block]:
     """Show the course of training; empty without pictures."""
     titles = {

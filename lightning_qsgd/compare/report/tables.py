@@ -5,6 +5,7 @@ from math import isfinite, isnan
 
 from lightning_qsgd.compare.report.document import Cell, Table
 from lightning_qsgd.compare.report.panels import TONES
+from lightning_qsgd.compare.results.gains import final_values
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Interval
 from lightning_qsgd.compare.verdicts.analysis import Analysis, ArmSummary, Challenge
@@ -48,6 +49,21 @@ def span(interval: Interval) -> str:
         return UNKNOWN
     low, high = (f"{end:+.2g}" if end else "0" for end in (interval.low, interval.high))
     return f"{low} to {high}"
+
+
+def known(interval: Interval, bounds: bool = False) -> str:
+    """Write a number of which perhaps a bound is known, or the bounds of one.
+
+    Example:
+        >>> known(Interval(0.7, 0.7)), known(Interval(1.2, float("inf"))), known(Interval(0, 0.5))
+        ('0.7', 'more than 1.2', 'less than 0.5')
+    """
+    low, high = interval.low, interval.high
+    if low == high and not bounds:
+        return plain(low)
+    if isfinite(high):
+        return f"{plain(low)} to {plain(high)}" if low > 0 else f"less than {plain(high)}"
+    return f"more than {plain(low)}" if low > 0 else "unknown"
 
 
 def chance(p: float) -> str:
@@ -154,6 +170,32 @@ def arm_table(results: Results, analysis: Analysis) -> Table:
     summaries = [analysis.baseline, *(challenge.summary for challenge in analysis.challenges)]
     rows = tuple(_arm_row(summary, target is not None) for summary in summaries)
     return Table(tuple(head), rows, folded=f"Means, costs and sizes of {count(len(rows), 'arm')}")
+
+
+def horizon_table(analysis: Analysis) -> Table:
+    """Lay out how long training has to be for the target, over what the baseline needs."""
+    head = ("arm", "seeds", "needs", "baseline needs", "ratio", _together(analysis))
+    rows = tuple(
+        (
+            *(one.arm.name, str(found.seeds), known(found.need), known(found.baseline)),
+            *(known(found.ratio), known(found.interval, bounds=True)),
+        )
+        for one in analysis.on_trial
+        if (found := one.horizon) is not None
+    )
+    return Table(head, rows)
+
+
+def horizon_means(results: Results) -> Table:
+    """Lay out the mean metric at the end of each horizon."""
+    parts = {**results.horizons, results.comparison.length: results}
+    names = [arm.name for arm in next(iter(parts.values())).comparison.arms]
+    columns = [{name: final_values(part, name) for name in names} for part in parts.values()]
+    rows = tuple(
+        (name, *(plain(sum(c[name].values()) / len(c[name])) if c[name] else "-" for c in columns))
+        for name in names
+    )
+    return Table(("arm", *map(str, parts)), rows, folded="The mean metric at each length")
 
 
 def other_metric_table(results: Results) -> Table | None:

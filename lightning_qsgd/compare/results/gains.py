@@ -6,7 +6,9 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lightning_qsgd.compare.results.pairing import unpaired
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import steps_to_target
 from lightning_qsgd.tracking import tags
@@ -115,6 +117,46 @@ def costs_of(results: Results, arm: str, axis: str) -> list[float]:
     goal = results.comparison.goal
     costs = [cost_to_target(run, goal, axis) for run in results.runs_of(arm).values()]
     return [cost for cost in costs if not isnan(cost)]
+
+
+Surplus = NDArray[np.float64]
+
+
+def surpluses(results: Results, arm: str, other: str) -> tuple[Surplus, Surplus]:
+    """Return by how much two arms are beyond the target at the end of each horizon.
+
+    Seeds at which a run of either is missing, failed or no pair, at any horizon, are left out.
+
+    Args:
+        results: The runs; the last horizon is the whole budget.
+        arm: Name of the arm.
+        other: Name of the baseline.
+
+    Returns:
+        Surplus of the one and of the other, positive where the target is reached, minus infinity
+        for a run that diverged; shape (seeds, horizons).
+    """
+    goal = results.comparison.goal
+    parts = [*results.horizons.values(), results]
+    apart = [unpaired(part) for part in parts]
+    sign, target = (1.0 if goal.higher_is_better else -1.0), goal.target
+    target = nan if target is None else target
+    ends = [[final_values(part, name) for part in parts] for name in (arm, other)]
+    seeds = [
+        seed
+        for seed in results.comparison.seeds
+        if all(seed in values for values in (*ends[0], *ends[1]))
+        and not any((name, seed) in found for found in apart for name in (arm, other))
+    ]
+    ours, theirs = (
+        np.array([[sign * (values[seed] - target) for values in own] for seed in seeds])
+        for own in ends
+    )
+    return _known_or_worst(ours), _known_or_worst(theirs)
+
+
+def _known_or_worst(values: Surplus) -> Surplus:
+    return np.where(np.isfinite(values), values, -inf)
 
 
 def relative_size(run: RecordedRun) -> float:

@@ -198,6 +198,7 @@ class Comparison:
         seeds: Seeds of the reported runs.
         budget: What each run may spend, in words: "300 steps".
         published: Figures of others that the report shows beside the measured ones.
+        length: The budget in steps or epochs; 0 if it is in seconds.
 
     Raises:
         ValueError: If the arms or seeds do not make a comparison.
@@ -214,6 +215,7 @@ class Comparison:
     seeds: tuple[int, ...]
     budget: str = ""
     published: Published = field(default_factory=Published)
+    length: int = 0
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -278,6 +280,8 @@ class Results:
         failures: Runs that did not.
         tuning: How arms were tuned beforehand, one entry per tuned arm.
         provenance: Where the numbers come from.
+        horizons: The same arms with shorter runs, by their length in the unit of the budget, for
+            the steps that each needs to the target; their runs keep no curves on disk.
 
     Raises:
         ValueError: If a run belongs to no arm or seed, or is there twice.
@@ -288,6 +292,7 @@ class Results:
     failures: tuple[FailedRun, ...] = ()
     tuning: tuple[TunedArm, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
+    horizons: Mapping[int, "Results"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = [(run.arm, run.seed) for run in self._ended]
@@ -314,6 +319,11 @@ class Results:
         """(Arm, seed) of the runs that have neither ended nor failed."""
         known = {(run.arm, run.seed) for run in self._ended}
         return [key for key in self.planned if key not in known]
+
+    @property
+    def all_failures(self) -> list[FailedRun]:
+        """Runs that failed, at whatever horizon."""
+        return [*self.failures, *(one for part in self.horizons.values() for one in part.failures)]
 
     def runs_of(self, arm: str) -> dict[int, RecordedRun]:
         """Return the ended runs of an arm by seed, in the order of the seeds."""

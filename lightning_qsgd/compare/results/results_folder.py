@@ -146,6 +146,7 @@ def _to_json(results: Results) -> dict[str, Any]:
             **vars(results.provenance),
             "versions": dict(results.provenance.versions),
         },
+        "horizons": {length: _to_json(part) for length, part in results.horizons.items()},
     }
     plain: dict[str, Any] = _without_infinity(saved)
     return plain
@@ -162,13 +163,18 @@ def _without_infinity(value: Any) -> Any:
     return value
 
 
-def _from_json(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> Results:
+Curves = dict[str, NDArray[np.float64]]
+
+
+def _from_json(saved: dict[str, Any], curves: Curves | None) -> Results:
     return Results(
         _comparison(saved["comparison"]),
         tuple(_run(run, curves) for run in saved["runs"]),
         tuple(FailedRun(**failure) for failure in saved["failures"]),
         tuple(_tuned(tuned) for tuned in saved["tuning"]),
         Provenance(**saved["provenance"]),
+        # Not stored by earlier versions; without curves.
+        {int(n): _from_json(part, None) for n, part in saved.get("horizons", {}).items()},
     )
 
 
@@ -185,7 +191,9 @@ def _arm(saved: dict[str, Any]) -> Arm:
     return Arm(**{**saved, **lists})
 
 
-def _run(saved: dict[str, Any], curves: dict[str, NDArray[np.float64]]) -> RecordedRun:
+def _run(saved: dict[str, Any], curves: Curves | None) -> RecordedRun:
+    if curves is None:
+        return rebuilt_run({**saved, "curves": {}})
     own = {tag: _points(curves[_key(saved["arm"], saved["seed"], tag)]) for tag in saved["curves"]}
     return rebuilt_run({**saved, "curves": own})
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable
 from math import nan
 
-from lightning_qsgd.compare.results.gains import cost_to_target, relative_size
+from lightning_qsgd.compare.results.gains import cost_to_target, final_values, relative_size
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, PAIRED_CHECKS, RecordedRun
 
@@ -24,12 +24,14 @@ def results_csv(results: Results) -> str:
         results: The runs.
 
     Returns:
-        Columns: arm, kind, seed, status (done, failed or missing), every final metric, steps and
-        epochs to the target (``inf`` if never, ``nan`` without a target), median relative size of
-        the perturbation, number of trainable parameters, and the hashes.
+        Columns: arm, kind, seed, status (done, failed or missing), every final metric, the goal's
+        metric at the end of each shorter run, steps and epochs to the target (``inf`` if never,
+        ``nan`` without a target), median relative size of the perturbation, number of trainable
+        parameters, and the hashes.
     """
     metrics = sorted({metric for run in results.runs for metric in run.final})
     head = ["arm", "kind", "seed", "status", *metrics]
+    head += [f"{results.comparison.goal.metric} at {length}" for length in results.horizons]
     head += [*DERIVED, *HASHES]
     return _csv(head, (_row(results, key, metrics) for key in results.planned))
 
@@ -64,17 +66,20 @@ def timing_csv(results: Results) -> str:
 def _row(results: Results, key: tuple[str, int], metrics: list[str]) -> list[object]:
     arm, seed = key
     lead = [arm, results.comparison.arm(arm).kind, seed]
+    ends = [final_values(part, arm).get(seed) for part in results.horizons.values()]
+    earlier = ["" if value is None else _number(value) for value in ends]
     run = results.runs_of(arm).get(seed)
     if run is None:
         status = "missing" if key in results.missing else "failed"
-        return [*lead, status, *[""] * (len(metrics) + len(DERIVED) + len(HASHES))]
-    return [*lead, "done", *_cells(run, results, metrics)]
+        blanks = [""] * (len(DERIVED) + len(HASHES))
+        return [*lead, status, *[""] * len(metrics), *earlier, *blanks]
+    finals = [_number(run.final.get(metric, nan)) for metric in metrics]
+    return [*lead, "done", *finals, *earlier, *_derived(run, results)]
 
 
-def _cells(run: RecordedRun, results: Results, metrics: list[str]) -> list[str]:
+def _derived(run: RecordedRun, results: Results) -> list[str]:
     goal = results.comparison.goal
-    numbers = [run.final.get(metric, nan) for metric in metrics]
-    numbers += [cost_to_target(run, goal, axis) for axis in ("steps", "epochs")]
+    numbers = [cost_to_target(run, goal, axis) for axis in ("steps", "epochs")]
     numbers.append(relative_size(run))
     size = str(run.first_weights.parameters or "")
     return [*map(_number, numbers), size, *(run.checks.get(name, "") for name in HASHES)]

@@ -1,6 +1,8 @@
 """Statistics of paired runs: numbers in, numbers out, nothing of training or reports."""
 
 from lightning_qsgd.compare.statistics.across_tasks import (
+    HorizonRatio,
+    horizon_ratio,
     mean_over_tasks,
     median_cost,
     performance_profile,
@@ -18,11 +20,13 @@ from lightning_qsgd.compare.statistics.power import Design, detectable_effect, h
 __all__ = [
     "FEWEST_PAIRS",
     "Design",
+    "HorizonRatio",
     "Interval",
     "Method",
     "PairedGain",
     "detectable_effect",
     "holm",
+    "horizon_ratio",
     "mean_over_tasks",
     "median_cost",
     "paired_gain",

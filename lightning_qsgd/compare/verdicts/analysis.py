@@ -15,22 +15,25 @@ from lightning_qsgd.compare.results.gains import (
     final_values,
     gains_over,
     relative_size,
+    surpluses,
 )
 from lightning_qsgd.compare.results.pairing import unpaired
 from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.statistics import (
     Design,
+    HorizonRatio,
     Interval,
     Method,
     PairedGain,
     detectable_effect,
     holm,
+    horizon_ratio,
     median_cost,
     paired_gain,
     pairs_needed,
     share_reached,
 )
-from lightning_qsgd.compare.statistics.paired_gain import UNKNOWN
+from lightning_qsgd.compare.statistics.paired_gain import FEWEST_PAIRS, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Challenge:
         equal: Whether every number equals the baseline's but for rounding.
         detectable: Smallest gain that these pairs could have shown, in the metric's unit.
         pairs_for_half: Number of pairs that could show half of it; 0 if the gains have no spread.
+        horizon: How long training has to be for the target, over the baseline's, with an interval
+            that holds together with those of the other arms on trial; None if nobody asked.
     """
 
     summary: ArmSummary
@@ -106,6 +111,7 @@ class Challenge:
     equal: bool
     detectable: float
     pairs_for_half: int
+    horizon: HorizonRatio | None = None
 
     @property
     def arm(self) -> Arm:
@@ -198,6 +204,7 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
                 equal=are_equal(results, arm.name, baseline),
                 detectable=_sensitivity(gain, method, count)[0],
                 pairs_for_half=_sensitivity(gain, method, count)[1],
+                horizon=_horizon(results, arm, method),
             )
         )
     return Analysis(method, design, _summary(results, asked.baseline), tuple(challenges))
@@ -223,6 +230,18 @@ def _together(gain: PairedGain, p_holm: float, questions: int, method: Method) -
         if gain.mean > 0
         else Interval(found.low, min(found.high, 0.0))
     )
+
+
+def _horizon(results: Results, arm: Arm, method: Method) -> HorizonRatio | None:
+    asked = results.comparison
+    if not results.horizons or arm.kind != "arm":
+        return None
+    ours, theirs = surpluses(results, arm.name, asked.baseline.name)
+    if len(ours) < FEWEST_PAIRS:
+        return None
+    level = method.alpha / len(asked.on_trial)
+    lengths = [*results.horizons, asked.length]
+    return horizon_ratio(ours, theirs, lengths, level, method.resamples, method.seed)
 
 
 def _sensitivity(gain: PairedGain, method: Method, questions: int) -> tuple[float, int]:
