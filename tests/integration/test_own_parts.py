@@ -9,7 +9,10 @@ import pytest
 import torch
 import yaml
 
+from lightning_qsgd.compare.executors import choose_executor
+from lightning_qsgd.compare.running import Running
 from lightning_qsgd.tracking import tags
+from tests.compare_jobs import made_job, quick_fit
 from tests.event_files import read_scalars
 
 PAGE = Path(__file__).parents[2] / "docs" / "own_parts.md"
@@ -63,7 +66,7 @@ def my_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_axis_has_an_example_of_at_most_25_lines() -> None:
-    assert EXAMPLES.keys() == CONFIGS.keys()
+    assert EXAMPLES.keys() == {*CONFIGS, "executor"}
     assert max(len(code.strip().splitlines()) for code in EXAMPLES.values()) <= 25
 
 
@@ -95,3 +98,14 @@ def test_an_injection_of_the_user_can_be_controlled_and_learned(command_line: An
     assert (scalars[tags.RELATIVE_SIZE].values > 0).all()
     scalars, _ = trained(command_line, "injection", "learned", learning={"strength_rate": 0.1})
     assert scalars["perturbation/strength_factor"].values[-1] != 1.0
+
+
+@pytest.mark.usefixtures("my_parts")
+def test_an_executor_of_the_user_makes_the_runs_of_a_comparison(tmp_path: Path) -> None:
+    jobs = [made_job("a", 0), made_job("a", 1, does="raise")]
+    started: list[Any] = []
+    executor = choose_executor(Running(executor="my_parts.PoolExecutor"), tmp_path)
+    ended = {one.job.seed: one for one in executor.run(quick_fit, jobs, started.append)}
+    assert started == jobs
+    assert ended[0].run.final == quick_fit(jobs[0]).final
+    assert "no luck with 1" in ended[1].traceback

@@ -68,3 +68,29 @@ def test_comparisons_without_raw_files_are_marked():
         if "lightning-qsgd compare --config" in section:
             named = any(name in section for name in published)
             assert named or "raw files are lost" in section, section.splitlines()[0]
+
+
+REGISTERED = re.compile(
+    r"^\| `(?P<arm>[^`]+)`[^|]* \|[^|]*\|[^|]*\|[^|]*\| (?P<seeds>\d+) \| (?P<gain>[+−\d.e]+) "
+    r"\|[^|]*\|[^|]*\| \[[\d-]+\]\((?P<page>[^)]+)\) \|$",
+    re.MULTILINE,
+)
+
+
+def on_trial(page: Path) -> set[str]:
+    with (page.parent / "results.csv").open() as file:
+        return {row["arm"] for row in csv.DictReader(file) if row["kind"] == "arm"}
+
+
+def test_the_registry_names_each_published_arm_on_trial_with_its_gain():
+    rows = list(REGISTERED.finditer((RESULTS / "registry.md").read_text()))
+    computed = {page: gains_of(page) for page in PAGES}
+
+    registered = {(RESULTS / row["page"], row["arm"]) for row in rows}
+    missing = {(page, arm) for page in PAGES for arm in on_trial(page)} - registered
+    assert not missing, "add rows to docs/results/registry.md"
+    for row in rows:
+        gains = computed[RESULTS / row["page"]][row["arm"]]
+        assert len(gains) == int(row["seeds"])
+        written = float(row["gain"].replace("−", "-"))
+        assert gains.mean() == pytest.approx(written, rel=6e-3, abs=1e-12)

@@ -4,11 +4,13 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from math import nan
+from pathlib import Path
 from time import perf_counter
 from typing import TypeAlias
 
-from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.planning.job import Job, Running
 from lightning_qsgd.training.recorded_run import RecordedRun
 
 Fit: TypeAlias = Callable[[Job], RecordedRun]
@@ -59,6 +61,16 @@ class Executor(ABC):
     and seed.
     """
 
+    @classmethod
+    def of(cls, running: Running, logs: Path) -> "Executor":
+        """Build the executor that a config asks for.
+
+        Args:
+            running: What the config says: processes, address.
+            logs: Folder for what runs print.
+        """
+        return cls()
+
     @property
     @abstractmethod
     def at_a_time(self) -> int:
@@ -81,3 +93,32 @@ class Executor(ABC):
         Yields:
             One attempt per job, in the order in which they end.
         """
+
+
+SHORT_NAMES = {name: f"{__package__}.{name}.{name.title()}Executor" for name in ("local", "ray")}
+"""What a config may write in place of a class path."""
+
+
+def choose_executor(running: Running, logs: Path) -> Executor:
+    """Build the executor.
+
+    Args:
+        running: What the config says.
+        logs: Folder for what runs print.
+
+    Raises:
+        ValueError: If it names no executor.
+        ModuleNotFoundError: If it needs a library that is not installed.
+    """
+    module, _, name = SHORT_NAMES.get(running.executor, running.executor).rpartition(".")
+    try:  # by name, so that one in a user's file is found as those beside this file are
+        found = getattr(import_module(module), name) if module else None
+    except (ImportError, AttributeError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, Executor)):
+        raise ValueError(
+            f"Expected `executor` to be {', '.join(SHORT_NAMES)} or the class path of an Executor, "
+            f"got {running.executor!r}: nothing would make the runs. Give a class of a module that "
+            "can be imported here."
+        )
+    return found.of(running, logs)

@@ -16,8 +16,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit, attempt
-from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.planning.job import Job, Running
 
 PACKAGE = __name__.split(".")[0]
 
@@ -101,6 +103,11 @@ class LocalExecutor(Executor):
     def __init__(self, folder: Path, processes: int | None = None) -> None:
         self.folder = folder
         self._processes = processes or os.cpu_count() or 1
+
+    @classmethod
+    @override
+    def of(cls, running: Running, logs: Path) -> "LocalExecutor":
+        return cls(logs, running.processes)
 
     @property
     def at_a_time(self) -> int:

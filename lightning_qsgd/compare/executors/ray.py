@@ -8,9 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from typing_extensions import override
+
 from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit
 from lightning_qsgd.compare.executors.local import LocalExecutor
-from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.planning.job import Job, Running
 
 
 class RayExecutor(Executor):
@@ -39,6 +41,11 @@ class RayExecutor(Executor):
                 runtime_env={"env_vars": {"PYTHONPATH": ":".join(filter(None, sys.path))}},
             )
         self._processes = processes or int(self._ray.cluster_resources().get("CPU", 1))
+
+    @classmethod
+    @override
+    def of(cls, running: Running, logs: Path) -> "RayExecutor":
+        return cls(running.address, running.processes)
 
     @property
     def at_a_time(self) -> int:

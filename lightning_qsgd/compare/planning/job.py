@@ -218,7 +218,8 @@ class Running:
 
     Args:
         folder: Where everything is stored; None takes `runs/compare/<name of the config>`.
-        executor: "local" for processes on this machine, "ray" for a Ray cluster.
+        executor: "local" for processes on this machine, "ray" for a Ray cluster, or the class path
+            of an `Executor`.
         processes: Runs at a time; None takes one per core, or what the cluster has.
         address: Address of the Ray cluster; None starts one on this machine.
         unpaired: What to do if two arms of a seed did not start alike or saw other data:
@@ -227,7 +228,7 @@ class Running:
             "rerun" and replace them.
 
     Raises:
-        ValueError: If `processes` is below 1, or an address is given without Ray.
+        ValueError: If `processes` is below 1, or an address is given with "local".
 
     Example:
         >>> Running(processes=2).executor
@@ -235,7 +236,7 @@ class Running:
     """
 
     folder: str | None = None
-    executor: Literal["local", "ray"] = "local"
+    executor: str = "local"
     processes: int | None = None
     address: str | None = None
     unpaired: Literal["refuse", "allow"] = "refuse"
@@ -252,8 +253,8 @@ class Running:
                 f"Expected `processes` to be at most {MOST_PROCESSES}, got {self.processes}: no "
                 "machine runs so many at a time. Leave it out to use every core."
             )
-        if self.address is not None and self.executor != "ray":
+        if self.address is not None and self.executor == "local":
             raise ValueError(
-                f"Expected no `address` with the executor {self.executor!r}, got "
-                f"{self.address!r}: only Ray runs elsewhere. Add `executor: ray`."
+                f"Expected no `address` with the executor 'local', got {self.address!r}: its "
+                "processes are on this machine. Add `executor: ray`."
             )

@@ -318,6 +318,12 @@ def test_executor_is_the_one_that_was_asked_for(tmp_path):
     assert executor.at_a_time == 3
 
 
+@pytest.mark.parametrize("name", ["rai", "nowhere.Executor", "json.JSONDecoder"])
+def test_what_is_no_executor_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"local, ray or the class path.*got '{name}'"):
+        choose_executor(Running(executor=name), tmp_path)
+
+
 def test_ray_says_which_extra_it_needs(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match="extra `ray`"):
