@@ -70,8 +70,9 @@ def test_comparisons_without_raw_files_are_marked():
             assert named or "raw files are lost" in section, section.splitlines()[0]
 
 
+MINUS = "\N{MINUS SIGN}"
 REGISTERED = re.compile(
-    r"^\| `(?P<arm>[^`]+)`[^|]* \|[^|]*\|[^|]*\|[^|]*\| (?P<seeds>\d+) \| (?P<gain>[+−\d.e]+) "
+    r"^\| `(?P<arm>[^`]+)`[^|]* \|[^|]*\|[^|]*\|[^|]*\| (?P<seeds>\d+) \| (?P<gain>\S+) "
     r"\|[^|]*\|[^|]*\| \[[\d-]+\]\((?P<page>[^)]+)\) \|$",
     re.MULTILINE,
 )
@@ -92,5 +93,5 @@ def test_the_registry_names_each_published_arm_on_trial_with_its_gain():
     for row in rows:
         gains = computed[RESULTS / row["page"]][row["arm"]]
         assert len(gains) == int(row["seeds"])
-        written = float(row["gain"].replace("−", "-"))
+        written = float(row["gain"].replace(MINUS, "-"))
         assert gains.mean() == pytest.approx(written, rel=6e-3, abs=1e-12)
