@@ -1,6 +1,7 @@
-"""Copies a finished comparison into the documentation, with its raw figures.
+"""Copies a finished comparison or suite into the documentation, with its raw figures.
 
 python docs/publish_results.py runs/compare/digits 2026-11-29-digits
+python docs/publish_results.py runs/suites/league 2026-11-29-league
 """
 
 import re
@@ -12,36 +13,59 @@ from lightning_qsgd.cli.configs_command import find_shipped
 
 RESULTS = Path(__file__).parent / "results"
 RAW = ("results.csv", "timing.csv", "gains.png")
-"""What is copied beside the report: every run's figures, and the picture of the answer."""
+"""What is copied beside a report: every run's figures, and the picture of the answer."""
 
 
 def publish(folder: Path, name: str) -> Path:
-    """Copy report, raw files and plan; return the folder in the documentation.
+    """Copy reports, raw files and plan; return the folder in the documentation.
 
     Args:
-        folder: Folder of a comparison that has ended.
+        folder: Folder of a comparison or of a suite that has ended.
         name: Date and name, such as ``2026-11-29-digits``.
 
     Raises:
-        FileNotFoundError: If the comparison has no report, or its plan is not in the repository.
+        FileNotFoundError: If there is no report, or its plan is not in the repository.
     """
-    report = _page((folder / "report.md").read_text())
-    command = re.search(r"--config ([\w./-]+)", report)
-    plan = find_shipped(command[1], first="compare") if command else None
-    if plan is None:
-        raise FileNotFoundError(f"The report in {folder} names no config of this repository.")
     target = RESULTS / name
+    if not (folder / "suite.md").is_file():
+        report = (folder / "report.md").read_text()
+        command = re.search(r"--config ([\w./-]+)", report)
+        plan = _plan(command[1], "compare") if command else None
+        return _copied(folder, target, plan)
+    plan = _plan(f"suites/{folder.name}", "suites")
+    page = (folder / "suite.md").read_text()
+    tasks = re.findall(r"`([^`]+)/report\.html`", page)
+    for task in tasks:
+        _copied(folder / task, target / task, None)
+    shutil.copyfile(plan, target / "plan.yaml")
+    shutil.copyfile(folder / "profile.png", target / "profile.png")
+    command = f"```bash\nlightning-qsgd compare --config suites/{folder.name}\n```\n\n> "
+    page = re.sub(r"`([^`]+)/report\.html`", r"[\1](\1/index.md)", page)
+    (target / "index.md").write_text(page.replace("> ", command, 1))
+    return target
+
+
+def _plan(name: str, first: str) -> Path:
+    plan = find_shipped(name, first=first)
+    if plan is None:
+        raise FileNotFoundError(f"There is no config {name} in this repository.")
+    return plan
+
+
+def _copied(folder: Path, target: Path, plan: Path | None) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for file in RAW:
         shutil.copyfile(folder / file, target / file)
-    shutil.copyfile(plan, target / "plan.yaml")
-    (target / "index.md").write_text(report)
+    if plan is not None:
+        shutil.copyfile(plan, target / "plan.yaml")
+    (target / "index.md").write_text(_page((folder / "report.md").read_text()))
     return target
 
 
 def _page(report: str) -> str:
     """Return the report without the pictures that only its own folder holds."""
     report = re.sub(r"--config \S*/configs/(\S+?)\.yaml", r"--config \1", report)
+    report = re.sub(r"/\S*/(?=runs/suites/)", "", report)
     report = re.sub(r"!\[[^\]]*\]\((?!gains\.png)[^)]*\)\n\n(\*[^\n]*\*\n)?", "", report)
     sections = re.split(r"(?m)^(?=## )", report)
     return "".join(text for text in sections if not re.fullmatch(r"## [^\n]*\s*", text))

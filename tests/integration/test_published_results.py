@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-PAGES = sorted(RESULTS.glob("*/index.md"))
+PAGES = sorted(file.with_name("index.md") for file in RESULTS.rglob("results.csv"))
+SUITES = sorted(set(RESULTS.glob("*/index.md")).difference(PAGES))
 QUESTION = re.compile(r"^metric, arm, baseline, sign = '(.+)', '.+', '(.+)', (-?1)$", re.MULTILINE)
 GAINS = re.compile(
     r"^\| (?P<arm>\S+) \| (?P<pairs>\d+) \| (?P<gain>\S+) \| (?P<low>\S+) to (?P<high>\S+) "
@@ -17,17 +18,26 @@ GAINS = re.compile(
 )
 
 
-def gains_of(page: Path) -> dict[str, np.ndarray]:
-    """Compute the gains of each arm over the baseline from the raw file alone."""
+def name_of(page: Path) -> str:
+    return str(page.parent.relative_to(RESULTS))
+
+
+def finals_of(page: Path) -> tuple[dict[tuple[str, str], float], str, int]:
+    """Return the final metric by arm and seed, the baseline, and the sign of a gain."""
     metric, baseline, sign = QUESTION.search(page.read_text()).groups()
     with (page.parent / "results.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
-    value = {(row["arm"], row["seed"]): float(row[metric]) for row in rows}
+    return {(row["arm"], row["seed"]): float(row[metric]) for row in rows}, baseline, int(sign)
+
+
+def gains_of(page: Path) -> dict[str, np.ndarray]:
+    """Compute the gains of each arm over the baseline from the raw file alone."""
+    value, baseline, sign = finals_of(page)
     arms = {arm for arm, _ in value} - {baseline}
     return {
         arm: np.array(
             [
-                int(sign) * (value[arm, seed] - value[baseline, seed])
+                sign * (value[arm, seed] - value[baseline, seed])
                 for name, seed in value
                 if name == arm and (baseline, seed) in value
             ]
@@ -36,7 +46,7 @@ def gains_of(page: Path) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_gains_that_are_quoted_follow_from_the_raw_file(page):
     computed, quoted = gains_of(page), list(GAINS.finditer(page.read_text()))
 
@@ -54,15 +64,16 @@ def test_gains_that_are_quoted_follow_from_the_raw_file(page):
         assert gains.mean() <= float(row["high"]) * 1.006 + 1e-9
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_published_comparison_has_its_plan_and_names_no_path_of_a_machine(page):
-    assert (page.parent / "plan.yaml").is_file()
+    places = (page.parent, page.parent.parent)  # of a suite there is one for all tasks
+    assert any((place / "plan.yaml").is_file() for place in places)
     assert not re.search(r"(?<![\w.])/(work|home|root|tmp)/", page.read_text())
 
 
 def test_comparisons_without_raw_files_are_marked():
     log = (RESULTS / "index.md").read_text()
-    published = {page.parent.name for page in PAGES}
+    published = {page.parent.name for page in (*PAGES, *SUITES)}
 
     for section in re.split(r"(?m)^## ", log)[1:]:
         if "lightning-qsgd compare --config" in section:
@@ -83,15 +94,59 @@ def on_trial(page: Path) -> set[str]:
         return {row["arm"] for row in csv.DictReader(file) if row["kind"] == "arm"}
 
 
-def test_the_registry_names_each_published_arm_on_trial_with_its_gain():
-    rows = list(REGISTERED.finditer((RESULTS / "registry.md").read_text()))
-    computed = {page: gains_of(page) for page in PAGES}
+def suite_gains(page: Path) -> dict[str, float]:
+    """Compute the mean over tasks of each arm's gain in standard deviations of the baseline."""
+    tasks = [task for task in PAGES if task.parent.parent == page.parent]
+    scaled: dict[str, list[float]] = {}
+    for task in tasks:
+        value, baseline, _ = finals_of(task)
+        spread = np.std([found for (arm, _), found in value.items() if arm == baseline], ddof=1)
+        for arm, gains in gains_of(task).items():
+            scaled.setdefault(arm, []).append(gains.mean() / spread)
+    return {arm: float(np.mean(gains)) for arm, gains in scaled.items()}
 
-    registered = {(RESULTS / row["page"], row["arm"]) for row in rows}
-    missing = {(page, arm) for page in PAGES for arm in on_trial(page)} - registered
+
+def registered() -> list[tuple[Path, str, int, float]]:
+    rows = REGISTERED.finditer((RESULTS / "registry.md").read_text())
+    return [
+        (
+            RESULTS / row["page"],
+            row["arm"],
+            int(row["seeds"]),
+            float(row["gain"].replace(MINUS, "-")),
+        )
+        for row in rows
+    ]
+
+
+def test_the_registry_names_each_published_arm_on_trial_with_its_gain():
+    alone = [page for page in PAGES if page.parent.parent == RESULTS]
+    computed = {page: gains_of(page) for page in alone}
+    rows = [row for row in registered() if row[0] in computed]
+
+    missing = {(page, arm) for page in alone for arm in on_trial(page)} - {row[:2] for row in rows}
     assert not missing, "add rows to docs/results/registry.md"
-    for row in rows:
-        gains = computed[RESULTS / row["page"]][row["arm"]]
-        assert len(gains) == int(row["seeds"])
-        written = float(row["gain"].replace(MINUS, "-"))
+    for page, arm, seeds, written in rows:
+        gains = computed[page][arm]
+        assert len(gains) == seeds
         assert gains.mean() == pytest.approx(written, rel=6e-3, abs=1e-12)
+
+
+@pytest.mark.parametrize("page", SUITES, ids=name_of)
+def test_the_registry_names_each_arm_of_a_suite_with_its_gain_over_all_tasks(page):
+    computed = suite_gains(page)
+    written = {arm: gain for place, arm, _, gain in registered() if place == page}
+
+    assert written.keys() == computed.keys()
+    for arm, gain in written.items():
+        assert computed[arm] == pytest.approx(gain, rel=6e-3, abs=1e-12)
+
+
+@pytest.mark.parametrize("page", SUITES, ids=name_of)
+def test_gains_over_a_suite_follow_from_the_raw_files(page):
+    computed = suite_gains(page)
+    quoted = re.findall(r"^\| (\S+) \| ([+-]?[\d.e-]+) \| \S+ to \S+ \|", page.read_text(), re.M)
+
+    assert {arm for arm, _ in quoted} == computed.keys()
+    for arm, gain in quoted:
+        assert computed[arm] == pytest.approx(float(gain), rel=6e-3, abs=1e-12)
