@@ -17,12 +17,16 @@ class Command:
         summary: What it does, in one line of `--help`.
         function: Path of the function that takes the arguments after the name; empty for the
             commands of LightningCLI.
+        options: First parts of its options and of the keys of its configs, as its parser has them.
+            They are told apart before there is a parser; none are for a command whose parser is
+            made in a moment.
         knows_the_command_line: Whether the function also takes the recipe of the command line
             that it was called from, so that it trains what that one trains.
     """
 
     summary: str
     function: str = ""
+    options: tuple[str, ...] = ()
     knows_the_command_line: bool = False
 
     def run(self, arguments: list[str], recipe: Any = None) -> None:
@@ -41,14 +45,26 @@ class Command:
 
 
 _CLI = "lightning_qsgd.cli"
+_FIT = (
+    *("help", "config", "print_config", "seed_everything", "trainer", "model", "data", "optimizer"),
+    *("lr_scheduler", "perturbation", "baseline", "goal", "run", "search_space", "ckpt_path"),
+    "weights_only",  # of Lightning 2.6 on
+)
+_COMPARE = (
+    *("help", "config", "print_config", "experiment", "arms", "seeds", "budget", "tuning", "goal"),
+    *("changed", "unpaired", "published", "folder", "executor", "processes", "address"),
+    *("arm", "only", "skip", "dry_run", "dry-run"),
+    "tasks",  # a key of suites
+)
 COMMANDS = {
-    "fit": Command("train a module, perturbed as the config says, beside a baseline"),
-    "validate": Command("evaluate a checkpoint on the validation data"),
-    "test": Command("evaluate a checkpoint on the test data"),
-    "predict": Command("predict with a checkpoint"),
+    "fit": Command("train a module, perturbed as the config says, beside a baseline", "", _FIT),
+    "validate": Command("evaluate a checkpoint on the validation data", "", (*_FIT, "verbose")),
+    "test": Command("evaluate a checkpoint on the test data", "", (*_FIT, "verbose")),
+    "predict": Command("predict with a checkpoint", "", (*_FIT, "return_predictions")),
     "compare": Command(
         "arms x seeds of an experiment, with a verdict",
         f"{_CLI}.compare_command.compare_command",
+        _COMPARE,
         knows_the_command_line=True,
     ),
     "report": Command(
@@ -61,13 +77,13 @@ COMMANDS = {
     "circuit": Command(
         "draw, check or time the circuit of a perturbation",
         f"{_CLI}.circuit_command.circuit_command",
+        ("help", "backend", "arm", "features", "output", "rows", "seed", "circuits"),
+    ),
+    "doctor": Command(
+        "show versions, devices, extras, and what a step would cost here",
+        f"{_CLI}.doctor_command.doctor_command",
     ),
 }
-
-COMMANDS["doctor"] = Command(
-    "show versions, devices, extras, and what a step would cost here",
-    f"{_CLI}.doctor_command.doctor_command",
-)
 
 OWN = {name: command for name, command in COMMANDS.items() if command.function}
 """Those that this package adds to LightningCLI's."""

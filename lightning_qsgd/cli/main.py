@@ -60,8 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
     hush()
     try:
         from lightning_qsgd.cli.configs_command import with_shipped_configs
+        from lightning_qsgd.cli.first_look import refuse_misspelt
 
         given = with_shipped_configs(given)
+        refuse_misspelt(given)
         if given[0] in OWN:
             OWN[given[0]].run(given[1:])
         else:

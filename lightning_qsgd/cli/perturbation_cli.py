@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -282,11 +282,15 @@ class PerturbationCLI(LightningCLI):
         console.print(f"and open {page_of(goal.loss, goal.metric)}", soft_wrap=True)
 
 
-DEFAULTS: dict[str, Any] = {"parser_class": SuggestingParser, "seed_everything_default": 0}
+class ExperimentParser(SuggestingParser, LightningArgumentParser):
+    """The parser of `fit` and its siblings."""
+
+
+DEFAULTS: dict[str, Any] = {"parser_class": ExperimentParser, "seed_everything_default": 0}
 """Arguments of LightningCLI that this one sets differently."""
 
 
-def add_own_groups(parser: LightningArgumentParser) -> None:
+def add_own_groups(parser: ArgumentParser) -> None:
     """Add `perturbation`, `baseline`, `goal` and `run` to a parser."""
     perturbed = "What is added to the optimizer's steps."
     beside = "What to train beside it: `adamw`, `own`, or a mapping; see `Baseline`."

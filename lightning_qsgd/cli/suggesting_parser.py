@@ -12,12 +12,11 @@ from pkgutil import iter_modules
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace, get_loader, set_dumper, set_loader
-from lightning.pytorch.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
 
-class SuggestingParser(LightningArgumentParser):
-    """`LightningArgumentParser` whose errors are short and end in "did you mean" where it helps."""
+class SuggestingParser(ArgumentParser):
+    """jsonargparse's parser, with short errors that end in "did you mean" where it helps."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Report an error in the arguments, with a suggestion, and exit with status 2."""
@@ -169,7 +168,7 @@ UNWRITABLE = "Unable to serialize instance "
 """How jsonargparse marks a default that is an object, such as a function or a device."""
 
 
-def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+def plain_config(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
     """Return a configuration as plain values, every default included that can be written.
 
     A default that is an object, such as `device` of StochasticWeightAveraging, has no plain form:
@@ -231,7 +230,7 @@ def _is_unwritable(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(UNWRITABLE)
 
 
-def _read(text: str) -> Any:
+def read_yaml(text: str) -> Any:
     """Read YAML as jsonargparse does, and refuse a key that a mapping has twice.
 
     YAML itself would take the last one, so that half of a config is dropped silently.
@@ -266,4 +265,4 @@ def _repeated(node: Any, seen: set[int]) -> Iterator[tuple[str, int]]:
 
 
 _read_by_default = get_loader("yaml")
-set_loader("yaml", _read, exceptions=(yaml.YAMLError,))
+set_loader("yaml", read_yaml, exceptions=(yaml.YAMLError,))

@@ -10,10 +10,9 @@ from torch import Tensor
 from lightning_qsgd.llm.answers import ExactMatch, Generation, continue_greedily
 from lightning_qsgd.llm.layouts import Batch, document_mask, document_positions, split_documents
 from lightning_qsgd.llm.loss import answer_loss, num_answer_tokens
-from lightning_qsgd.llm.model_changes import ModelChange
+from lightning_qsgd.llm.model_changes import ModelChange, shard_layers
 from lightning_qsgd.llm.model_sources import ModelSource
 from lightning_qsgd.llm.schedule import LinearSchedule
-from lightning_qsgd.llm.sharding import shard_layers
 
 DEFAULT_SCHEDULE = LinearSchedule()
 

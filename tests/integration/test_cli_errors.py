@@ -98,7 +98,7 @@ def test_bad_value_is_refused_before_training(
     [
         ("perturbation: {strenght: 0.5}", r"strenght.*Did you mean (perturbation\.)?strength\?"),
         ("baseline: {learning_rate: 0.5}", r"learning_rate"),
-        ("goals: {target: 0.5}", r"goals.*Did you mean goal\.target\?"),
+        ("goals: {target: 0.5}", r"goals.*Did you mean goal\?"),
         ("trainer: {max_epoch: 3}", r"max_epoch.*Did you mean (trainer\.)?max_epochs\?"),
         ("perturbation: [1, 2]", r"perturbation"),
     ],

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled.autograd import evaluate
 from lightning_qsgd.backends.compiled.bent_angles import BentAngles
 from lightning_qsgd.backends.compiled.derivatives import mapped_copies, to_be_kept
 from lightning_qsgd.backends.compiled.lowering import lower, vectors_expected
@@ -24,7 +23,7 @@ from lightning_qsgd.backends.compiled.memory import (
     eagerly,
     in_full_precision,
 )
-from lightning_qsgd.backends.compiled.plan import Plan
+from lightning_qsgd.backends.compiled.plan import Plan, evaluate
 from lightning_qsgd.backends.compiled.readouts import (
     AmplitudeReadout,
     CellReadout,

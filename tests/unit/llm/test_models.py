@@ -21,7 +21,7 @@ from lightning_qsgd.llm import (
 )
 from lightning_qsgd.llm.layouts import Example
 from lightning_qsgd.llm.loss import answer_loss
-from lightning_qsgd.llm.sharding import shard_layers
+from lightning_qsgd.llm.model_changes import shard_layers
 from tests.llm_cases import SIZES, TINY, language_model
 
 # peft 0.21 asks transformers 5.24 by a name that it warns about.
