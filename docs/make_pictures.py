@@ -20,6 +20,7 @@ from lightning_qsgd import (
     Perturbation,
     PerturbedOptimizer,
     RelativeInjection,
+    SignalProcessingCircuit,
     SuperpositionCircuit,
 )
 from lightning_qsgd.circuits import ScoreCircuit
@@ -104,6 +105,30 @@ def alignment() -> Figure:
     return figure
 
 
+def spectrum() -> Figure:
+    """Show u over a singular value, and how far Muon then moves each singular direction."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    s = torch.linspace(0, 1, 201, dtype=torch.float64)
+    one = CompiledBackend(SignalProcessingCircuit()).readout(s[:, None])[:, 0]
+    left.plot(s, one, label="one qubit: -sin(πs/2)")
+    left.plot(s, -s, "--", label="twin: u = -s")
+    left.set(xlabel="s", ylabel="u", title="u over a singular value")
+    for seed in range(4):
+        phases = np.random.default_rng(seed).uniform(-np.pi, np.pi, 4)
+        circuit = SignalProcessingCircuit(degree=5, phases=tuple(phases))
+        middle.plot(s, CompiledBackend(circuit).readout(s[:, None])[:, 0], lw=1)
+    middle.set(xlabel="s", ylabel="u", title="five rotations, four draws of phases")
+    right.plot(s, torch.ones_like(s), "k:", label="Muon: 1")
+    right.plot(s, 1 + 0.9 * one, label="with the circuit, strength 0.9")
+    right.plot(s, 1 - 0.9 * s, "--", label="with its twin")
+    right.plot(s, s, "k-", lw=0.8, label="momentum: s")
+    right.set(xlabel="s", title="how far a direction moves", ylim=(0, 1.6))
+    for axes in (left, right):
+        axes.legend(loc="upper right", fontsize=7)
+    return figure
+
+
 def valley(x: Tensor) -> Tensor:
     """Return a quadratic that is 25 times as steep across as along; shape (..., 2) to (...)."""
     return 0.5 * (x[..., 0] ** 2 + 25 * x[..., 1] ** 2)
@@ -161,7 +186,10 @@ def _path(
     return torch.stack(path).numpy()
 
 
-PICTURES = (circuit_one_layer, circuit_paper, circuit_score, modulation, alignment, trajectories)
+PICTURES = (
+    *(circuit_one_layer, circuit_paper, circuit_score),
+    *(modulation, alignment, spectrum, trajectories),
+)
 
 
 def main(names: list[str]) -> None:

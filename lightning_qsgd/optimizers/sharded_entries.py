@@ -72,6 +72,8 @@ class ShardedEntries(Entries):
                 is_line = is_sharded(row.parameter) and isinstance(row.chosen, slice)
                 index = _line(index) if is_line else index
                 lanes = (places + start).to(self._empty.device)
+                # Every replica writes its entries; one of them tells what it holds, or a sum over
+                # the processes would count the entry several times.
                 self._parts.append(_Part(row.parameter, index, lanes))
                 self._told += self._parts[-1:] if counts else []
         self._told_lanes = torch.cat([self._empty.long(), *(part.lanes for part in self._told)])

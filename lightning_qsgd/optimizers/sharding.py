@@ -77,6 +77,8 @@ def held_indices(tensor: Any) -> dict[int, Tensor]:
     for mesh_dim, placement in cuts(tensor):
         mesh = tensor.device_mesh
         before = held.get(placement.dim, torch.arange(tensor.shape[placement.dim]))
+        # FSDP2 over tensor parallel cuts the pieces of an inner mesh that is listed later: what it
+        # hands out is a chunk of each of `split_factor` runs, and not one chunk of the whole.
         runs = before.chunk(getattr(placement, "split_factor", 1))
         own = [_chunk(run, mesh.size(mesh_dim), mesh.get_coordinate()[mesh_dim]) for run in runs]
         held[placement.dim] = torch.cat(own)
@@ -95,7 +97,7 @@ def locate(tensor: Any, chosen: slice | Tensor) -> Held:
     index = list(torch.unravel_index(flat, shape))
     mine = torch.ones(len(flat), dtype=torch.bool)
     for dim, held in held_indices(tensor).items():
-        local = torch.full((shape[dim],), -1)
+        local = torch.full((shape[dim],), -1)  # -1: another process holds it
         local[held] = torch.arange(len(held))
         index[dim] = local[index[dim]]
         mine &= index[dim] >= 0
@@ -182,6 +184,7 @@ class Meshes:
         except Exception as caught:
             failure, outcome = caught, [1, 0]
         failed, limit = self._largest(outcome)
+        # Whoever failed tells why. Whoever only asked to skip is overruled by a failure elsewhere.
         if failure is not None and (outcome[0] or not failed):
             raise failure
         if failed:

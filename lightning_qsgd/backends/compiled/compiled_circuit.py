@@ -146,7 +146,7 @@ class CompiledCircuit:
             self._program.replace_angles(self._bent.arranged)
         self._plans: dict[tuple[Any, ...], Plan] = {}
         check_against_qiskit(built, self.amplitudes, CompiledCircuit)
-        self._plans.clear()
+        self._plans.clear()  # that of the check: all amplitudes, in float64
 
     def outputs(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return what `SamplerQNN.forward` returns: the probability of each output.
@@ -235,7 +235,7 @@ class CompiledCircuit:
             one_row = torch.cat((inputs, inputs.new_zeros(1, self.num_inputs)))  # keeps the graph
             return self._evaluate(one_row, weights, read)[:0]
         asked = _dtype_of(inputs, weights)
-        dtype = torch.promote_types(asked, torch.float32)
+        dtype = torch.promote_types(asked, torch.float32)  # 16 bits are too few for amplitudes
         plan = self._plan(read, dtype, inputs.device)
         parameters = self._bent.extend_weights(weights.to(inputs.device, dtype))
         plain = partial(self._plain, plan, len(inputs))

@@ -137,6 +137,7 @@ class Plan:
 def _without_unread_tail(program: Program, readout: Readout) -> tuple[list[Operation], Readout]:
     """Move a last permutation into the readout, and drop last phases that it cannot see."""
     operations = list(program.operations)
+    # Probabilities have no phases, and a permutation only says which of them belongs to what.
     while operations:
         last = operations[-1]
         if isinstance(last, Phases) and not readout.needs_phases:
@@ -181,6 +182,7 @@ class _StepBuilder:
         return ControlledRotationStep(self._indices(rows), self._half(operation.angle))
 
     def diagonal(self, operation: Phases, is_first: bool) -> Step:
+        # Phases of 0 and pi (Z, CZ) are signs: the state stays real, at half the cost.
         halves = operation.constant / pi
         if self._is_real and not operation.columns and np.array_equal(halves, np.round(halves)):
             return SignStep(self._values(np.where(halves % 2, -1.0, 1.0)[:, None]))
@@ -204,6 +206,7 @@ class _StepBuilder:
         real, imaginary = operation.unitary.real, operation.unitary.imag
         if self._is_real and not imaginary.any():
             return MatrixStep(order, self._values(real))
+        # On stacked real and imaginary parts; a real state has no imaginary part for `right`.
         left, right = np.vstack([real, imaginary]), np.vstack([-imaginary, real])
         whole = left if self._is_real else np.hstack([left, right])
         self._is_real = False
@@ -216,6 +219,7 @@ class _StepBuilder:
         if not placed:
             return self._like.new_zeros(len(self._basis), 0), slice(0, 0)
         vectors = self._values(np.stack([vector for _, vector in placed], axis=1))
+        # One step's angles were added one after the other, so that their rows are neighbours.
         return vectors, slice(placed[0][0].place, placed[-1][0].place + 1)
 
     def _values(self, array: np.ndarray) -> Tensor:

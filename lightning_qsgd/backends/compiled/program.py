@@ -133,6 +133,7 @@ class Program:
         """Multiply basis state b by ``exp(i * angle * vector[b])``."""
         vector = vector[self._basis & ~self._fresh]  # amplitudes elsewhere are 0
         if (vector == vector[0]).all():
+            # All amplitudes share it: kept apart, it costs no step and stands in no one's way.
             self._global_phase = self._global_phase + angle * float(vector[0])
             return
         if not (self._operations and isinstance(self._operations[-1], Phases)):
@@ -150,6 +151,8 @@ class Program:
         occupied = np.bitwise_or.reduce(self._basis[reachable[source]])
         self._fresh &= ~int(occupied)
         phases = None
+        # P D = D' P with D' permuted likewise: in front of the phases, a permutation meets the one
+        # before, and the phases meet those that follow.
         if self._operations and isinstance(self._operations[-1], Phases):
             phases = self._operations.pop()
         self._compose(source)
@@ -171,6 +174,7 @@ class Program:
             self._operations.append(ControlledRotation(qubit, controls, angle))
             self._check_size(self.num_vectors)
             return
+        # Past all that leaves this qubit as it is, the rotation may join a layer further back.
         for operation in reversed(self._operations):
             if isinstance(operation, Rotations):
                 present = operation.angles.get(qubit)

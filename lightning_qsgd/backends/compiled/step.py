@@ -83,6 +83,7 @@ class Tape:
         Returns:
             Shape (products, B) or (products, 1).
         """
+        # One gather and one product for all: a loop over qubits would be a call for each.
         table = self.tables[varies]
         return table.index_select(0, rows.view(-1)).view(*rows.shape, table.shape[1]).prod(0)
 

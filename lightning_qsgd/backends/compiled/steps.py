@@ -75,6 +75,8 @@ class FirstPhaseStep(PhaseStep):
     def backward(self, pair: Tensor, tape: GradientTape) -> Tensor:
         """Note the gradients and return real parts only."""
         self._note_gradients(pair, tape)
+        # The real part of turning back, as in `rotate`. The imaginary part is 0 for the state, and
+        # for the cotangent nothing asks: all that comes before is real.
         return (pair * self._turn(tape)).sum(1, keepdim=True)
 
 

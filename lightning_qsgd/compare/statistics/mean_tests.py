@@ -135,7 +135,7 @@ def skew_corrected_interval(sample: NDArray[np.float64], alpha: float) -> Interv
     ends = np.array([most, -most])
     if abs(skew) > 1e-9:
         ends = 3 / skew * (np.cbrt(1 + skew * (ends - skew / (6 * n))) - 1)
-    low, high = sample.mean() - sigma * ends
+    low, high = sample.mean() - sigma * ends  # the largest t belongs to the least mean
     return Interval(float(low), float(high))
 
 

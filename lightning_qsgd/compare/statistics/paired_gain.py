@@ -192,6 +192,7 @@ def paired_gain(gains: dict[int, float], method: Method) -> PairedGain:
         return PairedGain(gains, mean, sd)
     if _have_no_spread(sample):
         value = float(sample[0])
+        # If nothing helped, each sign would be a toss of a coin: all alike in 2 of 2^n cases.
         p = 1.0 if value == 0 else 2.0 ** (1 - len(sample))
         return PairedGain(
             gains, value, 0.0, Interval(value, value), Interval(value, value), p, p, p

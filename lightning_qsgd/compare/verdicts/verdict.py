@@ -96,6 +96,7 @@ def _outcome(challenge: Challenge, baseline: str, analysis: Analysis) -> tuple[O
     found = f"{shown} over {baseline}, p = {challenge.p_holm:.2g}"
     if challenge.p_holm > method.alpha:
         return _nothing_seen(challenge, found, analysis)
+    # A diverged run has no gain, so that what is left flatters the arm: worse may still be said.
     if gain.mean < 0:
         return Outcome.WORSE, f"{found}."
     if challenge.summary.diverged:
