@@ -19,7 +19,7 @@ class Command:
             commands of LightningCLI.
         options: First parts of its options and of the keys of its configs, as its parser has them.
             They are told apart before there is a parser; none are for a command whose parser is
-            made in a moment.
+            made at once.
         knows_the_command_line: Whether the function also takes the recipe of the command line
             that it was called from, so that it trains what that one trains.
     """

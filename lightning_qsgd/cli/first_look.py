@@ -1,4 +1,4 @@
-"""What is wrong with a command line as far as can be told in a moment.
+"""What is wrong with a command line as far as can be told at once.
 
 Parsers know more, but to make them torch, Lightning and qiskit must be imported: seconds in which
 somebody waits for the answer that a word was misspelt. What has no near name is left to them.

@@ -148,7 +148,7 @@ class Injector:
             base_step=torch.nan_to_num(self.compared_with(), 0.0, 0.0, 0.0),
             names=step.names,
             sizes=tuple(step.sizes),
-            moment=step.moment,
+            seed_and_step=step.seed_and_step,
         )
 
     def _overwrite_gradients(self, raw: Tensor, measured: bool) -> None:

@@ -26,7 +26,7 @@ from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector, descended
 from lightning_qsgd.optimizers.motion import Estimate
 from lightning_qsgd.optimizers.own_state import Learned, Pending, places_of, row_size
-from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
 from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
@@ -113,7 +113,7 @@ class LearningStep(PerturbedStep):
     Args:
         perturbation: What to add; its `learning` is set.
         base: The base optimizer.
-        moment: When the step is taken; at strength 0 it only learns.
+        time: When the step is taken; at strength 0 it only learns.
         measured: What to measure.
         learned: What was known after the last step.
 
@@ -129,11 +129,11 @@ class LearningStep(PerturbedStep):
         self,
         perturbation: Perturbation,
         base: Optimizer,
-        moment: StepMoment,
+        time: StepTime,
         measured: Measured,
         learned: Learned,
     ) -> None:
-        super().__init__(perturbation, base, moment, measured)
+        super().__init__(perturbation, base, time, measured)
         self.learned = replace(learned, pending=None)
         self._pending = learned.pending
 
@@ -150,7 +150,7 @@ class LearningStep(PerturbedStep):
             with torch.no_grad():
                 self._learn(self._pending, entries, cache)
         seconds = perf_counter() - start
-        if self._moment.strength > 0:
+        if self._time.strength > 0:
             super().prepare(cache, memory)
             self._seconds += seconds
 
@@ -186,8 +186,8 @@ class LearningStep(PerturbedStep):
     def _modulate(self, seen: Tensor, blocks: Blocks, pending: Pending, weights: Tensor) -> Tensor:
         """Return the modulation of the last step with other weights, shape (entries,)."""
         perturbation = self._perturbation
-        moment = (perturbation.seed, pending.step)
-        reader = perturbation.seen.reader(perturbation.backend, blocks, moment, weights)
+        seed_and_step = (perturbation.seed, pending.step)
+        reader = perturbation.seen.reader(perturbation.backend, blocks, seed_and_step, weights)
         u = reader(seen.view(-1, len(pending.direction)).unbind())
         sizes = [row_size(chosen) for *_, chosen in pending.places]
         strength = perturbation.schedule.at(pending.step)
@@ -206,7 +206,7 @@ class LearningStep(PerturbedStep):
         return Injector(self._perturbation, entries, step, modulate, self.learned.factor)
 
     def _to_learn_from(self, injector: Injector) -> Pending:
-        entries, step, direction = injector.entries, self._moment.step, injector.direction
+        entries, step, direction = injector.entries, self._time.step, injector.direction
         pending = Pending(places_of(entries.rows), step, direction, entries=entries)
         if self.learned.weights is None:
             return pending

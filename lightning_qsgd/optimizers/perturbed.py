@@ -33,7 +33,7 @@ from lightning_qsgd.optimizers.identity import class_for, is_made, keeps, own_cl
 from lightning_qsgd.optimizers.learning import LearningStep
 from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
-from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepMoment
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation, Strength
@@ -276,10 +276,10 @@ class PerturbedOptimizer(Optimizer):
 
     def _new_step(self, strength: float) -> PerturbedStep:
         state = self.own_state
-        moment = StepMoment(state.steps, state.due, strength)
+        time = StepTime(state.steps, state.due, strength)
         every = self.measure_every, self.measure_model_every
         measured = Measured.at(state.due, every, self._asked, self._sample)
-        parts = (self.perturbation, self.base, moment, measured)
+        parts = (self.perturbation, self.base, time, measured)
         return (
             PerturbedStep(*parts) if state.learned is None else LearningStep(*parts, state.learned)
         )

@@ -64,7 +64,7 @@ class Measured(NamedTuple):
         return Measured(entries, sample if model else None)
 
 
-class StepMoment(NamedTuple):
+class StepTime(NamedTuple):
     """When a step is taken: steps and due steps before it, and the strength now."""
 
     step: int
@@ -78,7 +78,7 @@ class PerturbedStep:
     Args:
         perturbation: What to add.
         base: The base optimizer, which holds parameter groups and state.
-        moment: When the step is taken.
+        time: When the step is taken.
         measured: What to measure.
     """
 
@@ -92,13 +92,13 @@ class PerturbedStep:
         self,
         perturbation: Perturbation,
         base: Optimizer,
-        moment: StepMoment,
+        time: StepTime,
         measured: Measured,
     ) -> None:
         self._perturbation = perturbation
         self._base = base
         self._groups: ParamGroups = base.param_groups
-        self._moment = moment
+        self._time = time
         self._measured = measured
         self._injector: Injector | None = None
         self._snapshot: Snapshot | None = None
@@ -127,7 +127,7 @@ class PerturbedStep:
         """
         start = perf_counter()
         with self._without_gradients():
-            touched = cache.at(self._groups, self._moment.due)
+            touched = cache.at(self._groups, self._time.due)
             if touched is not None:
                 self._entries, self._blocks = touched
                 self._compute(cache, self._entries, self._blocks, memory)
@@ -161,7 +161,7 @@ class PerturbedStep:
     def _compute(
         self, cache: EntriesCache, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]
     ) -> None:
-        moment, injection = self._moment, self._perturbation.injection
+        time, injection = self._time, self._perturbation.injection
         needs_base_step = injection.needs_base_step or self._perturbation.seen.needs_base_step
         step = TouchedStep(
             entries.rows,
@@ -170,8 +170,8 @@ class PerturbedStep:
             self._groups,
             self._base.state,
             entries.read_parameters(),
-            (self._perturbation.seed, moment.step),
-            moment.strength,
+            (self._perturbation.seed, time.step),
+            time.strength,
             [decoupled_decay(group) for group in self._groups] if needs_base_step else (),
             memory,
         )
@@ -189,7 +189,7 @@ class PerturbedStep:
         if not self._perturbation.injection.modulated:
             return _nothing
         weights = None if self.learned is None else self.learned.weights
-        make = partial(cache.reader, blocks, self._moment.step, weights)
+        make = partial(cache.reader, blocks, self._time.step, weights)
         if self._perturbation.seen.reads_once:
             reader, circuits = self._together(entries, make)
         else:

@@ -9,7 +9,7 @@ from torch.nn.parameter import Parameter, UninitializedParameter, is_lazy
 
 from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
-from lightning_qsgd.perturbations.coordinates import Moment, TensorSpec
+from lightning_qsgd.perturbations.coordinates import Occasion, TensorSpec
 from lightning_qsgd.perturbations.step import Row, is_matrix, is_orthogonalized
 
 ParamGroups = list[dict[str, Any]]
@@ -68,7 +68,7 @@ USUAL = frozenset({Parameter, Tensor, UninitializedParameter})
 """Classes of parameters that are torch's own."""
 
 
-def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) -> list[Row]:
+def touched_rows(groups: ParamGroups, coordinates: Coordinates, occasion: Occasion) -> list[Row]:
     """Choose the entries to touch at this step, of all parameters that have a gradient.
 
     Where a block of qubits spans tensors, those without gradient stay in it, so that each entry
@@ -78,7 +78,7 @@ def touched_rows(groups: ParamGroups, coordinates: Coordinates, moment: Moment) 
     for parameter, group, spec in specs_of(groups):
         if spec.numel == 0 or not (takes_part(parameter) or coordinates.spans_tensors):
             continue
-        chosen = coordinates.choose(spec, moment, lambda p=parameter: flat_gradient(p))  # type: ignore[misc]
+        chosen = coordinates.choose(spec, occasion, lambda p=parameter: flat_gradient(p))  # type: ignore[misc]
         row = Row(parameter, group, spec.name, chosen)
         if row.size:
             rows.append(row)

@@ -12,7 +12,7 @@ from lightning_qsgd.optimizers.sharded_entries import ShardedEntries
 from lightning_qsgd.optimizers.sharding import is_sharded
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
-from lightning_qsgd.perturbations.coordinates import Moment
+from lightning_qsgd.perturbations.coordinates import Occasion
 from lightning_qsgd.perturbations.features import Reader
 from lightning_qsgd.perturbations.step import Row
 
@@ -93,7 +93,7 @@ class EntriesCache:
         if self._kept is not None and self._layout.is_unchanged(groups):
             return self._kept
         self._kept = None
-        rows = touched_rows(groups, self._coordinates, Moment(step, self._seed, self._num_qubits))
+        rows = touched_rows(groups, self._coordinates, Occasion(step, self._seed, self._num_qubits))
         if not rows:
             return None
         blocks = self.blocks_of(rows)

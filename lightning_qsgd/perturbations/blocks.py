@@ -57,7 +57,7 @@ def modulation(
     backend: Backend,
     theta: Tensor,
     blocks: Blocks,
-    moment: tuple[int, int],
+    seed_and_step: tuple[int, int],
     weights: Tensor | None = None,
 ) -> Tensor:
     """Evaluate u(theta) on all entries with one call of the backend.
@@ -69,7 +69,7 @@ def modulation(
         backend: Evaluates the circuit.
         theta: Parameters, shape (entries,).
         blocks: Cuts the entries into rows.
-        moment: The seed and the optimizer step, which name the shots.
+        seed_and_step: The seed and the optimizer step, which name the shots.
         weights: The circuit's weights in radians, shape (num_weights,), where they are learned;
             None takes the backend's own. The modulation carries the gradient that they require.
 
@@ -81,16 +81,16 @@ def modulation(
             `checked_readout`.
     """
     inputs = torch.nan_to_num(theta, 0.0, 0.0, 0.0)  # a copy: the backend may write into it
-    keys = blocks.keys(*moment) if backend.stochastic else None
+    keys = blocks.keys(*seed_and_step) if backend.stochastic else None
     if backend.separable:
-        return checked_readout(backend, inputs, keys, moment[1], weights)
+        return checked_readout(backend, inputs, keys, seed_and_step[1], weights)
     if blocks.slots is not None:
         padded = inputs.new_zeros(blocks.total * blocks.num_qubits)
         slots = blocks.slots.to(padded.device)
         padded[slots] = inputs
         inputs = padded
     rows = inputs.view(-1, blocks.num_qubits)
-    u = checked_readout(backend, rows, keys, moment[1], weights).view(-1)
+    u = checked_readout(backend, rows, keys, seed_and_step[1], weights).view(-1)
     return u if blocks.slots is None else u[slots]
 
 

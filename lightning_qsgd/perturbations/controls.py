@@ -23,7 +23,7 @@ class Replaced:
         base_step: The base optimizer's own step delta, finite, shape (entries,).
         names: Name of each tensor; part of the noise keys.
         sizes: Number of perturbed entries of each tensor.
-        moment: The seed and the optimizer step, which name the random streams.
+        seed_and_step: The seed and the optimizer step, which name the random streams.
     """
 
     coefficients: Tensor
@@ -31,7 +31,7 @@ class Replaced:
     base_step: Tensor
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    moment: tuple[int, int]
+    seed_and_step: tuple[int, int]
 
     @cached_property
     def added(self) -> Tensor:
@@ -40,7 +40,7 @@ class Replaced:
 
     def draw(self, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Tensor:
         """Draw numbers from each tensor's own stream, shape (entries,); see `keyed_draws`."""
-        drawn = keyed_draws(draw, zip(self.names, self.sizes, strict=True), self.moment)
+        drawn = keyed_draws(draw, zip(self.names, self.sizes, strict=True), self.seed_and_step)
         return torch.from_numpy(drawn)
 
     def matched(self, direction: Tensor) -> Tensor:
@@ -145,21 +145,23 @@ class PermutedControl(Control):
 
     def replace(self, replaced: Replaced) -> Tensor:
         """Return the sizes of wrong readouts, rescaled; see `Control.replace`."""
-        sources = permuted_within(replaced.names, replaced.sizes, replaced.moment)
+        sources = permuted_within(replaced.names, replaced.sizes, replaced.seed_and_step)
         swapped = replaced.modulation[sources.to(replaced.modulation.device)]
         direction = torch.nan_to_num_(replaced.coefficients * swapped, 0.0, 0.0, 0.0)
         return replaced.matched(direction)
 
 
-def permuted_within(names: Sequence[str], sizes: Sequence[int], moment: tuple[int, int]) -> Tensor:
+def permuted_within(
+    names: Sequence[str], sizes: Sequence[int], seed_and_step: tuple[int, int]
+) -> Tensor:
     """Return for each entry another entry of its tensor, int64, shape (entries,).
 
     Args:
         names: Name of each tensor.
         sizes: Number of entries of each.
-        moment: The seed and the step, which name the draw.
+        seed_and_step: The seed and the step, which name the draw.
     """
-    sources = keyed_draws(cycle, zip(names, sizes, strict=True), moment)
+    sources = keyed_draws(cycle, zip(names, sizes, strict=True), seed_and_step)
     return torch.from_numpy(sources + np.repeat(np.cumsum([0, *sizes[:-1]]), sizes))
 
 

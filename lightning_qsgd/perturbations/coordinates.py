@@ -33,7 +33,7 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Occasion:
     """When a choice is made.
 
     Attributes:
@@ -45,6 +45,10 @@ class Moment:
     step: int
     seed: int
     num_qubits: int
+
+
+Moment = Occasion
+"""Its name of before, for coordinates in users' files."""
 
 
 class Coordinates(ABC):
@@ -62,13 +66,13 @@ class Coordinates(ABC):
 
     @abstractmethod
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
         """Choose the perturbed entries of one tensor.
 
         Args:
             spec: The tensor.
-            moment: The step at which the choice is made.
+            occasion: The step at which the choice is made.
             gradient: Returns the tensor's gradient, flat and dense, shape (numel,).
 
         Returns:
@@ -119,7 +123,7 @@ class FirstOfEachTensor(CountedCoordinates):
         ValueError: If `count` is below 1.
 
     Example:
-        >>> FirstOfEachTensor().choose(TensorSpec("0", 9, 0), Moment(0, 0, 4), lambda: None)
+        >>> FirstOfEachTensor().choose(TensorSpec("0", 9, 0), Occasion(0, 0, 4), lambda: None)
         slice(0, 4, None)
 
     References:
@@ -127,10 +131,10 @@ class FirstOfEachTensor(CountedCoordinates):
     """
 
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
         """Choose the leading entries; see `Coordinates.choose`."""
-        return slice(0, self.num_chosen(spec, moment.num_qubits))
+        return slice(0, self.num_chosen(spec, occasion.num_qubits))
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ class FirstOfModel(CountedCoordinates):
 
     Example:
         >>> second = TensorSpec("1", numel=9, offset=3)
-        >>> FirstOfModel().choose(second, Moment(0, 0, 4), lambda: None)
+        >>> FirstOfModel().choose(second, Occasion(0, 0, 4), lambda: None)
         slice(0, 1, None)
 
     References:
@@ -159,10 +163,10 @@ class FirstOfModel(CountedCoordinates):
     spans_tensors = True
 
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
         """Choose this tensor's part of the leading entries; see `Coordinates.choose`."""
-        return slice(0, self.num_chosen(spec, moment.num_qubits))
+        return slice(0, self.num_chosen(spec, occasion.num_qubits))
 
     def num_chosen(self, spec: TensorSpec, num_qubits: int) -> int:
         """Return the size of this tensor's part; see `Coordinates.num_chosen`."""
@@ -177,12 +181,12 @@ class AllEntries(Coordinates):
     number of qubits. The paper perturbs n_qubits coordinates only; this generalises it.
 
     Example:
-        >>> AllEntries().choose(TensorSpec("0", 9, 0), Moment(0, 0, 4), lambda: None)
+        >>> AllEntries().choose(TensorSpec("0", 9, 0), Occasion(0, 0, 4), lambda: None)
         slice(0, 9, None)
     """
 
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
         """Choose all entries; see `Coordinates.choose`."""
         return slice(0, spec.numel)
@@ -205,18 +209,18 @@ class CyclicEntries(CountedCoordinates):
         ValueError: If `count` is below 1.
 
     Example:
-        >>> CyclicEntries().choose(TensorSpec("0", 6, 0), Moment(1, 0, 4), lambda: None)
+        >>> CyclicEntries().choose(TensorSpec("0", 6, 0), Occasion(1, 0, 4), lambda: None)
         tensor([4, 5, 0, 1])
     """
 
     changes = True
 
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
         """Choose the window of this step; see `Coordinates.choose`."""
-        length = self.num_chosen(spec, moment.num_qubits)
-        return (torch.arange(length) + moment.step * length) % max(spec.numel, 1)
+        length = self.num_chosen(spec, occasion.num_qubits)
+        return (torch.arange(length) + occasion.step * length) % max(spec.numel, 1)
 
 
 @dataclass(frozen=True)
@@ -233,18 +237,18 @@ class RandomEntries(CountedCoordinates):
         ValueError: If `count` is below 1.
 
     Example:
-        >>> len(RandomEntries().choose(TensorSpec("0", 9, 0), Moment(0, 0, 4), lambda: None))
+        >>> len(RandomEntries().choose(TensorSpec("0", 9, 0), Occasion(0, 0, 4), lambda: None))
         4
     """
 
     changes = True
 
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
         """Choose the subset of this step, in random order; see `Coordinates.choose`."""
-        length = self.num_chosen(spec, moment.num_qubits)
-        generator = np.random.default_rng(stream_key(moment.seed, moment.step, spec.name))
+        length = self.num_chosen(spec, occasion.num_qubits)
+        generator = np.random.default_rng(stream_key(occasion.seed, occasion.step, spec.name))
         return torch.from_numpy(generator.choice(spec.numel, size=length, replace=False))
 
 
@@ -260,18 +264,18 @@ class LargestGradient(CountedCoordinates):
 
     Example:
         >>> import torch
-        >>> spec, moment = TensorSpec("0", 3, 0), Moment(0, 0, 4)
-        >>> LargestGradient(count=2).choose(spec, moment, lambda: torch.tensor([0.1, -3.0, 2.0]))
+        >>> spec, occasion = TensorSpec("0", 3, 0), Occasion(0, 0, 4)
+        >>> LargestGradient(count=2).choose(spec, occasion, lambda: torch.tensor([0.1, -3.0, 2.0]))
         tensor([1, 2])
     """
 
     changes = True
 
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
         """Choose by size of the gradient, largest first; see `Coordinates.choose`."""
-        return gradient().abs().topk(self.num_chosen(spec, moment.num_qubits)).indices
+        return gradient().abs().topk(self.num_chosen(spec, occasion.num_qubits)).indices
 
 
 @dataclass(frozen=True)
@@ -287,7 +291,7 @@ class HiddenMatrices(Coordinates):
 
     Example:
         >>> middle = TensorSpec("1", 12, 20, matrix=(1, 3))
-        >>> HiddenMatrices().choose(middle, Moment(0, 0, 1), lambda: None)
+        >>> HiddenMatrices().choose(middle, Occasion(0, 0, 1), lambda: None)
         slice(0, 12, None)
     """
 
@@ -295,9 +299,9 @@ class HiddenMatrices(Coordinates):
 
     @override
     def choose(
-        self, spec: TensorSpec, moment: Moment, gradient: Callable[[], Tensor]
+        self, spec: TensorSpec, occasion: Occasion, gradient: Callable[[], Tensor]
     ) -> slice | Tensor:
-        return slice(0, self.num_chosen(spec, moment.num_qubits))
+        return slice(0, self.num_chosen(spec, occasion.num_qubits))
 
     @override
     def num_chosen(self, spec: TensorSpec, num_qubits: int) -> int:

@@ -113,7 +113,7 @@ class Progress(Feature):
 
     @override
     def values(self, step: TouchedStep) -> float:
-        return min(step.moment[1] / self.total_steps, 1.0)
+        return min(step.seed_and_step[1] / self.total_steps, 1.0)
 
 
 def rms(values: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -61,14 +61,18 @@ class Features(ABC):
 
     @abstractmethod
     def reader(
-        self, backend: Backend, blocks: Blocks, moment: tuple[int, int], weights: Tensor | None
+        self,
+        backend: Backend,
+        blocks: Blocks,
+        seed_and_step: tuple[int, int],
+        weights: Tensor | None,
     ) -> Reader:
         """Prepare the evaluation of u, before the base moves.
 
         Args:
             backend: Evaluates the circuits.
             blocks: How entries are cut into blocks of qubits.
-            moment: The seed and the step, which name the shots.
+            seed_and_step: The seed and the step, which name the shots.
             weights: The circuit's weights where they are learned; u carries their gradient.
 
         Raises:
@@ -105,9 +109,13 @@ class Parameters(Features):
 
     @override
     def reader(
-        self, backend: Backend, blocks: Blocks, moment: tuple[int, int], weights: Tensor | None
+        self,
+        backend: Backend,
+        blocks: Blocks,
+        seed_and_step: tuple[int, int],
+        weights: Tensor | None,
     ) -> Reader:
-        return lambda seen: modulation(backend, seen[0], blocks, moment, weights)  # type: ignore[arg-type]
+        return lambda seen: modulation(backend, seen[0], blocks, seed_and_step, weights)  # type: ignore[arg-type]
 
     @override
     def circuits(self, backend: Backend, num_blocks: int) -> int:
@@ -141,7 +149,11 @@ class EntryFeatures(Features):
 
     @override
     def reader(
-        self, backend: Backend, blocks: Blocks, moment: tuple[int, int], weights: Tensor | None
+        self,
+        backend: Backend,
+        blocks: Blocks,
+        seed_and_step: tuple[int, int],
+        weights: Tensor | None,
     ) -> Reader:
         readout = backend.readout if weights is None else partial(backend.readout, weights=weights)
         built = None if backend.separable else backend.describe()
@@ -149,13 +161,13 @@ class EntryFeatures(Features):
             return lambda seen: _mean(readout(torch.stack(filled(seen), -1) * HALF))
         form = SeveralInputs.of(built)
         # The same shots at every evaluation: a resumed run must find the same polynomial.
-        keys = block_keys(stream_key(moment[0], 0, "features"), form.num_points)
+        keys = block_keys(stream_key(seed_and_step[0], 0, "features"), form.num_points)
         values = _mean(readout(form.grid, keys if backend.stochastic else None))
         if not bool(torch.isfinite(values).all()):
             raise FloatingPointError(
                 f"{type(backend).__name__} returned a readout that is not finite at step "
-                f"{moment[1]}: the circuit cannot be trusted. No parameter was changed; check the "
-                "backend and its sampler."
+                f"{seed_and_step[1]}: the circuit cannot be trusted. No parameter was changed; "
+                "check the backend and its sampler."
             )
         coefficients = form.coefficients(values)
         scales = [HALF * spectrum.frequency for spectrum in form.spectra]
@@ -296,5 +308,5 @@ class PermutedFeatures(EntryFeatures):
 
     @override
     def seen(self, step: TouchedStep) -> Seen:
-        sources = permuted_within(step.names, step.sizes, step.moment).to(step.theta.device)
+        sources = permuted_within(step.names, step.sizes, step.seed_and_step).to(step.theta.device)
         return [e[sources] if isinstance(e, Tensor) else e for e in self.of.seen(step)]

@@ -281,7 +281,7 @@ class NoiseInjection(Injection):
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
-        return step.draw(normals).mul_(self.deviation(step.moment[1]))
+        return step.draw(normals).mul_(self.deviation(step.seed_and_step[1]))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def _mix(value: int) -> int:
 def keyed_draws(
     draw: Callable[[np.random.Generator, int], np.ndarray],
     tensors: Iterable[tuple[str, int]],
-    moment: tuple[int, int],
+    seed_and_step: tuple[int, int],
 ) -> np.ndarray:
     """Draw for each tensor from its own generator, and join what was drawn.
 
@@ -52,7 +52,7 @@ def keyed_draws(
     Args:
         draw: Returns as many numbers as it is asked for from a generator, shape (size,).
         tensors: Name and number of entries of each tensor, at least one tensor.
-        moment: The seed and the optimizer step.
+        seed_and_step: The seed and the optimizer step.
 
     Returns:
         The draws in the order of the tensors, shape (entries,).
@@ -63,7 +63,7 @@ def keyed_draws(
         >>> bool((both[2:] == keyed_draws(draw, [("1", 3)], (0, 7))).all())
         True
     """
-    seed, step = moment
+    seed, step = seed_and_step
     return np.concatenate(
         [
             draw(np.random.default_rng(stream_key(seed, step, f"draws of {name}")), size)

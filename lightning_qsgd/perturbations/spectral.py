@@ -144,10 +144,10 @@ class SpectralInjection(Injection):
                     "coordinates=HiddenMatrices()."
                 )
         if self.total_steps is not None:
-            progress = min(1.0, step.moment[1] / self.total_steps)
-            return _function_of(backend, step.moment, progress)
+            progress = min(1.0, step.seed_and_step[1] / self.total_steps)
+            return _function_of(backend, step.seed_and_step, progress)
         if backend.stochastic or not _is_hashable(backend):
-            return _function_of(backend, step.moment, 0.0)
+            return _function_of(backend, step.seed_and_step, 0.0)
         return _once(backend)
 
     @override
@@ -301,19 +301,21 @@ def _permuted(
     function: SpectralFunction, matrices: Tensor, step: TouchedStep, block: _Block
 ) -> SpectralFunction:
     count = min(matrices.shape[1:])
-    drawn = keyed_draws(cycle, [(row.name, count) for row in block.rows], step.moment)
+    drawn = keyed_draws(cycle, [(row.name, count) for row in block.rows], step.seed_and_step)
     sources = torch.from_numpy(drawn).view(-1, count).to(matrices.device)
     return lambda s: function(s).gather(1, sources)
 
 
-def _function_of(backend: Backend, moment: tuple[int, int], progress: float) -> SpectralFunction:
+def _function_of(
+    backend: Backend, seed_and_step: tuple[int, int], progress: float
+) -> SpectralFunction:
     """Interpolate the readout of a backend between its values at the nodes."""
-    keys = block_keys(stream_key(*moment, "spectrum"), NODES) if backend.stochastic else None
+    keys = block_keys(stream_key(*seed_and_step, "spectrum"), NODES) if backend.stochastic else None
 
     def read(s: Tensor) -> Tensor:
         other = [torch.full_like(s, progress)] if backend.num_qubits == 2 else []
         inputs = torch.stack([s, *other], dim=1)
-        return checked_readout(backend, inputs, keys, moment[1])[:, 0]
+        return checked_readout(backend, inputs, keys, seed_and_step[1])[:, 0]
 
     return interpolated(read, is_noisy=backend.stochastic)
 

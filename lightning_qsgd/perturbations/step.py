@@ -89,7 +89,7 @@ class TouchedStep:
         groups: The base optimizer's parameter groups.
         state: The base optimizer's state of each parameter, such as its momentum.
         theta: The parameters before the step.
-        moment: The perturbation's seed and the optimizer step; they name random streams.
+        seed_and_step: The perturbation's seed and the optimizer step; they name random streams.
         strength: The schedule's strength at this step.
         decays: For each parameter group, the share of the parameters that decoupled weight decay
             takes away in this step: lr * weight_decay; empty where nothing needs the base's step.
@@ -103,7 +103,7 @@ class TouchedStep:
     groups: list[dict[str, Any]]
     state: Mapping[Any, Any]
     theta: Tensor
-    moment: tuple[int, int]
+    seed_and_step: tuple[int, int]
     strength: float
     decays: Sequence[float]
     memory: dict[str, Tensor] = field(default_factory=dict)
@@ -228,7 +228,7 @@ class TouchedStep:
 
     def draw(self, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Tensor:
         """Draw numbers from each tensor's own stream of this step; see `keyed_draws`."""
-        drawn = keyed_draws(draw, zip(self.names, self.sizes, strict=True), self.moment)
+        drawn = keyed_draws(draw, zip(self.names, self.sizes, strict=True), self.seed_and_step)
         return torch.from_numpy(drawn).to(self.theta)
 
 

@@ -19,7 +19,7 @@ from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_metrics import (
     ConvergenceMetrics,
     Goal,
-    Moment,
+    Instant,
     Summary,
     compare,
     summarise,
@@ -105,8 +105,8 @@ class ConvergenceCallback(Callback):
         self.metrics = ConvergenceMetrics(self.goal, self.baseline)
         self.summary: Summary = {}
         self.logged: set[str] = set()
-        self._now: Moment = (0.0, 0.0, 0.0)
-        self._pending: dict[Moment, list[Tensor]] = {}
+        self._now: Instant = (0.0, 0.0, 0.0)
+        self._pending: dict[Instant, list[Tensor]] = {}
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -261,7 +261,7 @@ class ConvergenceCallback(Callback):
         else:  # written by a version whose record held the points
             metrics.add_run(run)
         self._begin()
-        self.run, self.metrics, self._now = run, metrics, metrics.last_moment
+        self.run, self.metrics, self._now = run, metrics, metrics.last_instant
         self._restored = True
 
     def _begin_epoch(self, trainer: Trainer) -> None:

@@ -59,7 +59,7 @@ class Goal:
 
 Summary = dict[str, float]
 
-Moment = tuple[float, float, float]
+Instant = tuple[float, float, float]
 """Optimizer steps, epochs and seconds of training so far."""
 
 
@@ -108,39 +108,39 @@ class ConvergenceMetrics:
         # Asked for one step at a time, on all processes: the whole curve would take ever longer.
         self.live_gap = _gap(baseline, goal.loss, higher_is_better=False, dist_sync_on_step=True)
 
-    def add_losses(self, moments: Sequence[Moment], losses: Sequence[float | None]) -> None:
+    def add_losses(self, instants: Sequence[Instant], losses: Sequence[float | None]) -> None:
         """Record training losses.
 
         Args:
-            moments: When each step ended.
+            instants: When each step ended.
             losses: Loss of each step; None where there was none.
         """
-        if not moments:
+        if not instants:
             return
-        steps, epochs, seconds = torch.tensor(moments, dtype=torch.float64).unbind(dim=1)
+        steps, epochs, seconds = torch.tensor(instants, dtype=torch.float64).unbind(dim=1)
         self._add("epoch_clock", epochs, steps)
         self._add("second_clock", seconds, steps)
         known = [index for index, loss in enumerate(losses) if loss is not None]
         values = [loss for loss in losses if loss is not None]
         self._add("loss", torch.tensor(values, dtype=torch.float64), steps[known])
 
-    def add_metric(self, moment: Moment, value: float) -> None:
+    def add_metric(self, instant: Instant, value: float) -> None:
         """Record a value of the metric.
 
         Args:
-            moment: When it was measured.
+            instant: When it was measured.
             value: The value, in the metric's unit.
         """
-        self.collections["metric"].update(value, moment[0])
-        self._add_on_clocks(moment, value)
+        self.collections["metric"].update(value, instant[0])
+        self._add_on_clocks(instant, value)
 
     def add_run(self, run: RecordedRun) -> None:
         """Record everything that a stored run holds."""
         loss, metric = run.curve(self.goal.loss), run.curve(self.goal.metric)
-        self.add_losses(_moments(loss), loss.values)
-        self.add_losses(_moments(metric), [None] * len(metric.steps))  # the clocks alone
-        for moment, value in zip(_moments(metric), metric.values, strict=True):
-            self.add_metric(moment, value)
+        self.add_losses(_instants(loss), loss.values)
+        self.add_losses(_instants(metric), [None] * len(metric.steps))  # the clocks alone
+        for instant, value in zip(_instants(metric), metric.values, strict=True):
+            self.add_metric(instant, value)
 
     def summary(self) -> Summary:
         """Compute how the run converged.
@@ -217,8 +217,8 @@ class ConvergenceMetrics:
             except (KeyError, RuntimeError, TypeError, AttributeError) as error:
                 raise ValueError(f"the points of {name!r} do not fit: {error!r}") from error
         stored = self.curves().get(self.goal.metric, RecordedCurve())
-        for moment, value in zip(_moments(stored), stored.values, strict=True):
-            self._add_on_clocks(moment, value)
+        for instant, value in zip(_instants(stored), stored.values, strict=True):
+            self._add_on_clocks(instant, value)
 
     @property
     def device(self) -> torch.device:
@@ -226,7 +226,7 @@ class ConvergenceMetrics:
         return self._any("loss").device
 
     @property
-    def last_moment(self) -> Moment:
+    def last_instant(self) -> Instant:
         """When the last step was recorded."""
         clocks = [self._any("epoch_clock"), self._any("second_clock")]
         if not clocks[0].num_points:
@@ -234,8 +234,8 @@ class ConvergenceMetrics:
         (steps, epochs), (_, seconds) = (clock.curve() for clock in clocks)
         return float(steps[-1]), float(epochs[-1]), float(seconds[-1])
 
-    def _add_on_clocks(self, moment: Moment, value: float) -> None:
-        _, *times = moment
+    def _add_on_clocks(self, instant: Instant, value: float) -> None:
+        _, *times = instant
         for name, time in zip(("metric_epochs", "metric_seconds"), times, strict=True):
             if name in self.collections and isfinite(time):
                 self.collections[name].update(value, time)
@@ -347,5 +347,5 @@ def _read(clock: CurveMetric, steps: Iterable[float]) -> Iterator[float]:
     return (0.0 if step < known[0] else value_at_step(known, shown, step) for step in steps)
 
 
-def _moments(curve: RecordedCurve) -> list[Moment]:
+def _instants(curve: RecordedCurve) -> list[Instant]:
     return list(zip(curve.steps, curve.epochs, curve.seconds, strict=True))

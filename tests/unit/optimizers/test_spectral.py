@@ -313,7 +313,7 @@ def test_a_second_input_sees_the_progress() -> None:
     injection = SpectralInjection(total_steps=4)
 
     class Step:
-        moment, rows = (0, 2), ()
+        seed_and_step, rows = (0, 2), ()
 
     read = injection.evaluate(backend, Step())  # type: ignore[arg-type]
     points = torch.linspace(0, 1, 5, dtype=torch.float64)

@@ -92,10 +92,10 @@ def test_the_circuit_sees_zero_in_place_of_an_entry_that_is_not_finite(
 
 
 def test_keys_depend_on_seed_step_name_and_block() -> None:
-    moments = [(seed, step, name) for seed in range(10) for step in range(10) for name in "abcde"]
-    streams = [stream_key(*moment) for moment in moments]
+    names = [(seed, step, name) for seed in range(10) for step in range(10) for name in "abcde"]
+    streams = [stream_key(*name) for name in names]
     assert len(set(streams)) == len(streams)
-    assert streams == [stream_key(*moment) for moment in moments]
+    assert streams == [stream_key(*name) for name in names]
     keys = np.concatenate([block_keys(stream, 20) for stream in streams])
     assert keys.dtype == np.uint64
     assert len(np.unique(keys)) == len(keys)

@@ -49,7 +49,7 @@ def replaced(sizes: tuple[int, ...] = (4, 7, 2), seed: int = 0, **changes: Any) 
         "base_step": 0.01 * step,
         "names": tuple(map(str, range(len(sizes)))),
         "sizes": sizes,
-        "moment": (0, 0),
+        "seed_and_step": (0, 0),
     }
     return Replaced(**{**parts, **changes})
 
@@ -105,13 +105,15 @@ def test_entries_to_which_nothing_would_be_added_get_nothing(control: Control) -
 
 
 @every_drawn_control
-@pytest.mark.parametrize("moment", [(0, 1), (1, 0)])
-def test_draws_depend_on_seed_and_step_alone(control: Control, moment: tuple[int, int]) -> None:
+@pytest.mark.parametrize("seed_and_step", [(0, 1), (1, 0)])
+def test_draws_depend_on_seed_and_step_alone(
+    control: Control, seed_and_step: tuple[int, int]
+) -> None:
     torch.manual_seed(5)
     first, before = control.replace(replaced((20,))), torch.get_rng_state()
     numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002 - the global generator is meant
     assert torch.equal(control.replace(replaced((20,))), first)
-    assert not torch.equal(control.replace(replaced((20,), moment=moment)), first)
+    assert not torch.equal(control.replace(replaced((20,), seed_and_step=seed_and_step)), first)
     assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
 
@@ -153,7 +155,7 @@ def test_permuting_keeps_the_readouts_of_a_tensor_and_none_in_its_place(
     size: int, step: int
 ) -> None:
     sizes = (size, 5)
-    parts = replaced(sizes, coefficients=torch.ones(size + 5).double(), moment=(0, step))
+    parts = replaced(sizes, coefficients=torch.ones(size + 5).double(), seed_and_step=(0, step))
     added = PermutedControl().replace(parts)
     for got, u in zip(added.split(sizes), parts.modulation.split(sizes), strict=True):
         torch.testing.assert_close(got.sort().values, u.sort().values)
@@ -192,11 +194,11 @@ def test_rescaled_step_adds_nothing_where_the_base_does_not_move() -> None:
 
 @pytest.mark.parametrize("draw", [normals, signs])
 def test_keyed_draws_are_those_of_each_tensor_alone(draw: Any) -> None:
-    tensors, moment = [("0", 3), ("w", 1), ("2", 5)], (7, 11)
-    joined = keyed_draws(draw, tensors, moment)
-    expected = [keyed_draws(draw, [tensor], moment) for tensor in tensors]
+    tensors, seed_and_step = [("0", 3), ("w", 1), ("2", 5)], (7, 11)
+    joined = keyed_draws(draw, tensors, seed_and_step)
+    expected = [keyed_draws(draw, [tensor], seed_and_step) for tensor in tensors]
     assert joined.tolist() == np.concatenate(expected).tolist()
-    assert len(set(keyed_draws(normals, tensors, moment).tolist())) == 9
+    assert len(set(keyed_draws(normals, tensors, seed_and_step).tolist())) == 9
 
 
 def test_draws_do_not_repeat_those_of_random_entries() -> None:
