@@ -7,7 +7,7 @@ PROCESSES ?= 2
 RUN := $(BIN)/lightning-qsgd
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage check lint types package pictures docs audit test-lowest test-python bench bench-layer bench-attention bench-llm clean
+.PHONY: help install demo test coverage check lint types package pictures docs ecosystem audit test-lowest test-python bench bench-layer bench-attention bench-llm clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -59,6 +59,10 @@ package: ## Build wheel and sdist, install the wheel into an empty environment, 
 docs: $(STAMP) ## Build the documentation site into build/site; a broken link is an error
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+ecosystem: $(STAMP) ## Try a perturbed optimizer with Hugging Face, accelerate, torchao, optuna, W&B, MLflow, Ray
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group ecosystem
+	$(BIN)/python -m pytest tests/integration/test_ecosystem.py
 
 pictures: $(STAMP) ## Draw the pictures of the documentation
 	$(BIN)/python docs/make_pictures.py

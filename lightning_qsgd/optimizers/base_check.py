@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
@@ -62,7 +64,8 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
     What lazy parameters need is known when a forward pass has given them their shapes.
 
     Raises:
-        TypeError: If parameters are flattened, or sharded in a way that hides their entries.
+        TypeError: If parameters are flattened, or sharded or stored in a way that hides their
+            entries.
         ValueError: If the update needs a learning rate that a group lacks, or the circuits or the
             gathered entries of one step do not fit into memory.
     """
@@ -131,6 +134,23 @@ def _check_parameter(parameter: Any) -> None:
         )
     if is_sharded(parameter):
         _check_sharded(parameter)
+    elif not is_lazy(parameter):
+        _check_readable(parameter.detach())
+
+
+def _check_readable(values: Any) -> None:
+    """Refuse a tensor subclass that hides its entries, such as weights stored in 8 bits."""
+    if type(values) is Tensor or not values.numel():
+        return
+    first = torch.zeros(1, dtype=torch.long, device=values.device)
+    try:
+        values[(first,) * values.dim()]
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"Cannot perturb a parameter that is stored as {_name(values)}: single entries of it "
+            "cannot be read. Train ordinary parameters, and quantize them afterwards; a base "
+            "optimizer with 8-bit or 4-bit moments may stay."
+        ) from error
 
 
 def _check_sharded(parameter: Any) -> None:

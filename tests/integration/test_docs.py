@@ -12,6 +12,9 @@ from lightning_qsgd.cli.configs_command import with_shipped_configs
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+OTHER_TOOLS = (
+    "ecosystem.md"  # its blocks need packages that are not ours: test_ecosystem.py runs them
+)
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#]+)(?:#[^)]*)?\)")
 
 pytestmark = [
@@ -35,7 +38,9 @@ def pages_with(language: str) -> list[Path]:
     return [page for page in PAGES if blocks(page, language)]
 
 
-@pytest.mark.parametrize("page", pages_with("python"), ids=named)
+@pytest.mark.parametrize(
+    "page", [page for page in pages_with("python") if page.name != OTHER_TOOLS], ids=named
+)
 def test_python_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "docs"}

@@ -180,6 +180,23 @@ def test_parameters_of_a_tensor_subclass_are_perturbed(injection: str) -> None:
     assert torch.equal(both.b, plain)
 
 
+class Quantized(TwoTensor):
+    """Tells nothing of single entries, as weights in 8 bits do."""
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, *rest: Any) -> Any:
+        if function is torch.ops.aten.index.Tensor:
+            raise NotImplementedError(f"{function} of {cls.__name__}")
+        return super().__torch_dispatch__(function, *rest)
+
+
+def test_parameters_that_hide_their_entries_are_refused() -> None:
+    weights = nn.Parameter(Quantized(torch.ones(4, 3), torch.ones(4, 3)))
+    with pytest.raises(TypeError, match=r"stored as .*Quantized: single .*Train ordinary param"):
+        PerturbedOptimizer(SGD([weights], lr=0.1))
+    assert PerturbedOptimizer(SGD([weights], lr=0.1), OFF).perturbation is OFF
+
+
 class Estimating(SGD):
     """Steps by d * lr, as Prodigy and D-Adaptation do, and tells d in its groups."""
 
