@@ -88,16 +88,15 @@ def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
         ['fit', '--trainer.max_epochs=1', '--config={seed_everything: 1}']
     """
     first = "compare" if arguments[:1] == ["compare"] else "experiments"
-    replaced, is_value = [], False
-    for argument in arguments:
+    replaced: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
         option, equals, value = argument.partition("=")
-        if is_value:
-            replaced.append(_path_of(argument, first))
+        if before in FILE_OPTIONS:
+            replaced.append(_path_of(argument, before, first))
         elif equals and option in FILE_OPTIONS:
-            replaced.append(f"{option}={_path_of(value, first)}")
+            replaced.append(f"{option}={_path_of(value, option, first)}")
         else:
             replaced.append(argument)
-        is_value = argument in FILE_OPTIONS
     return replaced
 
 
@@ -112,9 +111,11 @@ def by_name(arguments: Sequence[str]) -> list[str]:
     return [names.get(argument, argument) for argument in arguments]
 
 
-def _path_of(value: str, first: str) -> str:
+def _path_of(value: str, option: str, first: str) -> str:
     if not _IS_A_NAME.fullmatch(value) or Path(value).exists():
         return value  # a file of the user's, or the text of a config
+    if option == "--arm" and "." in value and not value.endswith((".yaml", ".yml")):
+        return value  # the class path of an optimizer
     found = find_shipped(value, first)
     if found is None:
         raise FileNotFoundError(_no_config(value))

@@ -50,6 +50,17 @@ def test_a_file_of_the_user_comes_before_a_shipped_config():
     assert with_shipped_configs(["fit", "--config", "digits"])[-1] == "digits"
 
 
+@pytest.mark.parametrize("option", [["--arm", "torch.optim.NAdam"], ["--arm=my_optimizers.Mine"]])
+def test_the_class_path_of_an_arm_stays(option):
+    assert with_shipped_configs(["compare", *option]) == ["compare", *option]
+
+
+def test_a_misspelt_config_of_an_arm_ends_with_the_nearest_one():
+    for name in ("nugde", "arms/nugde.yaml"):
+        with pytest.raises(FileNotFoundError, match="Did you mean"):
+            with_shipped_configs(["compare", "--arm", name])
+
+
 @pytest.mark.parametrize("text", ["{a: 1}", "a: 1\nb: 2", "", "https://example.org/a.yaml"])
 def test_the_text_of_a_config_is_left_to_the_parser(text):
     assert with_shipped_configs(["fit", "--config", text])[-1] == text
