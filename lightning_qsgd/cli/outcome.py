@@ -18,6 +18,7 @@ from lightning_qsgd.compare.report import summary_table, write_report
 from lightning_qsgd.compare.results.arm import Arm
 from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.running.stored_run import RunStore
+from lightning_qsgd.compare.statistics import Design
 from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
 from lightning_qsgd.compare.verdicts import Outcome as Judgement
 from lightning_qsgd.compare.verdicts import analyse, verdicts
@@ -49,16 +50,45 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     console.print(summary_table(results))
     if results.all_failures:
         console.print(f"[bold red]{len(results.all_failures)} runs failed[/]; see the report.")
-    console.print(f"Report: {report}", soft_wrap=True)
     found = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
-    command = f"{os.path.relpath(found)} --logdir {logs}"
-    console.print(f"See the mean curves: {command}/{MEAN}", soft_wrap=True)
-    goal = results.comparison.goal
-    page = page_of(mean_tag(goal.metric), mean_tag(goal.loss))
-    console.print(f"and open {page}", soft_wrap=True)
-    console.print(f"And all runs: {command}", soft_wrap=True)
+    command, goal = f"{os.path.relpath(found)} --logdir {logs}", results.comparison.goal
+    closing = {
+        "Picture": drawn if (drawn := folder / "gains.png").is_file() else "",
+        "Report": report,
+        "Curves": f"{command}/{MEAN}",
+        "then open": page_of(mean_tag(goal.metric), mean_tag(goal.loss)),
+        "All runs": command,
+        "Next, type": next_command(results),
+    }
+    for title, line in closing.items():
+        if line:  # in one piece, so that it can be copied
+            console.print(f"{title:<12}{line}", soft_wrap=True, highlight=False, markup=False)
     if len(results.runs) > MOST_SHOWN:
         console.print(f"TensorBoard hides more than {MOST_SHOWN} runs until they are ticked.")
+
+
+ANOTHER = "torch.optim.NAdam"
+"""An optimizer that no shipped comparison has, to be put beside the others."""
+
+
+def next_command(results: Results) -> str:
+    """Say what to type next: repeat what failed, more seeds, or another optimizer as an arm.
+
+    Args:
+        results: The runs.
+
+    Returns:
+        A command; empty if the comparison was not made by one, or has another arm already.
+    """
+    command, asked = results.provenance.command, results.comparison
+    if not command.startswith("lightning-qsgd compare"):
+        return ""
+    if results.all_failures or results.missing:
+        return command
+    design = Design(len(asked.seeds), len(asked.on_trial))
+    if asked.on_trial and not design.is_comparison:
+        return f"{command} --seeds {design.seeds_needed}"
+    return "" if "--arm" in command else f"{command} --arm {ANOTHER}"
 
 
 BASELINE, OWN = "adamw", "own"

@@ -122,7 +122,8 @@ def test_a_comparison_tells_worse_from_equal_and_resumes_without_running(compare
     assert judged["zero"].outcome == Outcome.IDENTICAL
     assert (compare.folder / "out" / "report.html").exists()
     assert "9/9" in printed
-    assert "See the mean curves: " in printed
+    assert re.search(r"Report +\S*out/report\.html", printed)
+    assert re.search(r"Curves +\S*tensorboard --logdir \S*/_mean", printed)
     assert (compare.folder / "out" / "tensorboard" / "_mean" / "adamw").is_dir()
     assert results.comparison.budget == "12 steps"
     steps = [run.curves["val/accuracy"].steps[-1] for run in results.runs]

@@ -1,6 +1,7 @@
 """The first page: what was asked, what came out, how sure that is."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
 from lightning_qsgd.compare.report.tables import count, known, plain
@@ -39,9 +40,33 @@ def answer(
     ]
 
 
-def short_answer(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> str:
-    """Return the answer in one sentence."""
-    return _short_answer(_by_outcome(results, judged), analysis).text
+def three_sentences(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> str:
+    """Say in plain text what helps, what came of each arm, and how small a gain would have shown.
+
+    Args:
+        results: The runs.
+        analysis: Their statistics.
+        judged: Verdict by arm.
+    """
+    by_outcome = _by_outcome(results, judged)
+    short = _short_answer(by_outcome, analysis).text.replace("**", "").replace("`", "")
+    arms = "; ".join(f"{', '.join(names)}: {what}" for what, names in by_outcome.items() if names)
+    parts = [short, f"Arm by arm: {arms}." if arms else "", _sight(results, analysis)]
+    return " ".join(part for part in parts if part)
+
+
+def _sight(results: Results, analysis: Analysis) -> str:
+    """Say how small a gain would have shown; empty if nothing could."""
+    sizes = [one.detectable for one in analysis.on_trial if isfinite(one.detectable)]
+    if not sizes or not analysis.design.is_comparison:
+        return ""
+    low, high = f"{min(sizes):.2g}", f"{max(sizes):.2g}"
+    size = low if low == high else f"{low} to {high}, depending on the arm,"
+    metric, chance = results.comparison.goal.metric, f"{analysis.method.power:.0%}"
+    return (
+        f"With {count(analysis.design.seeds, 'seed')}, a true gain of {size} in {metric} would "
+        f"have shown in {chance} of cases."
+    )
 
 
 def _by_outcome(results: Results, judged: dict[str, Verdict]) -> dict[Outcome, list[str]]:

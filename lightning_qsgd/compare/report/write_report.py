@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_qsgd.atomic_file import write_atomically
-from lightning_qsgd.compare.report.answer import answer, short_answer
+from lightning_qsgd.compare.report.answer import answer, three_sentences
 from lightning_qsgd.compare.report.document import Block, Notice, Picture, to_html, to_markdown
 from lightning_qsgd.compare.report.origin import (
     origin_section,
@@ -38,7 +38,7 @@ STYLES = {"good": "bold blue", "bad": "bold red", "warn": "yellow", "quiet": "di
 
 
 def summary_table(results: Results, method: Method | None = None) -> Table:
-    """Lay out one row per arm: its mean, its gain over the baseline, and the verdict.
+    """Lay out one row per arm, its mean, gain and verdict, and sum up in three sentences below.
 
     Args:
         results: The runs.
@@ -46,9 +46,11 @@ def summary_table(results: Results, method: Method | None = None) -> Table:
     """
     analysis = analyse(results, method)
     judged = verdicts(analysis)
-    answer = short_answer(results, analysis, judged).replace("**", "").replace("`", "")
     table = Table(
-        title=f"{results.comparison.name}, {results.comparison.goal.metric}", caption=escape(answer)
+        title=f"{results.comparison.name}, {results.comparison.goal.metric}",
+        caption=escape(three_sentences(results, analysis, judged)),
+        caption_style="",
+        caption_justify="left",
     )
     table.add_column("arm", overflow="fold")
     for name in ("mean", "gain", f"{100 * (1 - analysis.method.alpha):g} % together", "p (Holm)"):

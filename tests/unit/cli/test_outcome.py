@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lightning_qsgd.cli.outcome import Outcome, outcome_table, verdict
+from lightning_qsgd.cli.outcome import Outcome, next_command, outcome_table, verdict
+from lightning_qsgd.compare import FailedRun, Provenance
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
+from tests.comparison_cases import around, made_results
 
 
 def run(losses: list[float], accuracy: float = 0.5) -> RecordedRun:
@@ -83,3 +85,26 @@ def test_table_of_a_run_without_validation_shows_a_dash() -> None:
     bare = RecordedRun()
     bare.curve("train/loss").append(1.0, 1.0, 1.0, 2.0)
     assert "best val/accuracy │ -" in shown(outcome(run=bare, baseline=None))
+
+
+COMPARE = "lightning-qsgd compare --config demo"
+
+
+@pytest.mark.parametrize(
+    ("command", "seeds", "failures", "following"),
+    [
+        (COMPARE, 12, (), f"{COMPARE} --arm torch.optim.NAdam"),
+        (COMPARE, 3, (), f"{COMPARE} --seeds 8"),
+        (COMPARE, 12, (FailedRun("arm", 12, "boom"),), COMPARE),
+        (f"{COMPARE} --arm torch.optim.NAdam", 12, (), ""),
+        ("compare(...)", 12, (), ""),
+    ],
+)
+def test_the_command_to_type_next_fits_what_came_out(
+    command: str, seeds: int, failures: tuple[FailedRun, ...], following: str
+) -> None:
+    values = {"base": around(0.8, 0)[:seeds], "arm": around(0.8, 1)[:seeds]}
+    values["base"] += [0.8] * len(failures)
+    made = made_results(values, failures=failures, provenance=Provenance(command=command))
+
+    assert next_command(made) == following

@@ -11,7 +11,7 @@ from lightning_qsgd.compare import (
     analyse,
     verdicts,
 )
-from lightning_qsgd.compare.report.answer import short_answer
+from lightning_qsgd.compare.report.answer import three_sentences
 from lightning_qsgd.training.first_weights import FirstWeights
 from tests.comparison_cases import METHOD, SEEDS, around, case, made_results, made_run, written
 
@@ -96,8 +96,16 @@ def test_controls_alone_are_nothing_to_recommend():
     arms = (Arm("base", "baseline"), Arm("control", "control"))
     results = made_results({"base": around(0.8, 0), "control": around(0.9, 1)}, arms)
     analysis = analyse(results, METHOD)
-    answer = short_answer(results, analysis, verdicts(analysis))
-    assert answer == "**Only controls were compared**, so there is nothing to recommend."
+    answer = three_sentences(results, analysis, verdicts(analysis))
+    assert answer == "Only controls were compared, so there is nothing to recommend."
+
+
+def test_too_few_seeds_are_said_without_a_word_on_what_they_see():
+    results = made_results({"base": around(0.8, 0)[:3], "arm": around(0.8, 1)[:3]})
+    analysis = analyse(results, METHOD)
+    answer = three_sentences(results, analysis, verdicts(analysis))
+    assert answer.startswith("Too few seeds to tell. This is a trial run, not a comparison:")
+    assert answer.endswith("Arm by arm: arm: too few seeds to tell.")
 
 
 def test_gains_are_turned_where_lower_is_better(without_matplotlib, tmp_path):
