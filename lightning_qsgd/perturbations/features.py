@@ -161,8 +161,9 @@ class EntryFeatures(Features):
             return lambda seen: _mean(readout(torch.stack(filled(seen), -1) * HALF))
         form = SeveralInputs.of(built)
         # The same shots at every evaluation: a resumed run must find the same polynomial.
-        keys = block_keys(stream_key(seed_and_step[0], 0, "features"), form.num_points)
-        values = _mean(readout(form.grid, keys if backend.stochastic else None))
+        stream = stream_key(seed_and_step[0], 0, "features")
+        keys = block_keys(stream, form.num_points) if backend.stochastic else None
+        values = _mean(readout(form.grid, keys))
         if not bool(torch.isfinite(values).all()):
             raise FloatingPointError(
                 f"{type(backend).__name__} returned a readout that is not finite at step "

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import pi, prod
 
 import numpy as np
@@ -60,6 +60,7 @@ class SeveralInputs:
     spectra: tuple[Spectrum, ...]
 
     @staticmethod
+    @lru_cache(maxsize=32)  # it takes apart every gate, and learned weights ask at every step
     def of(built: ParametrizedCircuit) -> SeveralInputs:
         """Find the frequencies of each input of a circuit.
 
@@ -88,11 +89,23 @@ class SeveralInputs:
         """Number of points of the grid, and of coefficients."""
         return prod(2 * spectrum.degree + 1 for spectrum in self.spectra)
 
-    @cached_property
+    @property
     def grid(self) -> Tensor:
-        """The points, shape (num_points, num_inputs), in the unit of the inputs, float64."""
-        axes = [torch.from_numpy(points_and_matrix(spectrum)[0]) for spectrum in self.spectra]
-        return torch.cartesian_prod(*axes).view(self.num_points, len(axes))
+        """The points, shape (num_points, num_inputs), in the unit of the inputs, float64; a copy."""
+        return torch.tensor(self._grid)
+
+    # Kept as arrays: a tensor made in inference mode could not be differentiated through later.
+
+    @cached_property
+    def _grid(self) -> np.ndarray:
+        axes = [points_and_matrix(spectrum)[0] for spectrum in self.spectra]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
+    @cached_property
+    def _matrices(self) -> list[np.ndarray]:
+        """For each input, what turns values along its axis into coefficients."""
+        full = [(points_and_matrix(spectrum)[1], spectrum.degree) for spectrum in self.spectra]
+        return [np.delete(matrix, degree + 1, axis=1) for matrix, degree in full]  # sin(0)
 
     def coefficients(self, values: Tensor) -> Tensor:
         """Turn values at the grid into coefficients.
@@ -104,10 +117,8 @@ class SeveralInputs:
             Shape (2 d_1 + 1, ..., 2 d_q + 1): along each axis 1, cosines, then sines.
         """
         result = values.view([2 * spectrum.degree + 1 for spectrum in self.spectra])
-        for spectrum in self.spectra:  # transforms the first axis and moves it to the end
-            _, matrix = points_and_matrix(spectrum)
-            used = np.delete(matrix, spectrum.degree + 1, axis=1)  # sin(0)
-            result = torch.tensordot(result, torch.from_numpy(used).to(values), dims=([0], [0]))
+        for matrix in self._matrices:  # transforms the first axis and moves it to the end
+            result = torch.tensordot(result, torch.tensor(matrix).to(values), dims=([0], [0]))
         return result
 
 

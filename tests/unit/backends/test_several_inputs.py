@@ -107,3 +107,26 @@ def test_single_precision_follows_double_precision() -> None:
     wide = evaluate_polynomial(coefficients, phases)
     narrow = evaluate_polynomial(coefficients, [each.float() for each in phases])
     torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=2e-6)
+
+
+def test_frequencies_of_a_circuit_are_found_once() -> None:
+    built = SuperpositionCircuit(2, reps=1).build()
+    assert SeveralInputs.of(built) is SeveralInputs.of(built)
+
+
+def test_a_polynomial_first_met_in_inference_mode_is_differentiated_later() -> None:
+    backend = CompiledBackend(SuperpositionCircuit(2, reps=1), weight_seed=1)
+    x = rows(5, 2)
+    with torch.inference_mode():
+        expected = polynomial(backend, x)
+    weights = backend.initial_weights().requires_grad_()
+    u = polynomial(backend, x, weights)
+    torch.testing.assert_close(u.detach(), expected, rtol=0, atol=1e-12)
+    assert torch.autograd.grad(u.sum(), weights)[0].abs().max() > 0
+
+
+def test_a_backend_that_writes_into_its_inputs_leaves_the_grid_alone() -> None:
+    form = SeveralInputs.of(SuperpositionCircuit(2, reps=1).build())
+    before = form.grid
+    form.grid.zero_()
+    assert torch.equal(form.grid, before)
