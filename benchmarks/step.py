@@ -1,13 +1,18 @@
 """What a wrapped `optimizer.step()` costs beside the bare one, inside a real training step.
 
     python -m benchmarks.step
+    python -m benchmarks.step --only "131 k, fused"   (cases whose name holds this; writes nothing)
 
 One pinned core, one thread, process time. Bare and wrapped optimizers take turns, step by step, on
 models of their own, so that each step meets the caches as forward and backward left them. A round
 is the mean of its steps (a median would hide the steps at which the size is measured); the ratio
 is the median over rounds. Writes benchmarks/results/step.json.
+
+Ratios depend on the machine: what the caches hold, and which vector instructions there are.
+Compare two versions on one machine, in turn.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -176,15 +181,21 @@ def _limit(case: Case) -> str:
 
 
 def main() -> None:
-    """Measure all cases, print the table and write the JSON."""
+    """Measure the cases, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description="Cost of a wrapped step beside the bare one.")
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    only = parser.parse_args().only
+    cases = [case for case in CASES if only in case.name]
+    if not cases:
+        parser.error(f"no case holds {only!r}; there are: {'; '.join(c.name for c in CASES)}")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    results = {case.name: measure(case) for case in CASES}
+    results = {case.name: measure(case) for case in cases}
     table = Table(title="wrapped over bare optimizer.step(), AdamW")
     for column in ("case", "bare us", "wrapped us", "ratio", "range", "limit"):
         table.add_column(column, justify="left" if column == "case" else "right")
-    for case in CASES:
+    for case in cases:
         r = results[case.name]
         table.add_row(
             case.name,
@@ -195,6 +206,8 @@ def main() -> None:
             _limit(case),
         )
     Console().print(table)
+    if only:
+        return
     RESULTS.parent.mkdir(exist_ok=True)
     machine = {"python": platform.python_version(), "torch": torch.__version__}
     RESULTS.write_text(json.dumps({"machine": machine, "cases": results}, indent=2) + "\n")
