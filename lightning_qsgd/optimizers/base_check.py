@@ -196,13 +196,16 @@ def _name(value: Any) -> str:
 
 
 def refuse_scaled_gradients(base: Optimizer) -> None:
-    """Refuse a step whose gradients the base itself would unscale.
+    """Refuse a step whose gradients the base itself would unscale, as those of torch can.
+
+    Args:
+        base: One that has a true `_step_supports_amp_scaling`.
 
     Raises:
         RuntimeError: If the base was told a gradient scale, or whether to skip the step.
     """
     told = [name for name in ("grad_scale", "found_inf") if getattr(base, name, None) is not None]
-    if told and getattr(base, "_step_supports_amp_scaling", False):
+    if told:
         raise RuntimeError(
             f"Cannot perturb a step of scaled gradients: `{told[0]}` is set on {_name(base)}, "
             "which then unscales them itself. Unscale them before the step, as "

@@ -36,8 +36,6 @@ class Call(NamedTuple):
         """
         if "closure" in self.kwargs:
             return "closure" if callable(self.kwargs["closure"]) else None
-        if not (self.args or self.kwargs):
-            return None
         position = _named_position(step)
         if position is not None:
             there = 0 <= position < len(self.args) and callable(self.args[position])

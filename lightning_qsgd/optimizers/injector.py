@@ -80,11 +80,9 @@ class Injector:
             raw = self.entries.read_gradients()
             step.gradient = descended(raw, self.entries, step.groups)
         if injection.modulated and not self._u_waits:
-            self._u = self._shaped(self._modulate(step))
+            self._u = injection.shaped(self._modulate(step), step.sizes, step.strength)
         if not injection.needs_base_step:
-            self._coefficients = self._checked(
-                injection.coefficients(step), "coefficients", injection
-            )
+            self._find_coefficients()
         if not self._waits:
             self._multiply()
         if not self.moves_parameters:
@@ -109,11 +107,11 @@ class Injector:
             return
         if self._waits:
             self._base_step()
+            step, injection = self.step, self._injection
             if self._u_waits:
-                self._u = self._shaped(self._modulate(self.step))
-            if self._injection.needs_base_step:
-                found = self._injection.coefficients(self.step)
-                self._coefficients = self._checked(found, "coefficients", self._injection)
+                self._u = injection.shaped(self._modulate(step), step.sizes, step.strength)
+            if injection.needs_base_step:
+                self._find_coefficients()
             self._multiply()
         if self._scale > 0:
             self.entries.add_to_parameters(self._product, self._scale)
@@ -127,14 +125,17 @@ class Injector:
         """Set what is added, as ``product * scale``: the factor is spared an operation."""
         strength, control = self.step.strength, self._injection.control
         if control is not None:
-            stand_in = self._checked(control.replace(self._replaced()), "replace", control)
+            stand_in = control.replace(self._replaced())
+            if stand_in.shape != self.step.theta.shape:
+                raise self._misshapen(stand_in, "replace", control)
             self._product, self._scale = torch.nan_to_num(stand_in, 0.0, 0.0, 0.0), 1.0
         elif self._factor is not None:
             self.coefficients = without_nonfinite(self._coefficients * strength)
             self.direction = without_nonfinite(self.coefficients * self._u)
             self._product, self._scale = self.direction, self._factor
         elif self._injection.modulated:
-            self._product = without_nonfinite(self._coefficients * self._u)
+            product = self._coefficients * self._u
+            self._product = torch.nan_to_num_(product, 0.0, 0.0, 0.0)
             self._scale = strength
         else:
             self._product = torch.nan_to_num(self._coefficients, 0.0, 0.0, 0.0)
@@ -165,22 +166,25 @@ class Injector:
             self.step.base_step = self.entries.read_parameters().sub_(self.step.theta)
         return self.step.base_step
 
-    def _shaped(self, u: Tensor) -> Tensor:
-        return self._injection.shaped(u, self.step.sizes, self.step.strength)
+    def _find_coefficients(self) -> None:
+        self._coefficients = self._injection.coefficients(self.step)
+        if self._coefficients.shape != self.step.theta.shape:
+            raise self._misshapen(self._coefficients, "coefficients", self._injection)
 
-    def _checked(self, values: Tensor, method: str, policy: object) -> Tensor:
-        if values.shape != self.step.theta.shape:
-            raise ValueError(
-                f"Expected `{method}` of {type(policy).__name__} to return shape "
-                f"{tuple(self.step.theta.shape)}, got {tuple(values.shape)}: one number per "
-                "touched entry is added. Return a vector like `step.theta`."
-            )
-        return values
+    def _misshapen(self, values: Tensor, method: str, policy: object) -> ValueError:
+        return ValueError(
+            f"Expected `{method}` of {type(policy).__name__} to return shape "
+            f"{tuple(self.step.theta.shape)}, got {tuple(values.shape)}: one number per "
+            "touched entry is added. Return a vector like `step.theta`."
+        )
 
 
 def descended(gradient: Tensor, entries: Entries, groups: ParamGroups) -> Tensor:
     """Return the gradient of what is minimised: negated where a group maximises."""
-    if not any(group.get("maximize") for group in groups):
+    for group in groups:  # no generator: this runs at every step
+        if group.get("maximize"):
+            break
+    else:
         return gradient
     signed = gradient.clone()
     for index, start, stop in entries.group_bounds:

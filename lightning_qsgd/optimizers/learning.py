@@ -123,8 +123,6 @@ class LearningStep(PerturbedStep):
 
     learned: Learned
 
-    _without_gradients = torch.no_grad  # what is kept is differentiated at the next step
-
     def __init__(
         self,
         perturbation: Perturbation,

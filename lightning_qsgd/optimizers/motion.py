@@ -44,12 +44,6 @@ class MotionWatch:
             handle = optimizer.register_step_post_hook(_Hook(self))
             finalize(self, handle.remove)
 
-    def see(self, optimizer: Optimizer) -> None:
-        """Take note of a step."""
-        if not self.inside:
-            self.past += 1
-            self.last = type(optimizer).__name__
-
 
 class _Hook:
     """A post-hook that keeps neither its watch alive nor copies of the optimizer in touch."""
@@ -59,8 +53,9 @@ class _Hook:
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         watch = None if self._watch is None else self._watch()
-        if watch is not None:
-            watch.see(optimizer)
+        if watch is not None and not watch.inside:
+            watch.past += 1
+            watch.last = type(optimizer).__name__
 
     def __reduce__(self) -> Any:
         return _Hook, ()

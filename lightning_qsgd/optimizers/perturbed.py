@@ -221,12 +221,13 @@ class PerturbedOptimizer(Optimizer):
             RuntimeError: If more steps fail, or more circuits are needed, than the backend allows,
                 or the gradients are still scaled. No parameter has moved.
         """
-        self._opt_called = True
+        self.base._opt_called = True  # type: ignore[attr-defined]
         call = Call(args, kwargs)
         if self._optimizer_step_pre_hooks:
             call = run_pre_hooks(self, call)
         strength = self._schedule.at(self.own_state.steps)
-        place = call.place_of_closure(self.base.step)
+        given = call.args or call.kwargs
+        place = call.place_of_closure(self.base.step) if given else None
         if place is None and is_dry_run(self.base):
             result = self._base_step(call)
         elif strength > 0 or self.own_state.awaits_gradient:
@@ -245,11 +246,14 @@ class PerturbedOptimizer(Optimizer):
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
     def _perturbed_step(self, strength: float, call: Call, place: Place) -> Any:
-        refuse_scaled_gradients(self.base)
+        # What is looked at before a call is made: none of these is usual.
+        if getattr(self.base, "_step_supports_amp_scaling", False):
+            refuse_scaled_gradients(self.base)
         if self._awaits_shapes and not has_lazy(self.param_groups):
             check_groups(self.param_groups, self.perturbation)
             self._awaits_shapes = False
-        self._warn_of_motion()
+        if self._motion.past > self._motion_told:
+            self._warn_of_motion()
         state = self.own_state
         prepared = Preparation(partial(self._new_step, strength), self._cache, state)
         if place is None or not self._heeds_closure:
@@ -299,13 +303,12 @@ class PerturbedOptimizer(Optimizer):
         self._heeds_closure = evaluated and (self._heeds_closure is True or not known)
 
     def _warn_of_motion(self) -> None:
-        if self._motion.past > self._motion_told:
-            self._motion_told = sys.maxsize
-            warnings.warn(
-                f"{self._motion.last} took a step past the wrapper, which was not perturbed. Call "
-                "`step` of the wrapper instead of methods that step the optimizer inside it.",
-                stacklevel=4,
-            )
+        self._motion_told = sys.maxsize
+        warnings.warn(
+            f"{self._motion.last} took a step past the wrapper, which was not perturbed. Call "
+            "`step` of the wrapper instead of methods that step the optimizer inside it.",
+            stacklevel=4,
+        )
 
     @property
     def steps_past(self) -> int:

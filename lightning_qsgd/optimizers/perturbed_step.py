@@ -2,12 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -18,13 +16,7 @@ from lightning_qsgd.optimizers.injector import Injector
 from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
-from lightning_qsgd.optimizers.rows import (
-    USUAL,
-    ParamGroups,
-    is_of_unknown_class,
-    parameters_of,
-    real_numel,
-)
+from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
@@ -60,8 +52,12 @@ class Measured(NamedTuple):
         asked = asked if entries_every else ()
         model = bool(model_every and due % model_every == 0)
         model = model or ("model" in asked and model_every != 0)
-        entries = model or "entries" in asked or bool(entries_every and due % entries_every == 0)
-        return Measured(entries, sample if model else None)
+        if model or "entries" in asked or (entries_every and due % entries_every == 0):
+            return Measured(True, sample if model else None)
+        return _NOTHING
+
+
+_NOTHING = Measured(False, None)
 
 
 class StepTime(NamedTuple):
@@ -85,9 +81,6 @@ class PerturbedStep:
     learned: Learned | None = None
     """What is known after this step, where something is learned."""
 
-    _without_gradients: type[AbstractContextManager[Any]] = torch.inference_mode
-    """Spares each of some forty small operations what only autograd needs."""
-
     def __init__(
         self,
         perturbation: Perturbation,
@@ -103,12 +96,7 @@ class PerturbedStep:
         self._injector: Injector | None = None
         self._snapshot: Snapshot | None = None
         self._circuits = 0
-        parameters = parameters_of(self._groups)
-        # At every step: the classes that nearly all parameters have are told in one call.
-        if not USUAL.issuperset(map(type, parameters)) and any(
-            map(is_of_unknown_class, parameters)
-        ):
-            self._without_gradients = torch.no_grad
+        self._evaluates = False
 
     @property
     def is_prepared(self) -> bool:
@@ -126,10 +114,11 @@ class PerturbedStep:
             FloatingPointError: If the backend returns a readout that is not finite.
         """
         start = perf_counter()
-        with self._without_gradients():
-            touched = cache.at(self._groups, self._time.due)
-            if touched is not None:
-                self._entries, self._blocks = touched
+        touched = cache.at(self._groups, self._time.due)
+        self._without_gradients = cache.without_gradients
+        if touched is not None:
+            self._entries, self._blocks = touched
+            with self._without_gradients:
                 self._compute(cache, self._entries, self._blocks, memory)
         self._seconds = perf_counter() - start
 
@@ -147,7 +136,7 @@ class PerturbedStep:
         injector = self._injector
         if injector is None:
             return None
-        with self._without_gradients():
+        with self._without_gradients:
             if not self._measured.entries:
                 injector.after_base_step()
                 return None
@@ -190,15 +179,16 @@ class PerturbedStep:
             return _nothing
         weights = None if self.learned is None else self.learned.weights
         make = partial(cache.reader, blocks, self._time.step, weights)
-        if self._perturbation.seen.reads_once:
-            reader, circuits = self._together(entries, make)
+        if self._perturbation.backend.separable:
+            reader, self._evaluates = make()
+        elif self._perturbation.seen.reads_once:
+            reader, self._evaluates = entries.together(make)
         else:
-            read, circuits = make()
+            read, self._evaluates = make()
 
             def reader(seen: Seen) -> Tensor:
-                return self._together(entries, partial(read, seen))
+                return entries.together(partial(read, seen))
 
-        self._circuits += circuits
         return reader
 
     def _injector_for(self, entries: Entries, step: TouchedStep, reader: Reader) -> Injector:
@@ -213,7 +203,11 @@ class PerturbedStep:
 
     def _report(self, sums: Tensor, whole: Estimate | None, seconds: float) -> StepReport:
         total = sum(real_numel(parameter) for parameter in parameters_of(self._groups))
-        return StepReport(self._entries.total, total, self._circuits, seconds, sums, *(whole or ()))
+        backend, features = self._perturbation.backend, self._perturbation.seen
+        circuits = self._circuits
+        if self._evaluates:
+            circuits += backend.circuits_for(features.circuits(backend, self._blocks.total))
+        return StepReport(self._entries.total, total, circuits, seconds, sums, *(whole or ()))
 
 
 def _nothing(seen: Seen) -> Tensor:
@@ -237,7 +231,10 @@ def prepare_or_skip(step: PerturbedStep, cache: EntriesCache, state: OwnState) -
         RuntimeError: If as many steps were skipped as the policy allows.
     """
     try:
-        with ChargedTo(state):
+        if cache.evaluates_circuits:
+            with ChargedTo(state):
+                step.prepare(cache, state.memory)
+        else:
             step.prepare(cache, state.memory)
     except SkippedStep as request:
         if state.skipped >= request.limit:

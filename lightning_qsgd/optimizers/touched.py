@@ -1,13 +1,21 @@
 """Which entries are touched at a step, and for how long views of them stay valid."""
 
 from collections.abc import Sequence
-from operator import is_
+from itertools import chain
+from operator import is_, itemgetter
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lightning_qsgd.optimizers.entries import DenseEntries, Entries, GeneralEntries
-from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, touched_rows
+from lightning_qsgd.optimizers.rows import (
+    ParamGroups,
+    is_of_unknown_class,
+    parameters_of,
+    touched_rows,
+)
 from lightning_qsgd.optimizers.sharded_entries import ShardedEntries
 from lightning_qsgd.optimizers.sharding import is_sharded
 from lightning_qsgd.perturbations import Perturbation
@@ -35,7 +43,7 @@ class Layout:
     """
 
     def __init__(self, groups: ParamGroups) -> None:
-        self._lengths = [len(group["params"]) for group in groups]
+        self._lengths = list(map(len, map(_PARAMS, groups)))
         self._parameters = parameters_of(groups)
         self._addresses = list(map(Tensor.data_ptr, self._parameters))
         self._numels = list(map(Tensor.numel, self._parameters))
@@ -49,16 +57,24 @@ class Layout:
         A gradient that is missing now and was there before counts as zero where it is read;
         only that all are missing must be seen here, for which one is looked at.
         """
-        parameters = parameters_of(groups)
+        lists = list(map(_PARAMS, groups))
+        parameters = list(chain.from_iterable(lists))
         return (
-            [len(group["params"]) for group in groups] == self._lengths
+            list(map(len, lists)) == self._lengths
             and all(map(is_, parameters, self._parameters))
             and list(map(Tensor.data_ptr, parameters)) == self._addresses
             and list(map(Tensor.numel, parameters)) == self._numels
             and list(map(Tensor.is_contiguous, parameters)) == self._contiguous
             and self._with_gradient[0].grad is not None
-            and not any(parameter.grad is not None for parameter in self._without_gradient)
+            and not (self._without_gradient and any(map(_has_gradient, self._without_gradient)))
         )
+
+
+_PARAMS = itemgetter("params")
+
+
+def _has_gradient(parameter: Tensor) -> bool:
+    return parameter.grad is not None
 
 
 Touched = tuple[Entries, Blocks]
@@ -72,7 +88,15 @@ class EntriesCache:
 
     Args:
         perturbation: Says which coordinates are touched.
+
+    Attributes:
+        evaluates_circuits: Whether the backend evaluates any; a closed form has none to charge for.
+        without_gradients: What the entries are read and written in. Inference mode spares each of
+            some forty small operations what only autograd needs, where nothing is differentiated
+            at the next step. One object serves all steps: making it costs as much as three of them.
     """
+
+    without_gradients: Any
 
     def __init__(self, perturbation: Perturbation) -> None:
         self._perturbation = perturbation
@@ -80,6 +104,7 @@ class EntriesCache:
         self._coordinates = perturbation.coordinates
         self._num_qubits = perturbation.backend.num_qubits
         self._seed = perturbation.seed
+        self.evaluates_circuits = perturbation.backend.circuits_for(1) > 0
         self._kept: Touched | None = None
         self._layout = Layout([])
 
@@ -93,6 +118,14 @@ class EntriesCache:
         if self._kept is not None and self._layout.is_unchanged(groups):
             return self._kept
         self._kept = None
+        keeps_derivatives = self._perturbation.learning is not None or any(
+            map(is_of_unknown_class, parameters_of(groups))
+        )
+        self.without_gradients = torch.no_grad() if keeps_derivatives else torch.inference_mode()
+        with self.without_gradients:
+            return self._found(groups, step)
+
+    def _found(self, groups: ParamGroups, step: int) -> Touched | None:
         rows = touched_rows(groups, self._coordinates, Occasion(step, self._seed, self._num_qubits))
         if not rows:
             return None
@@ -104,8 +137,8 @@ class EntriesCache:
             self._kept, self._layout = (entries, blocks), Layout(groups)
         return entries, blocks
 
-    def reader(self, blocks: Blocks, step: int, weights: Tensor | None) -> tuple[Reader, int]:
-        """Return what evaluates u, and how many circuits it takes at this step.
+    def reader(self, blocks: Blocks, step: int, weights: Tensor | None) -> tuple[Reader, bool]:
+        """Return what evaluates u, and whether it evaluates circuits at this step.
 
         Features whose circuit is a polynomial keep it as long as the weights are the same.
 
@@ -116,11 +149,11 @@ class EntriesCache:
         """
         features, backend = self._perturbation.seen, self._perturbation.backend
         if self._reader is not None and self._reader[0] is weights:
-            return self._reader[1], 0
+            return self._reader[1], False
         reader = features.reader(backend, blocks, (self._seed, step), weights)
         if features.reads_once:
             self._reader = weights, reader
-        return reader, backend.circuits_for(features.circuits(backend, blocks.total))
+        return reader, True
 
     def blocks_of(self, rows: Sequence[Row]) -> Blocks:
         """Return how the touched entries are cut into blocks."""

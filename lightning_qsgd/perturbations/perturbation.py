@@ -1,6 +1,7 @@
 """The description of a perturbation: which circuit, where, how strong, and how it enters."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from lightning_qsgd.backends import Backend, SineBackend
@@ -80,12 +81,12 @@ class Perturbation:
         if self.learning is not None:
             self._check_learning(self.learning)
 
-    @property
+    @cached_property
     def schedule(self) -> Strength:
         """The strength as a schedule."""
         return self.strength if isinstance(self.strength, Strength) else Strength(self.strength)
 
-    @property
+    @cached_property
     def seen(self) -> Features:
         """The features as one policy."""
         return self.features if isinstance(self.features, Features) else Together(self.features)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.optimizers import PerturbedOptimizer
-from lightning_qsgd.perturbations import Injection, Perturbation
+from lightning_qsgd.perturbations import GaussianControl, Injection, Perturbation
 from lightning_qsgd.perturbations.step import TouchedStep
 from tests.cases import INJECTIONS, Problem, dense_problem
 from tests.reference import ReferenceOptimizer
@@ -148,12 +148,13 @@ class OneTooFew(Injection):
         return step.gradient[1:]
 
 
-def test_coefficients_of_the_wrong_shape_are_refused_before_anything_moves() -> None:
+@pytest.mark.parametrize("control", [None, GaussianControl()])
+def test_coefficients_of_the_wrong_shape_are_refused_before_anything_moves(control: Any) -> None:
     problem = dense_problem()
     problem.backward()
     before = problem.flat()
     base = torch.optim.SGD(problem.parameters, lr=1e-2)
-    optimizer = PerturbedOptimizer(base, Perturbation(injection=OneTooFew()))
+    optimizer = PerturbedOptimizer(base, Perturbation(injection=OneTooFew(control=control)))
     with pytest.raises(ValueError, match=r"OneTooFew to return shape \(10,\), got \(9,\): .*Ret"):
         optimizer.step()
     assert torch.equal(problem.flat(), before)

@@ -1,13 +1,15 @@
 """Parameters that are replaced, added, frozen or regrouped while a training runs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
-from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations import Perturbation, UpdateInjection
+from lightning_qsgd.perturbations.step import TouchedStep
 from tests.cases import INJECTIONS, Problem, dense_problem
 from tests.reference import ReferenceOptimizer
 
@@ -132,3 +134,27 @@ def test_clearing_gradients_reaches_the_parameters() -> None:
     assert parameter.grad.tolist() == [0, 0]
     optimizer.zero_grad()
     assert parameter.grad is None
+
+
+class Tagged(torch.nn.Parameter):
+    """A parameter of a user's class."""
+
+
+def test_a_parameter_of_another_class_ends_inference_mode_from_its_first_step_on() -> None:
+    modes: list[bool] = []
+
+    @dataclass(frozen=True)
+    class Watching(UpdateInjection):
+        def coefficients(self, step: TouchedStep) -> Tensor:
+            modes.append(torch.is_inference_mode_enabled())
+            return super().coefficients(step)
+
+    problem = dense_problem()
+    base = torch.optim.SGD(problem.parameters, lr=0.1)
+    optimizer = PerturbedOptimizer(base, Perturbation(injection=Watching()))
+    for parameter in (None, None, Tagged(problem.parameters[1].detach().clone())):
+        if parameter is not None:
+            problem.parameters[1] = base.param_groups[0]["params"][1] = parameter
+        problem.backward()
+        optimizer.step()
+    assert modes == [True, True, False]
