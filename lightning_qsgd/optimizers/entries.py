@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_qsgd.optimizers.rows import as_real, is_of_unknown_class
 from lightning_qsgd.optimizers.sharding import is_sharded
-from lightning_qsgd.perturbations.step import Row
+from lightning_qsgd.perturbations.step import Row, per_tensor
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ class DenseEntries(Entries):
         dtype = self._views[0].dtype
         if not self._scratch_views or self._is_low_precision:
             summand, alpha = summand_below_overflow(values, scale, dtype)
-            torch._foreach_add_(self._views, list(torch.split(summand, self.sizes)), alpha=alpha)
+            torch._foreach_add_(self._views, per_tensor(summand, self.sizes), alpha=alpha)
             return
         _, alpha = summand_below_overflow(values, scale, dtype, out=self._scratch)
         torch._foreach_add_(self._views, self._scratch_views, alpha=alpha)

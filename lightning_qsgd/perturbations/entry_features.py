@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.perturbations.features import Feature
-from lightning_qsgd.perturbations.step import TouchedStep, per_tensor
+from lightning_qsgd.perturbations.step import TouchedStep, means_of, per_tensor, spread
 
 SMALLEST = 1e-30
 """Bounds rms, and products of them, from below."""
@@ -60,7 +60,8 @@ class Alignment(Feature):
         sizes = step.sizes
         factor = rms(step.gradient, sizes).mul_(rms(delta, sizes)).clamp_(min=SMALLEST)
         product = step.gradient * delta
-        return squashed_(scaled_(product, sizes, factor.reciprocal_().mul_(-self.sharpness)))
+        factor.reciprocal_().mul_(-self.sharpness)
+        return squashed_(product.mul_(spread(factor, sizes)))
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,10 @@ class Progress(Feature):
 
 def rms(values: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the root mean square of each tensor's entries, shape (tensors,)."""
+    if values.device.type == "cpu":
+        return means_of(values * values, sizes).sqrt_()
     norms = torch.stack(torch._foreach_norm(per_tensor(values, sizes)))
     return norms.mul_(torch.tensor([size**-0.5 for size in sizes]).to(norms))
-
-
-def scaled_(values: Tensor, sizes: Sequence[int], factors: Tensor) -> Tensor:
-    """Multiply the entries of each tensor by its factor, in place."""
-    torch._foreach_mul_(per_tensor(values, sizes), factors.unbind())
-    return values
 
 
 def squashed_(values: Tensor) -> Tensor:
@@ -137,4 +134,4 @@ def squashed_(values: Tensor) -> Tensor:
 def relative(values: Tensor, sizes: Sequence[int], sign: float = 1.0) -> Tensor:
     """Return ``sq(sign * x / rms(x))``."""
     factors = rms(values, sizes).clamp_(min=SMALLEST).reciprocal_().mul_(sign)
-    return squashed_(scaled_(values.clone(), sizes, factors))
+    return squashed_(values * spread(factors, sizes))

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.perturbations.controls import Control
 from lightning_qsgd.perturbations.keyed_draws import normals, signs
-from lightning_qsgd.perturbations.step import TouchedStep, means_of, per_tensor
+from lightning_qsgd.perturbations.step import TouchedStep, means_of, spread
 
 
 @dataclass(frozen=True)
@@ -227,16 +226,10 @@ class RenormalisedInjection(Injection):
 
     @override
     def shaped(self, u: Tensor, sizes: Sequence[int], strength: float) -> Tensor:
-        factors = (1 + strength * means_of(u, sizes)).clamp(min=self.floor).reciprocal()
-        # w / mean - 1, over the strength: what is added is the strength times this
-        offsets = ((factors - 1) / strength).unbind()
-        if u.requires_grad:
-            pieces = torch._foreach_mul(per_tensor(u, sizes), factors.unbind())
-            return torch.cat(torch._foreach_add(pieces, offsets))
-        shaped = u.clone()
-        torch._foreach_mul_(per_tensor(shaped, sizes), factors.unbind())
-        torch._foreach_add_(per_tensor(shaped, sizes), offsets)
-        return shaped
+        # w / mean - 1 over the strength, what is added being the strength times this, is
+        # (u - m) / (1 + strength * m): with m the mean of u, or what belongs to the floor.
+        m = means_of(u, sizes).clamp(min=(self.floor - 1) / strength)
+        return (u - spread(m, sizes)).mul_(spread((1 + strength * m).reciprocal(), sizes))
 
 
 @dataclass(frozen=True)

@@ -513,3 +513,27 @@ def test_a_backend_that_describes_no_circuit_is_asked_for_every_entry() -> None:
     by_loop = run(expected, oracle)
     optimizer = PerturbedOptimizer(adamw(got.parameters), perturbation)
     assert largest(run(got, optimizer), by_loop) < 1e-9
+
+
+@pytest.mark.parametrize("strength", [1e-12, 0.3, 1.0, 30.0])
+@pytest.mark.parametrize("sizes", [(5,), (3, 1, 4)])
+def test_renormalising_is_the_formula_and_carries_its_derivative(
+    sizes: tuple[int, ...], strength: float
+) -> None:
+    generator = torch.Generator().manual_seed(len(sizes))
+    u = torch.rand(sum(sizes), dtype=torch.float64, generator=generator) * 2 - 1.2
+    injection = RenormalisedInjection()
+
+    def plainly(u: Tensor) -> Tensor:
+        ws = [1 + strength * piece for piece in u.split(list(sizes))]
+        return torch.cat([(w / w.mean().clamp(min=0.1) - 1) / strength for w in ws])
+
+    shaped = injection.shaped(u, sizes, strength)
+    # Written plainly, it rounds 1 + strength * u before it divides by the strength.
+    torch.testing.assert_close(shaped, plainly(u), rtol=1e-12, atol=1e-15 / min(1.0, strength))
+    free = u.clone().requires_grad_()
+    torch.testing.assert_close(injection.shaped(free, sizes, strength).detach(), shaped)
+    weights = torch.arange(1.0, sum(sizes) + 1, dtype=torch.float64)
+    (got,) = torch.autograd.grad(injection.shaped(free, sizes, strength) @ weights, free)
+    (expected,) = torch.autograd.grad(plainly(free) @ weights, free)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=2e-15 / min(1.0, strength))
