@@ -226,8 +226,7 @@ class PerturbedOptimizer(Optimizer):
         if self._optimizer_step_pre_hooks:
             call = run_pre_hooks(self, call)
         strength = self._schedule.at(self.own_state.steps)
-        given = call.args or call.kwargs
-        place = call.place_of_closure(self.base.step) if given else None
+        place = call.place_of_closure(self.base.step) if call.args or call.kwargs else None
         if place is None and is_dry_run(self.base):
             result = self._base_step(call)
         elif strength > 0 or self.own_state.awaits_gradient:
@@ -246,7 +245,6 @@ class PerturbedOptimizer(Optimizer):
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
     def _perturbed_step(self, strength: float, call: Call, place: Place) -> Any:
-        # What is looked at before a call is made: none of these is usual.
         if getattr(self.base, "_step_supports_amp_scaling", False):
             refuse_scaled_gradients(self.base)
         if self._awaits_shapes and not has_lazy(self.param_groups):
@@ -284,9 +282,8 @@ class PerturbedOptimizer(Optimizer):
         every = self.measure_every, self.measure_model_every
         measured = Measured.at(state.due, every, self._asked, self._sample)
         parts = (self.perturbation, self.base, time, measured)
-        return (
-            PerturbedStep(*parts) if state.learned is None else LearningStep(*parts, state.learned)
-        )
+        learned = state.learned
+        return PerturbedStep(*parts) if learned is None else LearningStep(*parts, learned)
 
     def _base_step(self, call: Call) -> Any:
         self._motion.inside = True
