@@ -12,8 +12,9 @@ from pathlib import Path
 from lightning_qsgd.cli.configs_command import find_shipped
 
 RESULTS = Path(__file__).parent / "results"
-RAW = ("results.csv", "timing.csv", "gains.png")
-"""What is copied beside a report: every run's figures, and the picture of the answer."""
+RAW = ("results.csv", "timing.csv")
+PICTURES = ("gains.png", "twins.png")
+"""What is copied beside the report: every run's figures, and the pictures of the answer."""
 
 
 def publish(folder: Path, name: str) -> Path:
@@ -39,6 +40,8 @@ def publish(folder: Path, name: str) -> Path:
         _copied(folder / task, target / task, None)
     shutil.copyfile(plan, target / "plan.yaml")
     shutil.copyfile(folder / "profile.png", target / "profile.png")
+    if (folder / "suite.csv").is_file():
+        shutil.copyfile(folder / "suite.csv", target / "suite.csv")
     command = f"```bash\nlightning-qsgd compare --config suites/{folder.name}\n```\n\n> "
     page = re.sub(r"`([^`]+)/report\.html`", r"[\1](\1/index.md)", page)
     (target / "index.md").write_text(page.replace("> ", command, 1))
@@ -54,7 +57,7 @@ def _plan(name: str, first: str) -> Path:
 
 def _copied(folder: Path, target: Path, plan: Path | None) -> Path:
     target.mkdir(parents=True, exist_ok=True)
-    for file in RAW:
+    for file in (*RAW, *(name for name in PICTURES if (folder / name).is_file())):
         shutil.copyfile(folder / file, target / file)
     if plan is not None:
         shutil.copyfile(plan, target / "plan.yaml")
@@ -66,7 +69,7 @@ def _page(report: str) -> str:
     """Return the report without the pictures that only its own folder holds."""
     report = re.sub(r"--config \S*/configs/(\S+?)\.yaml", r"--config \1", report)
     report = re.sub(r"/\S*/(?=runs/suites/)", "", report)
-    report = re.sub(r"!\[[^\]]*\]\((?!gains\.png)[^)]*\)\n\n(\*[^\n]*\*\n)?", "", report)
+    report = re.sub(r"!\[[^\]]*\]\((?!(?:gains|twins)\.png)[^)]*\)\n\n(\*[^\n]*\*\n)?", "", report)
     sections = re.split(r"(?m)^(?=## )", report)
     return "".join(text for text in sections if not re.fullmatch(r"## [^\n]*\s*", text))
 

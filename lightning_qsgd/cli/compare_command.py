@@ -5,6 +5,7 @@ import sys
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
@@ -77,11 +78,11 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     folder = Path(running.folder) if running.folder is not None else _default_folder(parsed)
     console = Console()
     try:
+        if parsed.dry_run:
+            _show_plan(question, folder, running, recipe, console)
+            return
         with locked(folder):
             workshop = workshop_in(folder, running, recipe)
-            if parsed.dry_run:
-                _show_plan(question, workshop, console)
-                return
             command = f"lightning-qsgd compare {shlex.join(by_name(arguments))}"
             results = carry_out(question, workshop, command, console)
     except (ModuleNotFoundError, ValueError) as error:
@@ -92,7 +93,7 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
             soft_wrap=True,
         )
         sys.exit(INTERRUPTED)
-    if not parsed.dry_run and results.all_failures:
+    if results.all_failures:
         sys.exit(FAILED)
 
 
@@ -142,9 +143,18 @@ def report_command(arguments: list[str]) -> None:
         )
 
 
-def workshop_in(folder: Path, running: Running, recipe: Recipe) -> Workshop:
-    """Return who makes the runs of a comparison, and keeps them in its folder."""
-    executor = choose_executor(running, folder / "logs")
+def workshop_in(
+    folder: Path, running: Running, recipe: Recipe, logs: Path | None = None
+) -> Workshop:
+    """Return who makes the runs of a comparison, and keeps them in its folder.
+
+    Args:
+        folder: Folder of the comparison.
+        running: Who makes the runs.
+        recipe: The command line that trains them.
+        logs: Folder for what they print; None takes `logs` in the comparison's own.
+    """
+    executor = choose_executor(running, folder / "logs" if logs is None else logs)
     return Workshop(FitJob(recipe), executor, RunStore(folder), running, ProbeJob(recipe))
 
 
@@ -186,11 +196,16 @@ def carry_out(question: Question, workshop: Workshop, command: str, console: Con
     return results
 
 
-def _show_plan(question: Question, workshop: Workshop, console: Console) -> None:
+def _show_plan(
+    question: Question, folder: Path, running: Running, recipe: Recipe, console: Console
+) -> None:
+    """Show plan and forecast; what is stored is read, and nothing is written beside it."""
     console.print(plan_table(question))
     console.print("Measuring what a run costs ...")
-    for line in describe(question, workshop):
-        console.print(line, soft_wrap=True)
+    with TemporaryDirectory() as scratch:
+        workshop = workshop_in(folder, running, recipe, Path(scratch))
+        for line in describe(question, workshop):
+            console.print(line, soft_wrap=True)
 
 
 def _parser() -> SuggestingParser:

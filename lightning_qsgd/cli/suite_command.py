@@ -3,6 +3,7 @@
 import sys
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -58,11 +59,14 @@ def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
     folder, others = _without_places(arguments)
     root = folder or ROOT / config.stem
     console, failed = Console(), False
-    for name, task in tasks.items():
-        console.rule(name)
-        own = {**suite[TASKS][name], "skip": task.skip}
-        failed |= _compared(_plan(suite, own, config.parent), root / name, others, compare)
-    if {"--dry_run", "--dry-run"}.isdisjoint(others):
+    dry = not {"--dry_run", "--dry-run"}.isdisjoint(others)
+    with TemporaryDirectory() as scratch:
+        for name, task in tasks.items():
+            console.rule(name)
+            plan = _plan(suite, {**suite[TASKS][name], "skip": task.skip}, config.parent)
+            place = (Path(scratch) if dry else root) / name
+            failed |= _compared(plan, place, ["--folder", str(root / name), *others], compare)
+    if not dry:
         results = {name: load_results(root / name) for name in tasks}
         console.print(suite_answer(analyse_suite(results)).replace("**", "").replace("`", ""))
         page = write_suite(config.stem, results, root)
@@ -71,13 +75,13 @@ def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
         sys.exit(1)
 
 
-def _compared(plan: dict[str, Any], folder: Path, others: list[str], compare: Any) -> bool:
+def _compared(plan: dict[str, Any], place: Path, others: list[str], compare: Any) -> bool:
     """Run one task; return whether runs failed, which does not stop the other tasks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / PLAN
+    place.mkdir(parents=True, exist_ok=True)
+    file = place / PLAN
     file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True))
     try:
-        compare(["--config", str(file), "--folder", str(folder), *others])
+        compare(["--config", str(file), *others])
     except SystemExit as end:
         if end.code != 1:
             raise

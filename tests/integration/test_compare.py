@@ -231,7 +231,7 @@ def test_an_arm_without_the_metric_is_refused_with_what_was_logged(compare: Comp
     assert "The arm 'bad' fails in its first steps" in refused
     assert "`val/accuracy` was never logged; logged were" in refused
     assert "train/loss" in refused
-    assert not (compare.folder / "out" / "runs").exists()
+    assert not (compare.folder / "out").exists()
 
 
 def test_runs_that_are_no_pairs_are_refused_unless_allowed(compare: Compare) -> None:
@@ -260,7 +260,7 @@ def test_a_second_comparison_in_the_folder_is_refused(compare: Compare) -> None:
     with locked(compare.folder / "out"):
         refused = compare.refuse()
     assert f"in use by another comparison (process {os.getpid()})" in refused
-    assert not (compare.folder / "out" / "runs").exists()
+    assert not (compare.folder / "out").exists()
 
 
 def test_a_changed_configuration_is_refused_or_run_again(compare: Compare) -> None:
@@ -318,7 +318,7 @@ def test_dry_run_shows_the_plan_and_runs_nothing_of_it(compare: Compare) -> None
     assert "0 to 2 (3)" in printed
     assert "In all 6 runs" in printed
     assert "a few steps of each arm" in printed
-    assert not (compare.folder / "out" / "runs").exists()
+    assert not (compare.folder / "out").exists()
 
 
 def test_horizons_are_shorter_runs_that_the_report_knows(compare: Compare) -> None:
@@ -538,7 +538,7 @@ def test_a_bad_plan_is_refused_before_anything_runs(
     printed = compare.refuse(**changes)
     assert re.search(message, printed), printed[-800:]
     assert "Traceback" not in printed
-    assert not (compare.folder / "out" / "runs").exists()
+    assert not (compare.folder / "out").exists()
 
 
 def test_help_names_the_commands(compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:

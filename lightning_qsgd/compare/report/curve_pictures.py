@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from lightning_qsgd.compare.report.panels import draw_panels
+from lightning_qsgd.compare.report.panels import WIDE, Page, draw_panels
 from lightning_qsgd.compare.results.gains import costs_of
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
@@ -116,13 +116,14 @@ HIDDEN_TAIL = 2
 """Percent of the mean values that an axis may leave out at an end, such as the very first."""
 
 
-def draw_bands(results: Results, tag: str, alpha: float) -> Figure | None:
+def draw_bands(results: Results, tag: str, alpha: float, page: Page = WIDE) -> Figure | None:
     """Draw the mean of a curve over seeds, with a band, arm by arm.
 
     Args:
         results: The runs.
         tag: Which curve.
         alpha: One minus the confidence of the band.
+        page: Where it is to be read.
 
     Returns:
         The picture; None if no arm recorded the curve.
@@ -134,14 +135,14 @@ def draw_bands(results: Results, tag: str, alpha: float) -> Figure | None:
     def draw(chart: Axes, arm: str, colour: str, style: str) -> None:
         _draw_band(chart, bands.get(arm), arm, colour, style)
 
-    figure = draw_panels(results.comparison, bands, draw, tag)
+    figure = draw_panels(results.comparison, bands, draw, tag, page)
     falling = tag == results.comparison.goal.loss or not results.comparison.goal.higher_is_better
     tails = (0, HIDDEN_TAIL) if falling else (HIDDEN_TAIL, 0)
     _cut_tails(figure, list(bands.values()), *tails)
     return figure
 
 
-def draw_gap(results: Results, alpha: float) -> Figure | None:
+def draw_gap(results: Results, alpha: float, page: Page = WIDE) -> Figure | None:
     """Draw the gain in the goal's metric over the baseline during training, arm by arm.
 
     The difference is taken seed by seed before it is averaged, so what the arms of a seed share
@@ -150,6 +151,7 @@ def draw_gap(results: Results, alpha: float) -> Figure | None:
     Args:
         results: The runs.
         alpha: One minus the confidence of the band.
+        page: Where it is to be read.
 
     Returns:
         The picture; None if no arm shares a recorded step with the baseline.
@@ -169,17 +171,18 @@ def draw_gap(results: Results, alpha: float) -> Figure | None:
             _draw_band(chart, bands.get(arm), arm, colour, style)
 
     y_label = f"gain in {results.comparison.goal.metric}"
-    figure = draw_panels(results.comparison, bands, draw, y_label)
+    figure = draw_panels(results.comparison, bands, draw, y_label, page)
     _cut_tails(figure, list(bands.values()), HIDDEN_TAIL, HIDDEN_TAIL)
     return figure
 
 
-def draw_sizes(results: Results, alpha: float) -> Figure | None:
+def draw_sizes(results: Results, alpha: float, page: Page = WIDE) -> Figure | None:
     """Draw the relative size of the perturbation during training, on a scale of powers of ten.
 
     Args:
         results: The runs.
         alpha: One minus the confidence of the band.
+        page: Where it is to be read.
 
     Returns:
         The picture; None if nothing was perturbed.
@@ -192,7 +195,7 @@ def draw_sizes(results: Results, alpha: float) -> Figure | None:
     def draw(chart: Axes, arm: str, colour: str, style: str) -> None:
         _draw_band(chart, bands.get(arm), arm, colour, style)
 
-    figure = draw_panels(results.comparison, bands, draw, "size relative to the step")
+    figure = draw_panels(results.comparison, bands, draw, "size relative to the step", page)
     sizes = np.concatenate([band.mean[band.mean > 0] for band in bands.values()])
     figure.axes[0].set_yscale("log")
     figure.axes[0].yaxis.set_major_formatter("{x:g}")
@@ -201,8 +204,12 @@ def draw_sizes(results: Results, alpha: float) -> Figure | None:
     return figure
 
 
-def draw_reached(results: Results) -> Figure | None:
+def draw_reached(results: Results, page: Page = WIDE) -> Figure | None:
     """Draw the share of seeds that have reached the target, over the steps it took them.
+
+    Args:
+        results: The runs.
+        page: Where it is to be read.
 
     Returns:
         The picture; None without a target.
@@ -222,7 +229,7 @@ def draw_reached(results: Results) -> Figure | None:
         chart.set_ylim(-0.03, 1.03)
 
     known = [name for name, cost in costs.items() if len(cost)]
-    return draw_panels(results.comparison, known, draw, "share of seeds at the target")
+    return draw_panels(results.comparison, known, draw, "share of seeds at the target", page)
 
 
 def _has_challenger(results: Results, bands: dict[str, Band]) -> bool:

@@ -82,11 +82,13 @@ class Picture:
         file: Name of the file.
         png: Its content.
         says: What it shows, for those who do not see it, and as its caption.
+        narrow: The same laid out for a narrow screen, in the page only; empty if there is none.
     """
 
     file: str
     png: bytes
     says: str
+    narrow: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _markdown_block(block: Block) -> str:
             return f"> {_markdown_text(text)}"
         case Table():
             return _markdown_table(block)
-        case Picture(file, _, says):
+        case Picture(file, _, says, _):
             return f"![{_markdown_text(says)}]({file})\n\n*{_markdown_text(says)}*"
         case Code(title, text):
             fence = "`" * max(3, _longest_run_of_backquotes(text) + 1)
@@ -208,10 +210,20 @@ def _html_text(text: str) -> str:
 
 
 def _picture(picture: Picture) -> str:
-    source = f"data:image/png;base64,{b64encode(picture.png).decode()}"
     says = _html_text(picture.says)
-    image = f'<img src="{source}" alt="{escape(picture.says)}">'
+    image = f'<img src="{_address(picture.png)}" alt="{escape(picture.says)}">'
+    if picture.narrow:
+        source = f'<source media="(max-width: {NARROW}px)" srcset="{_address(picture.narrow)}">'
+        image = f"<picture>{source}{image}</picture>"
     return f"<figure>{image}<figcaption>{says}</figcaption></figure>"
+
+
+NARROW = 700
+"""Width of a window, in pixels, up to which pictures are shown in their narrow form."""
+
+
+def _address(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
 def _html_table(table: Table) -> str:
@@ -220,15 +232,17 @@ def _html_table(table: Table) -> str:
         f'<th class="{kind}" scope="col">{_html_text(text)}</th>'
         for kind, text in zip(kinds, table.head, strict=True)
     )
-    rows = "\n".join(_row(row, kinds) for row in table.rows)
+    rows = "\n".join(_row(row, kinds, table.head) for row in table.rows)
     # The frame scrolls sideways on a narrow screen, so that the page itself does not.
     inner = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
-    shown = f'<div class="frame"><table>{inner}</table></div>'
+    # Sentences in columns leave none of them room there: cells go below each other.
+    stacked = ' class="stacked"' if set(table.words) == set(table.head) else ""
+    shown = f'<div class="frame"><table{stacked}>{inner}</table></div>'
     summary = f"<summary>{_html_text(table.folded)}</summary>"
     return f"<details>{summary}{shown}</details>" if table.folded else shown
 
 
-def _row(row: Sequence[str | Cell], kinds: Sequence[str]) -> str:
+def _row(row: Sequence[str | Cell], kinds: Sequence[str], head: Sequence[str]) -> str:
     first, *others = (
         f'<span class="label {cell.tone}">{_html_text(cell.text)}</span>'
         if isinstance(cell, Cell)
@@ -236,6 +250,7 @@ def _row(row: Sequence[str | Cell], kinds: Sequence[str]) -> str:
         for cell in row
     )
     cells = "".join(
-        f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds[1:], others, strict=True)
+        f'<td class="{kind}" data-head="{escape(title)}">{cell}</td>'
+        for kind, cell, title in zip(kinds[1:], others, head[1:], strict=True)
     )
     return f'<tr><th class="words" scope="row">{first}</th>{cells}</tr>'

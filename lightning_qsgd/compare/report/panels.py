@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,31 @@ INK: dict[Tone, str] = {
 SHADE = "#f3f5f7"
 """Behind controls and references, which are not on trial."""
 
-MOST_COLUMNS = 4
-WIDTH, HEIGHT = 11.0, 2.5
-"""Inches of the picture, and of one row of charts."""
+
+@dataclass(frozen=True)
+class Page:
+    """Where a picture is to be read.
+
+    Attributes:
+        width: Inches; letters have the same size on every page.
+        columns: Charts side by side, at most.
+        height: Inches of a row of charts.
+        row: Inches of a row of the picture of gains.
+        dots: Dots per inch.
+        legend: Size of the letters of a legend, in points.
+    """
+
+    width: float
+    columns: int
+    height: float
+    row: float
+    dots: int
+    legend: float
+
+
+WIDE = Page(width=11.0, columns=4, height=2.5, row=0.46, dots=150, legend=8.5)
+NARROW = Page(width=4.2, columns=2, height=1.8, row=0.5, dots=110, legend=7.0)
+"""A telephone, 400 pixels wide."""
 
 DrawLine = Callable[["Axes", str, str, str], None]
 """Draws an arm into a chart: axes, arm, colour, style of the line."""
@@ -77,7 +100,7 @@ def lines_of_panels(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def draw_panels(
-    comparison: Comparison, known: Collection[str], draw: DrawLine, y_label: str
+    comparison: Comparison, known: Collection[str], draw: DrawLine, y_label: str, page: Page = WIDE
 ) -> Figure:
     """Draw the charts with common axes.
 
@@ -86,6 +109,7 @@ def draw_panels(
         known: Arms of which there is something to draw; charts without any are left out.
         draw: Draws one line.
         y_label: Name of the vertical axis.
+        page: Where it is to be read.
     """
     from matplotlib.figure import Figure
 
@@ -94,17 +118,18 @@ def draw_panels(
         for title, names in lines_of_panels(comparison).items()
         if not set(names).isdisjoint(known)
     }
-    rows = ceil(len(panels) / MOST_COLUMNS)
+    rows = ceil(len(panels) / page.columns)
     columns = ceil(len(panels) / rows)
-    figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(page.width, page.height * rows + 0.7), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     axes = list(grid.flat)
     for chart, (title, names) in zip(axes, panels.items(), strict=False):
         draw(chart, comparison.baseline.name, BASELINE, "--")
         for name, colour in zip(names, _colours(), strict=False):
             draw(chart, name, colour, "-" if colour == ARM else ":")
-        chart.set_title(title, loc="left", fontweight="bold")
-        chart.legend(handles=chart.get_lines()[1:], loc="best") if len(names) > 1 else None
+        chart.set_title(_short(title, page), loc="left", fontweight="bold")
+        if len(names) > 1:
+            chart.legend(handles=chart.get_lines()[1:], loc="best", fontsize=page.legend)
     for chart in axes[len(panels) :]:
         chart.remove()
     figure.supylabel(y_label)
@@ -118,75 +143,156 @@ def _colours() -> Iterator[str]:
         yield from CONTROLS
 
 
-WIDTH, ROW = 11.0, 0.46
-"""Inches of the picture, and of one row."""
-
 FAR = 4.0
 """Rows that lie this many times further out than the typical one are cut, with an arrow."""
 
 
-def draw_gains(analysis: Analysis, judged: dict[str, Verdict], metric: str) -> Figure | None:
+def draw_gains(
+    analysis: Analysis, judged: dict[str, Verdict], metric: str, page: Page = WIDE
+) -> Figure | None:
     """Draw mean gain, interval and every seed, in the colour of the verdict.
 
     Args:
         analysis: The statistics.
         judged: Verdict by arm.
         metric: Name of the metric.
+        page: Where it is to be read.
 
     Returns:
         The picture; None if no arm has pairs enough for an interval.
     """
-    from matplotlib.figure import Figure
-
     known = [challenge for challenge in analysis.challenges if challenge.gain.enough]
     on_trial = [challenge for challenge in known if challenge.arm.kind == "arm"]
-    rows = on_trial + [challenge for challenge in known if challenge.arm.kind != "arm"]
+    apart = [challenge for challenge in known if challenge.arm.kind != "arm"]
+    rows = [
+        Row(one, INK[TONES[judged[one.arm.name].outcome]], judged[one.arm.name].outcome.value)
+        for one in on_trial + apart
+    ]
     if not rows:
         return None
-    figure = Figure(figsize=(WIDTH, ROW * len(rows) + 1.3), layout="constrained")
-    axes = figure.subplots()
-    reach = _reach(rows)
-    axes.axvline(0, color=INK["plain"], linewidth=1)
-    apart = len(rows) - len(on_trial)
+    figure = _draw_rows(rows, f"gain in {metric} over {analysis.baseline.arm.name}", page)
     if apart and on_trial:
-        axes.axhspan(-0.6, apart - 0.5, color=SHADE, zorder=0)
-        axes.axhline(apart - 0.5, color=QUIET, linewidth=0.8)
-    for height, challenge in enumerate(reversed(rows)):
-        _draw_row(axes, height, challenge, judged[challenge.arm.name], reach)
+        _shade(figure, -0.6, len(apart) - 0.5)
+    return figure
+
+
+def draw_twins(analysis: Analysis, metric: str, page: Page = WIDE) -> Figure | None:
+    """Draw every arm together with its own controls, such as its product and linear twins.
+
+    Each is drawn by its gain over the baseline; words say how far the arm is ahead of the control.
+
+    Args:
+        analysis: The statistics.
+        metric: Name of the metric.
+        page: Where it is to be read.
+
+    Returns:
+        The picture; None if no arm has a control, or too few pairs.
+    """
+    known = {one.arm.name: one for one in analysis.challenges if one.gain.enough}
+    groups = [one for one in known.values() if not one.over_controls.keys().isdisjoint(known)]
+    rows: list[Row] = []
+    ends = []
+    for one in groups:
+        rows.append(Row(one, ARM, "the arm"))
+        for name, colour in zip(one.over_controls, list(CONTROLS) * len(known), strict=False):
+            if name in known:
+                ahead, between = one.over_controls[name].mean, one.control_intervals[name]
+                words = f"arm {ahead:+.2g} ({between.low:+.2g} to {between.high:+.2g})"
+                rows.append(Row(known[name], colour, words))
+        ends.append(len(rows))
+    if not rows:
+        return None
+    figure = _draw_rows(rows, f"gain in {metric} over {analysis.baseline.arm.name}", page)
+    for end, start in zip(ends[1::2], ends[0::2], strict=False):  # every other group on grey
+        _shade(figure, len(rows) - end - 0.5, len(rows) - start - 0.5)
+    return figure
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a picture of gains.
+
+    Attributes:
+        challenge: Whose gain over the baseline.
+        colour: Of all that is drawn.
+        words: What stands at its end.
+    """
+
+    challenge: Challenge
+    colour: str
+    words: str
+
+
+def _draw_rows(rows: list[Row], label: str, page: Page) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(page.width, page.row * len(rows) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    reach = _reach([row.challenge for row in rows])
+    axes.axvline(0, color=INK["plain"], linewidth=1)
+    heights = range(len(rows) - 1, -1, -1)
+    for height, row in zip(heights, rows, strict=True):
+        _draw_row(axes, height, row.challenge, row.colour, reach)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_yticks(range(len(rows)), [_named(challenge) for challenge in reversed(rows)])
+    axes.set_xlabel(f"← worse{' ' * 24}better →\n{label}")
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(
-        f"←  worse     gain in {metric} over {analysis.baseline.arm.name}     better  →"
-    )
     axes.grid(axis="y", visible=False)
-    words = axes.twinx()
-    words.set_ylim(axes.get_ylim())
-    labels = [judged[challenge.arm.name].outcome.value for challenge in reversed(rows)]
-    words.set_yticks(range(len(rows)), labels)
-    words.tick_params(axis="y", length=0)
-    words.grid(visible=False)
-    for label, challenge in zip(words.get_yticklabels(), reversed(rows), strict=True):
-        label.set_color(INK[TONES[judged[challenge.arm.name].outcome]])
-        label.set_fontweight("bold")
+    label_rows = _label_beside if page is WIDE else _label_above
+    label_rows(axes, list(heights), rows, page)
     return figure
+
+
+def _shade(figure: Figure, low: float, high: float) -> None:
+    axes = figure.axes[0]
+    axes.axhspan(low, high, color=SHADE, zorder=0)
+    axes.axhline(high, color=QUIET, linewidth=0.8)
 
 
 LONGEST = 46
 """Letters of a description that fit beside the picture."""
 
 
-def _named(challenge: Challenge) -> str:
-    said = challenge.arm.description
-    short = said if len(said) <= LONGEST else f"{said[: LONGEST - 3]}..."
-    return f"{challenge.arm.name}\n{short}" if short else challenge.arm.name
+def _label_beside(axes: Axes, heights: list[int], rows: list[Row], page: Page) -> None:
+    named = [row.challenge.arm for row in rows]
+    labels = [f"{arm.name}\n{_short(arm.description, page)}".strip() for arm in named]
+    axes.set_yticks(heights, labels)
+    words = axes.twinx()
+    words.set_ylim(axes.get_ylim())
+    words.set_yticks(heights, [row.words for row in rows])
+    words.tick_params(axis="y", length=0)
+    words.grid(visible=False)
+    for text, row in zip(words.get_yticklabels(), rows, strict=True):
+        text.set_color(row.colour)
+        text.set_fontweight("bold")
 
 
-def _draw_row(
-    axes: Axes, height: int, challenge: Challenge, verdict: Verdict, reach: float
-) -> None:
-    gain, colour = challenge.gain, INK[TONES[verdict.outcome]]
+def _label_above(axes: Axes, heights: list[int], rows: list[Row], page: Page) -> None:
+    """Write name and words over the line: beside it they would leave no room for the chart."""
+    axes.set_yticks([])
+    across = axes.get_yaxis_transform()
+    for height, row in zip(heights, rows, strict=True):
+        name, place = _short(row.challenge.arm.name, page), height + 0.36
+        axes.text(0.01, place, name, transform=across, va="center", fontsize=9)
+        axes.text(
+            *(0.99, place, row.words),
+            transform=across,
+            va="center",
+            ha="right",
+            fontsize=8,
+            fontweight="bold",
+            color=row.colour,
+        )
+
+
+def _short(text: str, page: Page) -> str:
+    longest = LONGEST if page is WIDE else LONGEST // 2
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def _draw_row(axes: Axes, height: int, challenge: Challenge, colour: str, reach: float) -> None:
+    gain = challenge.gain
     seeds = np.clip(list(gain.gains.values()), -reach, reach)
     axes.plot(seeds, np.full(len(seeds), height), "o", color=colour, alpha=0.22, markersize=4)
     axes.hlines(height, challenge.interval.low, challenge.interval.high, color=colour, linewidth=3)

@@ -13,7 +13,7 @@ from lightning_qsgd.compare.report.curve_pictures import (
     draw_sizes,
 )
 from lightning_qsgd.compare.report.document import Picture
-from lightning_qsgd.compare.report.panels import draw_gains
+from lightning_qsgd.compare.report.panels import NARROW, WIDE, Page, draw_gains, draw_twins
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.verdicts.analysis import Analysis
 from lightning_qsgd.compare.verdicts.verdict import Verdict
@@ -32,12 +32,10 @@ LOOK = {
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
     "lines.linewidth": 1.7,
     "figure.facecolor": "white",
     "text.parse_math": False,
 }
-DOTS_PER_INCH = 150
 COLOURS = 128
 
 
@@ -57,8 +55,8 @@ def pictures(
         judged: Verdict by arm.
 
     Returns:
-        Picture by name: "gains", "metric", "gap", "loss", "target" and "size"; those without data
-        are left out.
+        Picture by name: "gains", "twins", "metric", "gap", "loss", "target" and "size"; those
+        without data are left out.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
@@ -72,30 +70,41 @@ def pictures(
 
     goal, alpha = results.comparison.goal, analysis.method.alpha
     with rc_context(LOOK):
-        figures = {
-            "gains": draw_gains(analysis, judged, goal.metric),
-            "metric": draw_bands(results, goal.metric, alpha),
-            "gap": draw_gap(results, alpha),
-            "loss": draw_bands(results, goal.loss, alpha),
-            "target": draw_reached(results),
-            "size": draw_sizes(results, alpha),
-        }
+        wide, narrow = (
+            {
+                "gains": draw_gains(analysis, judged, goal.metric, page),
+                "twins": draw_twins(analysis, goal.metric, page),
+                "metric": draw_bands(results, goal.metric, alpha, page),
+                "gap": draw_gap(results, alpha, page),
+                "loss": draw_bands(results, goal.loss, alpha, page),
+                "target": draw_reached(results, page),
+                "size": draw_sizes(results, alpha, page),
+            }
+            for page in (WIDE, NARROW)
+        )
         return {
-            name: Picture(f"{name}.png", to_png(figure), _caption(name, results, analysis))
-            for name, figure in figures.items()
+            name: Picture(
+                f"{name}.png",
+                to_png(figure),
+                _caption(name, results, analysis),
+                to_png(small, NARROW) if (small := narrow[name]) is not None else b"",
+            )
+            for name, figure in wide.items()
             if figure is not None
         }
 
 
-def to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure, page: Page = WIDE) -> bytes:
     """Give a picture as the bytes of a PNG, the same for the same picture."""
     from PIL import Image  # comes with matplotlib
 
     drawn, file = io.BytesIO(), io.BytesIO()
     # Without the metadata the file would name the version of matplotlib and differ between two.
-    figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    # Few colours are used: with a palette a picture takes a third of the space.
-    Image.open(drawn).convert("RGB").quantize(COLOURS).save(file, format="png", optimize=True)
+    figure.savefig(drawn, format="png", dpi=page.dots, metadata={"Software": None})
+    # Few colours are used: with a palette a picture takes a third of the space. Median cut, the
+    # default, would merge those of thin lines.
+    drawing, method = Image.open(drawn).convert("RGB"), Image.Quantize.MAXCOVERAGE
+    drawing.quantize(COLOURS, method).save(file, format="png", optimize=True)
     return file.getvalue()
 
 
@@ -108,6 +117,9 @@ def _caption(name: str, results: Results, analysis: Analysis) -> str:
         "gains": f"Gain of every arm over {baseline}. Diamond: mean. Line: {level} interval, which "
         "holds together with those of all other arms. Dots: one seed each. Controls and references "
         "lie on grey: they are not on trial.",
+        "twins": f"Every arm beside its own controls: gain over {baseline} of each, with its "
+        f"interval. At the right, how far the arm is ahead of the control, with the {level} "
+        "interval; one that holds zero cannot tell the two apart.",
         "metric": f"{goal.metric} during training: mean over seeds with a {level} band for that "
         f"mean. {lines}",
         "gap": f"Gain in {goal.metric} over {baseline} during training, taken seed by seed: mean "

@@ -32,7 +32,7 @@ def verdict_section(analysis: Analysis, judged: dict[str, Verdict]) -> list[Bloc
     return [Heading("Verdict for every arm"), tables.verdict_table(analysis, judged)]
 
 
-def gain_section(analysis: Analysis) -> list[Block]:
+def gain_section(analysis: Analysis, drawn: dict[str, Picture]) -> list[Block]:
     """Show the differences that the verdicts rest on."""
     blocks: list[Block] = [
         Heading("Gain over the baseline, seed by seed"),
@@ -61,6 +61,7 @@ def gain_section(analysis: Analysis) -> list[Block]:
     if controls is not None:
         blocks += [
             Heading("Gain over the arm's own controls", 3),
+            *([drawn["twins"]] if "twins" in drawn else []),
             controls,
             Paragraph(
                 "Here Holm's correction is for the number of rows. Only an arm with a small p and "

@@ -21,10 +21,11 @@ from lightning_qsgd.compare.report.document import (
     to_html,
     to_markdown,
 )
-from lightning_qsgd.compare.report.panels import TONES
+from lightning_qsgd.compare.report.panels import NARROW, TONES, WIDE, Page
 from lightning_qsgd.compare.report.pictures import LOOK, to_png
 from lightning_qsgd.compare.report.tables import count, plain, share, signed, span
 from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.results.run_table import as_csv
 from lightning_qsgd.compare.statistics import Interval, Method
 from lightning_qsgd.compare.verdicts.suite import (
     SuiteAnalysis,
@@ -32,11 +33,12 @@ from lightning_qsgd.compare.verdicts.suite import (
     SuiteOutcome,
     analyse_suite,
 )
+from lightning_qsgd.compare.verdicts.verdict import verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE, MARKDOWN, PROFILE = "suite.html", "suite.md", "profile.png"
+PAGE, MARKDOWN, PROFILE, TABLE = "suite.html", "suite.md", "profile.png", "suite.csv"
 FARTHEST = 8.0
 """Factor at which the axis of the profiles ends."""
 
@@ -44,7 +46,7 @@ FARTHEST = 8.0
 def write_suite(
     name: str, tasks: Mapping[str, Results], folder: Path, method: Method | None = None
 ) -> Path:
-    """Write `suite.html` and `suite.md`, which need nothing besides themselves.
+    """Write `suite.html`, `suite.md` and `suite.csv`, which need nothing besides themselves.
 
     Args:
         name: Name of the suite.
@@ -61,8 +63,43 @@ def write_suite(
         write_atomically(folder / PROFILE, drawn.png)
     blocks = suite_blocks(name, analysis, drawn)
     write_atomically(folder / MARKDOWN, to_markdown(blocks).encode())
+    write_atomically(folder / TABLE, suite_csv(analysis, tasks).encode())
     write_atomically(folder / PAGE, to_html(f"{name} - suite", blocks).encode())
     return folder / PAGE
+
+
+ALL = "(all)"
+"""What stands for a task in the rows over all of them."""
+
+
+def suite_csv(analysis: SuiteAnalysis, tasks: Mapping[str, Results]) -> str:
+    """Lay out one row per arm and task, and one per arm over all tasks.
+
+    Args:
+        analysis: The statistics.
+        tasks: Results by name of the task.
+
+    Returns:
+        Columns: arm, task, kind, verdict, unit of the gain, number of pairs, mean gain, ends of its
+        interval, p-value after Holm's correction, steps over the baseline's with their interval,
+        and the share of tasks solved. Empty where it does not apply.
+    """
+    head = ["arm", "task", "kind", "verdict", "unit", "pairs", "gain", "low", "high", "p_holm"]
+    head += ["step_ratio", "step_ratio_low", "step_ratio_high", "solved"]
+    rows: list[tuple[object, ...]] = []
+    for task, found in analysis.tasks.items():
+        judged = verdicts(found)
+        for one in found.challenges:
+            lead = (one.arm.name, task, one.arm.kind, judged[one.arm.name].outcome)
+            numbers = (one.gain.mean, one.interval.low, one.interval.high, one.p_holm)
+            unit = tasks[task].comparison.goal.metric
+            rows.append((*lead, unit, one.gain.pairs, *numbers, "", "", "", ""))
+    for arm in analysis.arms:
+        gain, ratio = _shown_interval(arm), arm.ratio_interval
+        total = (arm.arm, ALL, "arm", arm.outcome, "standard deviations", "")
+        ends = (arm.gain, gain.low, gain.high, "", arm.step_ratio, ratio.low, ratio.high)
+        rows.append((*total, *ends, _solved(arm)))
+    return as_csv(head, rows)
 
 
 def suite_answer(analysis: SuiteAnalysis) -> str:
@@ -118,12 +155,22 @@ def _total_table(analysis: SuiteAnalysis) -> Table:
 
 
 def _numbers(arm: SuiteArm) -> tuple[str, ...]:
-    ratio, gain = arm.ratio_interval, arm.interval
-    if arm.outcome not in (SuiteOutcome.BETTER, SuiteOutcome.WORSE) and isfinite(gain.low):
-        gain = Interval(min(gain.low, 0.0), max(gain.high, 0.0))
+    ratio, gain = arm.ratio_interval, _shown_interval(arm)
     between = f"{plain(ratio.low)} to {plain(ratio.high)}" if isfinite(ratio.low) else "-"
-    solved = share(sum(map(isfinite, arm.factors)) / len(arm.factors))
+    solved = share(_solved(arm))
     return signed(arm.gain), span(gain), plain(arm.step_ratio), between, solved
+
+
+def _solved(arm: SuiteArm) -> float:
+    return sum(map(isfinite, arm.factors)) / len(arm.factors)
+
+
+def _shown_interval(arm: SuiteArm) -> Interval:
+    """Return the interval of the gain, which goes to zero where no task bears it out."""
+    gain = arm.interval
+    if arm.outcome in (SuiteOutcome.BETTER, SuiteOutcome.WORSE) or not isfinite(gain.low):
+        return gain
+    return Interval(min(gain.low, 0.0), max(gain.high, 0.0))
 
 
 def _method(analysis: SuiteAnalysis) -> str:
@@ -148,22 +195,26 @@ def _picture(analysis: SuiteAnalysis) -> Picture | None:
     from matplotlib import rc_context
 
     with rc_context(LOOK):
-        png = to_png(draw_profiles(analysis))
+        wide, narrow = (to_png(draw_profiles(analysis, page), page) for page in (WIDE, NARROW))
     return Picture(
         PROFILE,
-        png,
+        wide,
         "Share of tasks on which an arm needs at most so many times the steps of the quickest arm. "
         "Higher is better: at the left who is quickest, at the right who gets there at all. Dashed "
         f"grey: {analysis.baseline}.",
+        narrow,
     )
 
 
-def draw_profiles(analysis: SuiteAnalysis) -> Figure:
+def draw_profiles(analysis: SuiteAnalysis, page: Page = WIDE) -> Figure:
     """Draw the performance profile of every arm and of the baseline."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11.0, 4.5), layout="constrained")
+    # On a narrow page the legend goes below, a line for every two arms.
+    beside, lines = page is WIDE, (len(analysis.profiles) + 1) // 2
+    height = 4.5 if beside else 3.6 + 0.2 * lines
+    figure = Figure(figsize=(page.width, height), layout="constrained")
     axes = figure.subplots()
     colours = colormaps["tab20"](range(20))
     for number, (arm, factors) in enumerate(analysis.profiles.items()):
@@ -184,5 +235,8 @@ def draw_profiles(analysis: SuiteAnalysis) -> Figure:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("steps to the target over those of the quickest arm")
     axes.set_ylabel("share of tasks")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    if beside:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    else:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=page.legend)
     return figure

@@ -115,7 +115,7 @@ def report_blocks(
         *answer(results, analysis, judged, [drawn["gains"]] if "gains" in drawn else []),
         *([] if drawn else [Notice(NO_PICTURES, "warn")]),
         *verdict_section(analysis, judged),
-        *gain_section(analysis),
+        *gain_section(analysis, drawn),
         *arm_section(results, analysis),
         *horizon_section(results, analysis),
         *published_section(results, analysis),

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import nan
 
 from lightning_qsgd.compare.results.gains import cost_to_target, final_values, relative_size
@@ -33,7 +33,7 @@ def results_csv(results: Results) -> str:
     head = ["arm", "kind", "seed", "status", *metrics]
     head += [f"{results.comparison.goal.metric} at {length}" for length in results.horizons]
     head += [*DERIVED, *HASHES]
-    return _csv(head, (_row(results, key, metrics) for key in results.planned))
+    return as_csv(head, (_row(results, key, metrics) for key in results.planned))
 
 
 def timing_csv(results: Results) -> str:
@@ -60,7 +60,7 @@ def timing_csv(results: Results) -> str:
         for arm in results.comparison.arms
         for run in results.runs_of(arm.name).values()
     )
-    return _csv(head, rows)
+    return as_csv(head, rows)
 
 
 def _row(results: Results, key: tuple[str, int], metrics: list[str]) -> list[object]:
@@ -89,7 +89,8 @@ def _number(value: float) -> str:
     return repr(float(value))
 
 
-def _csv(head: list[str], rows: Iterable[list[object]]) -> str:
+def as_csv(head: list[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write rows under a head."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)

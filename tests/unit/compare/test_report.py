@@ -34,7 +34,7 @@ from tests.comparison_cases import (
 )
 
 NASTY = "</pre><script>alert('x')</script> | `a` **b**"
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "source", "br"}
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,17 @@ def parsed(html):
 def test_page_is_well_formed_and_fetches_nothing(report):
     _, html, _ = report
     sources = [attrs["src"] for tag, attrs in parsed(html) if "src" in attrs]
-    assert len(sources) == 6
+    assert len(sources) == 7
+    narrow = [attrs["srcset"] for tag, attrs in parsed(html) if tag == "source"]
+    assert len(narrow) == 7
+    sources += narrow
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert not re.search(r"https?://|@import|url\(|<link|<script", html)
 
 
 def test_pictures_are_files_beside_the_report_and_linked_from_markdown(report):
     folder, html, markdown = report
-    names = {"gains", "metric", "gap", "loss", "target", "size"}
+    names = {"gains", "twins", "metric", "gap", "loss", "target", "size"}
     assert {path.stem for path in folder.glob("*.png")} == names
     for name in names:
         assert f"]({name}.png)" in markdown

@@ -25,7 +25,7 @@ from lightning_qsgd.compare.report.curve_pictures import (
     draw_sizes,
     gain_curves,
 )
-from lightning_qsgd.compare.report.panels import ARM, draw_gains
+from lightning_qsgd.compare.report.panels import ARM, NARROW, draw_gains, draw_twins
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import RecordedCurve
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, noise
@@ -177,6 +177,54 @@ def test_gains_are_drawn_with_the_interval_of_the_verdict_and_its_words():
     assert np.ravel(spans) == pytest.approx(ends)
     assert axes.get_lines()[-1].get_xdata() == pytest.approx([analysis.challenges[0].gain.mean])
     assert [label.get_text() for label in words.get_yticklabels()] == ["better"]
+
+
+def twins_analysis():
+    base = noise(0, 8)
+    shifts = {"base": 0.0, "circuit": 0.3, "product": 0.2, "linear": 0.3, "other": 0.1}
+    values = {
+        name: (base + shift + 0.05 * noise(number, 8)).tolist()
+        for number, (name, shift) in enumerate(shifts.items())
+    }
+    kinds = {"base": "baseline", "product": "control", "linear": "control"}
+    arms = tuple(Arm(name, kinds.get(name, "arm")) for name in values if name != "circuit")
+    arms += (Arm("circuit", controls=("product", "linear")),)
+    return analyse(made_results(values, arms), METHOD)
+
+
+def test_circuit_product_and_linear_stand_in_one_picture_with_their_differences():
+    analysis = twins_analysis()
+    axes, words = draw_twins(analysis, METRIC).axes
+    named = [label.get_text() for label in axes.get_yticklabels()]
+    assert named == ["circuit", "product", "linear"]
+    by_name = {one.arm.name: one for one in analysis.challenges}
+    means = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "D"]
+    assert means == pytest.approx([by_name[name].gain.mean for name in named])
+    over = by_name["circuit"].over_controls
+    said = [label.get_text() for label in words.get_yticklabels()]
+    assert said[0] == "the arm"
+    for text, name in zip(said[1:], named[1:], strict=True):
+        assert text.startswith(f"arm {over[name].mean:+.2g} (")
+    values = {"base": noise(0, 8).tolist(), "arm": noise(1, 8).tolist()}
+    assert draw_twins(analyse(made_results(values), METHOD), METRIC) is None
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_letters_are_as_large_on_a_telephone_as_on_a_desk(narrow):
+    analysis = twins_analysis()
+    page = {"page": NARROW} if narrow else {}
+    figure = draw_gains(analysis, verdicts(analysis), METRIC, **page)
+    figure.draw_without_rendering()
+    letters = [text for axes in figure.axes for text in (*axes.texts, *axes.get_yticklabels())]
+    shown = [text for text in letters if text.get_text()]
+    assert {one.arm.name for one in analysis.challenges} <= {text.get_text() for text in shown}
+    # 368 pixels are left of a window of 400, and 1080 of one of 1300.
+    pixels_per_point = (368 if narrow else 1080) / (72 * figure.get_figwidth())
+    assert min(text.get_fontsize() for text in shown) * pixels_per_point >= 9
+    for text in shown:  # nothing is cut
+        box = text.get_window_extent()
+        assert box.x0 >= -1
+        assert box.x1 <= figure.bbox.x1 + 1
 
 
 @pytest.mark.parametrize(("shift", "text"), [(50.0, "→"), (-50.0, "←")])

@@ -1,0 +1,118 @@
+"""A suite: what it hands to `compare`, what it writes, and how it ends."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from lightning_qsgd.cli.suite_command import suite_command, suite_in
+from lightning_qsgd.compare import load_results, save_results
+from lightning_qsgd.compare.report import suite_page
+from lightning_qsgd.compare.verdicts.suite import analyse_suite
+from tests.comparison_cases import made_results
+
+# `SuggestingParser` is LightningCLI's parser, with its own calls of jsonargparse's older names.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"
+)
+
+ARMS = {"adamw": {"kind": "baseline"}, "arm": {"overlay": "arm.yaml"}, "cnn": {"overlay": {}}}
+TASKS = {
+    "one": {"experiment": "one.yaml", "budget": {"max_steps": 9}, "skip": ["cnn"]},
+    "two": {"experiment": "two.yaml", "budget": {"max_steps": 5}, "skip": ["cnn"]},
+}
+
+
+class Compare:
+    """Stands for the command: notes what it was asked, and stores made-up results."""
+
+    def __init__(self, failing=()):
+        self.failing, self.plans, self.folders = failing, [], []
+
+    def __call__(self, arguments):
+        named = dict(zip(arguments[::2], arguments[1::2], strict=False))
+        self.plans.append(yaml.safe_load(Path(named["--config"]).read_text()))
+        folder = Path(named["--folder"])
+        self.folders.append(folder)
+        if "--dry_run" in arguments:
+            return
+        draw = np.random.default_rng(len(self.plans))
+        base = draw.normal(size=12)
+        values = {"adamw": base.tolist(), "arm": (base + 2 + 0.1 * draw.normal(size=12)).tolist()}
+        save_results(made_results(values), folder)
+        if folder.name in self.failing:
+            sys.exit(1)
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite_page, "find_spec", lambda name: None)  # drawing takes seconds
+    (tmp_path / "arm.yaml").write_text("optimizer: {}")
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml.safe_dump({"tasks": TASKS, "arms": ARMS, "seeds": 12}))
+    return file
+
+
+def test_a_suite_is_known_by_its_tasks(suite):
+    assert suite_in(["--config", str(suite)]) == suite
+    assert suite_in([f"--config={suite}"]) == suite
+    assert suite_in(["--config", str(suite.with_name("arm.yaml"))]) is None
+
+
+def test_each_task_is_a_plan_of_its_arms(suite, tmp_path):
+    compare = Compare()
+    suite_command(suite, ["--config", str(suite), "--folder", "out"], compare)
+    assert compare.folders == [Path("out/one"), Path("out/two")]
+    first = compare.plans[0]
+    assert first["budget"] == {"max_steps": 9}
+    assert list(first["arms"]) == ["adamw", "arm"]
+    assert first["arms"]["arm"]["overlay"] == str(tmp_path / "arm.yaml")
+    assert yaml.safe_load((tmp_path / "out/one/plan.yaml").read_text()) == first
+
+
+def test_a_dry_run_creates_no_folders(suite, tmp_path):
+    before = set(tmp_path.rglob("*"))
+    compare = Compare()
+    suite_command(suite, ["--config", str(suite), "--dry_run"], compare)
+    assert [folder.name for folder in compare.folders] == ["one", "two"]
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_failing_runs_stop_no_other_task_and_give_status_1(suite, tmp_path):
+    compare = Compare(failing=["one"])
+    with pytest.raises(SystemExit) as caught:
+        suite_command(suite, ["--config", str(suite), "--folder", "out"], compare)
+    assert caught.value.code == 1
+    assert len(compare.plans) == 2
+    assert (tmp_path / "out/suite.html").is_file()
+
+
+def test_a_wrong_plan_of_a_task_ends_the_suite_with_its_status(suite):
+    def refuse(arguments):
+        sys.exit(2)
+
+    with pytest.raises(SystemExit) as caught:
+        suite_command(suite, ["--config", str(suite), "--folder", "out"], refuse)
+    assert caught.value.code == 2
+
+
+def test_the_table_holds_what_the_page_says(suite, tmp_path):
+    suite_command(suite, ["--config", str(suite), "--folder", "out"], Compare())
+    with (tmp_path / "out/suite.csv").open() as file:
+        rows = {(row["arm"], row["task"]): row for row in csv.DictReader(file)}
+    analysis = analyse_suite({name: load_results(tmp_path / "out" / name) for name in TASKS})
+    assert rows.keys() == {("arm", "one"), ("arm", "two"), ("arm", "(all)")}
+    for task in TASKS:
+        (one,) = analysis.tasks[task].challenges
+        row = rows["arm", task]
+        assert (row["verdict"], row["pairs"]) == ("better", "12")
+        assert float(row["gain"]) == one.gain.mean
+        assert (float(row["low"]), float(row["high"])) == (one.interval.low, one.interval.high)
+    (arm,) = analysis.arms
+    row = rows["arm", "(all)"]
+    assert row["verdict"] == arm.outcome == "better over the suite"
+    assert (float(row["gain"]), float(row["low"])) == (arm.gain, arm.interval.low)
