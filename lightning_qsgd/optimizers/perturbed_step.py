@@ -164,6 +164,7 @@ class PerturbedStep:
             [decoupled_decay(group) for group in self._groups] if needs_base_step else (),
             memory,
         )
+        # Whatever may fail runs while theta and g are still what they were: nothing is undone then.
         if not injection.modulated:
             backend = self._perturbation.backend
             step.evaluated = self._together(entries, lambda: injection.evaluate(backend, step))
