@@ -12,6 +12,7 @@ from rich.table import Table
 from lightning_qsgd.compare.executors import Attempt
 from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, horizon_block, run_name
 from lightning_qsgd.compare.planning.question import Question
+from lightning_qsgd.compare.planning.search import Search
 from lightning_qsgd.compare.run_comparison import spread_of
 from lightning_qsgd.compare.running.board import duration
 from lightning_qsgd.compare.running.run_jobs import Workshop
@@ -115,7 +116,20 @@ def runs_left(question: Question, store: RunStore) -> dict[str, list[float]]:
             ]
         wanted = {**dict.fromkeys(names, 1.0), **shorter}
         left[arm] = [share for name, share in wanted.items() if not store.path(name).exists()]
+        if plan.tuning is not None and arm in plan.tuned:
+            left[arm] += [1.0] * _finals_left(arm, plan.tuning, store)
     return left
+
+
+def _finals_left(arm: str, search: Search, store: RunStore) -> int:
+    """Count the runs of the best settings at fresh seeds; which settings, nobody knows yet."""
+    trials = range(search.trials * (1 + search.extensions))
+    stored = sum(
+        store.path(run_name(arm, seed, f"{TUNING}/trial{trial}")).exists()
+        for trial in trials
+        for seed in search.final_block
+    )
+    return max(0, min(search.finalists, search.trials) * len(search.final_block) - stored)
 
 
 def describe(question: Question, workshop: Workshop) -> Iterator[str]:
@@ -201,8 +215,14 @@ def _tuning(question: Question) -> str:
     )
     return (
         f"{search.trials} trials on seeds {_span(search.seed_block)} for each of "
-        f"{', '.join(question.plan.tuned)}: {space}"
+        f"{', '.join(question.plan.tuned)}: {space}{_finals(search)}"
     )
+
+
+def _finals(search: Search) -> str:
+    if not search.final_block:
+        return ""
+    return f"; then the best {search.finalists} again on seeds {_span(search.final_block)}"
 
 
 def _span(seeds: tuple[int, ...]) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optuna.distributions import FloatDistribution
     from optuna.storages import BaseStorage
     from optuna.study import Study
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
 SHARE = 0.75
 """Share of its budget that the baseline gets: at all of it, half of its runs would miss."""
@@ -89,26 +89,49 @@ class ArmSearch:
         known = {n: v for n, v in own.items() if isinstance(v, int | float)}
         self._enqueue({name: self.space[name].clipped(value) for name, value in known.items()})
 
-    def tuned(self, search: Search) -> TunedArm:
+    def best(self, count: int) -> list[FrozenTrial]:
+        """Return the trials with the best scores, each setting once.
+
+        Args:
+            count: How many at most.
+        """
+        known = [trial for trial in self.study.trials if trial.value is not None]
+        sign = -1 if self.study.direction.name == "MAXIMIZE" else 1
+        ranked = sorted(known, key=lambda trial: sign * float(trial.value or 0.0))
+        settings: dict[Any, FrozenTrial] = {}
+        for trial in ranked:
+            settings.setdefault(tuple(trial.params.items()), trial)
+        return list(settings.values())[:count]
+
+    def tuned(self, search: Search, final: tuple[FrozenTrial, float] | None = None) -> TunedArm:
         """Return what was chosen.
+
+        Args:
+            search: Trials and seeds.
+            final: The trial that was best at fresh seeds, and its score there; None takes the best.
 
         Raises:
             RuntimeError: If all trials failed or diverged.
         """
-        if all(trial.value is None for trial in self.study.trials):
+        ranked = self.best(1)
+        if not ranked:
             raise RuntimeError(
                 f"Cannot tune {self.name!r}: each of its {len(self.study.trials)} trials failed or "
                 f"diverged. Narrow `tuning.space`, or mend the arm. {self.failure}".rstrip()
             )
-        drawn = self.study.best_params
+        chosen, score = final or (ranked[0], float(ranked[0].value or 0.0))
+        drawn = chosen.params
         values = tuple(
             TunedValue(
                 *(name, span.low, span.high, span.clipped(span.turned(drawn[name]))), span.scale
             )
             for name, span in self.space.items()
         )
-        trials, score = len(self.study.trials), float(self.study.best_value)
-        return TunedArm(self.name, trials, search.seed_block, values, score, self.extra)
+        finals = (search.final_block, search.finalists) if final else ()
+        return TunedArm(
+            *(self.name, len(self.study.trials), search.seed_block, values, score, self.extra),
+            *finals,
+        )
 
     def widen(self, best: TunedArm, trials: int) -> bool:
         """Widen the ranges whose best value lies at an edge, and plan two trials in the new parts.
@@ -196,7 +219,33 @@ class Tuning:
         for _ in range(self.search.extensions if self.search.trials >= FEWEST_TRIALS else 0):
             still = [one for one in still if one.widen(one.tuned(self.search), more)]
             self._trials(still, more, make_runs, memory)
-        return {one.name: one.tuned(self.search) for one in searches}
+        finals = self._finals(searches, make_runs)
+        return {one.name: one.tuned(self.search, finals.get(one.name)) for one in searches}
+
+    def _finals(
+        self, searches: Sequence[ArmSearch], make_runs: MakeRuns
+    ) -> dict[str, tuple[FrozenTrial, float]]:
+        """Try the best settings of each arm again at fresh seeds, and return the best there.
+
+        Only the fresh seeds count: at the others a setting is among the best partly by luck. An arm
+        all of whose best settings fail there is left out.
+        """
+        if not self.search.final_block:
+            return {}
+        tried = [
+            (one.name, trial, self._jobs(one, trial, self.search.final_block))
+            for one in searches
+            for trial in one.best(self.search.finalists)
+        ]
+        title = f"Tuning, the best {self.search.finalists} again"
+        ended = make_runs([job for *_, jobs in tried for job in jobs], title)
+        scores: dict[str, list[tuple[FrozenTrial, float]]] = {}
+        for arm, trial, jobs in tried:
+            score = self._score([ended[job] for job in jobs])
+            if score is not None:
+                scores.setdefault(arm, []).append((trial, score))
+        choose = max if self.goal.higher_is_better else min
+        return {arm: choose(found, key=lambda pair: pair[1]) for arm, found in scores.items()}
 
     def _trials(
         self, searches: Sequence[ArmSearch], count: int, make_runs: MakeRuns, memory: BaseStorage
@@ -209,7 +258,8 @@ class Tuning:
                 one.study.sampler = optuna.samplers.TPESampler(seed=self._seed(number))
                 space: Any = {name: _distribution(span) for name, span in one.space.items()}
                 asked[one.name] = one.study.ask(space)
-            jobs = [job for one in searches for job in self._jobs(one, asked[one.name])]
+            seeds = self.search.seed_block
+            jobs = [job for one in searches for job in self._jobs(one, asked[one.name], seeds)]
             known = self.search.trials
             total = f" of {known}" if number < known else ", in a wider range"
             ended = make_runs(jobs, f"Tuning, trial {number + 1}{total}")
@@ -224,23 +274,25 @@ class Tuning:
     def _seed(self, number: int) -> int:
         return 1000 * self.search.sampler_seed + number
 
-    def _jobs(self, one: ArmSearch, trial: Trial) -> list[Job]:
+    def _jobs(self, one: ArmSearch, trial: Trial | FrozenTrial, seeds: Sequence[int]) -> list[Job]:
         drawn = trial.params
         values = {str(s.path): s.clipped(s.turned(drawn[name])) for name, s in one.space.items()}
         changed = with_values(one.config, values, one.name)
         block = f"{TUNING}/trial{trial.number}"
-        return [
-            Job(one.name, seed, {**changed, "seed_everything": seed}, block)
-            for seed in self.search.seed_block
-        ]
+        return [Job(one.name, seed, {**changed, "seed_everything": seed}, block) for seed in seeds]
 
-    def _tell(self, study: Study, trial: Trial, ended: Sequence[StoredRun]) -> None:
+    def _score(self, ended: Sequence[StoredRun]) -> float | None:
+        """Return the mean of the metric; None if a run diverged or failed: none to choose."""
         finished = [stored.finished for stored in ended]
         scores = [run.final.get(self.goal.metric) for run in finished if run is not None]
         known = [score for score in scores if score is not None and isfinite(score)]
-        if len(known) == len(ended):
-            study.tell(trial, fmean(known))
-        else:  # diverged or failed at a seed: not a setting to choose
+        return fmean(known) if len(known) == len(ended) else None
+
+    def _tell(self, study: Study, trial: Trial, ended: Sequence[StoredRun]) -> None:
+        score = self._score(ended)
+        if score is not None:
+            study.tell(trial, score)
+        else:
             optuna = _import_optuna()
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
 

@@ -186,7 +186,9 @@ class Plan:
         self._require_known_controls()
         self._require_fair_tuning()
         blocks = {"seeds": self.seed_block, "goal.target_seeds": self.goal.seeds}
-        blocks["tuning.seeds"] = self.tuning.seed_block if self.tuning is not None else ()
+        if self.tuning is not None:
+            blocks["tuning.seeds"] = self.tuning.seed_block
+            blocks["tuning.final_seeds"] = self.tuning.final_block
         _require_disjoint(blocks)
 
     def with_arms(self, only: Sequence[str] = (), skip: Sequence[str] = ()) -> "Plan":

@@ -124,6 +124,9 @@ class Budget:
 FIRST_TUNING_SEED = 100_000
 """Where the block of tuning seeds starts, unless they are listed."""
 
+FIRST_FINAL_SEED = 150_000
+"""Where the block of seeds starts at which the best settings are tried again."""
+
 ALWAYS = ("lr", "weight_decay")
 """What a search has to name: on its own, either moves results by more than most perturbations."""
 
@@ -241,6 +244,10 @@ class Search:
         sampler_seed: Names the random stream of the search.
         extensions: How often an arm whose best value lies at the edge of a range gets a wider one,
             each time with a third of the trials more.
+        finalists: How many of the best settings are tried again, at fresh seeds that choose among
+            them; 1 takes the best trial. The best of many trials at few seeds is often a lucky one,
+            such as a learning rate that is stable at just these seeds.
+        final_seeds: Those fresh seeds, none of which is reported: how many, or which.
 
     Raises:
         ValueError: If lr or weight decay is missing, or a number is too small.
@@ -261,6 +268,8 @@ class Search:
     seeds: int | list[int] = 3
     sampler_seed: int = 0
     extensions: int = 2
+    finalists: int = 1
+    final_seeds: int | list[int] = 4
 
     def __post_init__(self) -> None:
         missing = [name for name in ALWAYS if name not in self.space]
@@ -280,6 +289,11 @@ class Search:
                 f"Expected `tuning.extensions` to be 0 or more, got {self.extensions}: a range can "
                 "be widened so often. Write 0 to keep every range."
             )
+        if self.finalists < 1:
+            raise ValueError(
+                f"Expected `tuning.finalists` to be at least 1, got {self.finalists}: one setting "
+                "has to be chosen. Write 1 to take the best trial, 3 to try the best three again."
+            )
         if MOMENTUM not in self.space:
             object.__setattr__(self, "space", {**self.space, MOMENTUM: DEFAULT_MOMENTUM})
 
@@ -287,6 +301,13 @@ class Search:
     def seed_block(self) -> tuple[int, ...]:
         """The tuning seeds."""
         return seed_list("tuning.seeds", self.seeds, FIRST_TUNING_SEED)
+
+    @property
+    def final_block(self) -> tuple[int, ...]:
+        """The seeds at which the best settings are tried again; empty without finalists."""
+        if self.finalists == 1:
+            return ()
+        return seed_list("tuning.final_seeds", self.final_seeds, FIRST_FINAL_SEED)
 
     def space_of(
         self, arm: str, config: Mapping[str, Any], own: Mapping[str, Range], strict: bool = False

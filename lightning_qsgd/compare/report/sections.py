@@ -175,7 +175,8 @@ def tuning_section(results: Results) -> list[Block]:
         blocks.append(
             Notice("**Unfair:** arms were tuned with different numbers of trials.", "warn")
         )
-    shared = {s for tuned in results.tuning for s in tuned.seeds} & set(results.comparison.seeds)
+    used = {s for tuned in results.tuning for s in (*tuned.seeds, *tuned.final_seeds)}
+    shared = used & set(results.comparison.seeds)
     if shared:
         blocks.append(
             Notice(
@@ -193,6 +194,17 @@ def tuning_section(results: Results) -> list[Block]:
             Paragraph(
                 "A best value at the edge of its range widened the range, with a third of the "
                 "trials more for that arm. The ranges in the table are those searched in the end."
+            )
+        )
+    finals = {(one.finalists, one.final_seeds) for one in results.tuning if one.final_seeds}
+    for finalists, seeds in sorted(finals):
+        arms = [f"`{one.arm}`" for one in results.tuning if not one.final_seeds]
+        but = f" It was not done for {', '.join(arms)}, whose best failed there." if arms else ""
+        blocks.append(
+            Paragraph(
+                f"The best {finalists} settings of each arm were tried again at the seeds "
+                f"{', '.join(map(str, seeds))}, and what was best there was chosen: the best of "
+                f"many trials at few seeds is often a lucky one.{but}"
             )
         )
     edges = [

@@ -160,8 +160,10 @@ class TunedArm:
         trials: Number of settings tried; fair if equal for all tuned arms, `extra` left out.
         seeds: Seeds used for tuning, none of which is reported.
         values: What was chosen.
-        score: Mean of the goal's metric over the tuning seeds at the best setting.
+        score: Mean of the goal's metric at the best setting over the seeds that chose it.
         extra: Trials among them that came after a best value at an edge had widened its range.
+        final_seeds: Seeds at which the best settings were tried again, and that chose; else empty.
+        finalists: How many settings were tried again.
     """
 
     arm: str
@@ -170,6 +172,8 @@ class TunedArm:
     values: tuple[TunedValue, ...]
     score: float
     extra: int = 0
+    final_seeds: tuple[int, ...] = ()
+    finalists: int = 1
 
 
 @dataclass(frozen=True)

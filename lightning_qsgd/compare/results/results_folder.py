@@ -204,5 +204,5 @@ def _points(curve: NDArray[np.float64]) -> dict[str, list[float]]:
 
 def _tuned(saved: dict[str, Any]) -> TunedArm:
     values = tuple(TunedValue(**value) for value in saved["values"])
-    score = float(saved["score"])
-    return TunedArm(**{**saved, "seeds": tuple(saved["seeds"]), "values": values, "score": score})
+    blocks = {name: tuple(saved.get(name, ())) for name in ("seeds", "final_seeds")}
+    return TunedArm(**{**saved, **blocks, "values": values, "score": float(saved["score"])})

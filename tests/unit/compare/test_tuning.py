@@ -240,3 +240,77 @@ def test_target_is_the_median_at_three_quarters_of_the_budget():
 def test_target_needs_a_curve():
     with pytest.raises(ValueError, match="none of its runs recorded `val/f1`"):
         target_from_baseline([made_run([0.3])], "val/f1")
+
+
+def lucky(job):
+    """Best at lr 1e-2 at fresh seeds; at the tuning seeds 7 and 8 rates above 0.02 seem better."""
+    found = parabola(job)
+    rate = job.config["optimizer"]["init_args"]["lr"]
+    if rate > 0.02 and job.seed in (7, 8):
+        return RecordedRun(job.arm, job.seed, {METRIC: 2.0 + rate})
+    return found
+
+
+def final_tuning(folder, finalists=5, **fields):
+    search = Search(SPACE, 12, seeds=[7, 8], finalists=finalists, final_seeds=[20, 21, 22])
+    return Tuning(search, Goal(metric=METRIC, **fields), folder)
+
+
+def test_finalists_are_chosen_at_fresh_seeds_where_luck_at_the_others_does_not_count(tmp_path):
+    bench = Bench(lucky)
+    tuned = final_tuning(tmp_path / "finals").run(CONFIGS, bench)["adamw"]
+    unlucky = final_tuning(tmp_path / "best", finalists=1).run(CONFIGS, Bench(lucky))["adamw"]
+
+    rate, lucky_rate = (one.values[0].best for one in (tuned, unlucky))
+    assert lucky_rate > 0.02
+    finals = [job for job in bench.jobs if job.seed in (20, 21, 22)]
+    assert len(finals) == len(CONFIGS) * 5 * 3
+    assert (tuned.final_seeds, tuned.finalists) == ((20, 21, 22), 5)
+    assert (unlucky.final_seeds, unlucky.finalists) == ((), 1)
+    rates = {job.config["optimizer"]["init_args"]["lr"] for job in finals if job.arm == "adamw"}
+    decays = {
+        settings["lr"]: settings["weight_decay"]
+        for settings in (job.config["optimizer"]["init_args"] for job in finals)
+    }
+
+    def at_fresh_seeds(rate):
+        return -((math.log10(rate) + 2) ** 2) - (decays[rate] - 0.4) ** 2
+
+    assert rate == max(rates, key=at_fresh_seeds)
+
+
+def test_a_finalist_that_diverges_at_a_fresh_seed_is_not_chosen(tmp_path):
+    def unstable(job):
+        if job.seed == 21 and job.config["optimizer"]["init_args"]["lr"] > 5e-3:
+            raise ArithmeticError("diverged")
+        return parabola(job)
+
+    tuned = final_tuning(tmp_path, finalists=8).run(CONFIGS, Bench(unstable))["adamw"]
+    assert tuned.values[0].best <= 5e-3
+
+
+def test_if_all_finalists_fail_the_best_trial_stays_and_says_so(tmp_path):
+    def unstable(job):
+        if job.seed == 21:
+            raise ArithmeticError("diverged")
+        return parabola(job)
+
+    tuned = final_tuning(tmp_path / "a").run(CONFIGS, Bench(unstable))["adamw"]
+    best = final_tuning(tmp_path / "b", finalists=1).run(CONFIGS, Bench(parabola))["adamw"]
+    assert tuned == best
+
+
+def test_finals_of_a_metric_that_should_fall_take_the_lowest(tmp_path):
+    def falling(job):
+        return RecordedRun(job.arm, job.seed, {METRIC: -parabola(job).final[METRIC]})
+
+    tuning = final_tuning(tmp_path / "a", higher_is_better=False)
+    other = final_tuning(tmp_path / "b")
+    found, mirrored = tuning.run(CONFIGS, Bench(falling)), other.run(CONFIGS, Bench(parabola))
+    assert found["adamw"].values == mirrored["adamw"].values
+    assert found["adamw"].score == -mirrored["adamw"].score
+
+
+def test_fewer_finalists_than_one_are_refused():
+    with pytest.raises(ValueError, match=r"`tuning.finalists` to be at least 1, got 0"):
+        Search(finalists=0)
