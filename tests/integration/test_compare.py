@@ -353,6 +353,23 @@ def test_report_is_rebuilt_from_what_is_stored(compare: Compare) -> None:
     assert compare.table() == before
 
 
+def test_a_report_that_crashes_ends_with_status_2_and_loses_no_run(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> None:
+        raise ZeroDivisionError("no width")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("lightning_qsgd.cli.compare_command.publish", crash)
+        said = compare.refuse(seeds=[0])
+    assert "The report could not be written (ZeroDivisionError('no width'))" in said
+    assert "`lightning-qsgd report out`" in said
+    assert not (compare.folder / "out" / "report.html").exists()
+    assert len(load_results(compare.folder / "out").runs) == 2
+    compare.command_line.main("report", "out")
+    assert (compare.folder / "out" / "report.html").is_file()
+
+
 def test_report_of_no_comparison_is_refused(compare: Compare) -> None:
     with pytest.raises(SystemExit) as caught:
         compare.command_line.main("report", str(compare.folder))

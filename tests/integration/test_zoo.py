@@ -20,7 +20,8 @@ ZOO = Path(__file__).parents[2] / "configs" / "arms" / "zoo"
 def made(config: dict[str, Any], params: Any) -> torch.optim.Optimizer:
     module, name = config["class_path"].rsplit(".", 1)
     kind = getattr(__import__(module, fromlist=[name]), name)
-    made: torch.optim.Optimizer = kind(params, **config["init_args"])
+    arguments = {**config["init_args"], **config.get("dict_kwargs", {})}
+    made: torch.optim.Optimizer = kind(params, **arguments)
     return made
 
 
@@ -46,6 +47,33 @@ def test_every_optimizer_of_the_zoo_lowers_a_loss_and_has_its_ranges(file: Path)
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
+
+
+@torch.no_grad()
+def cautious_adamw(param: torch.Tensor, grads: list[torch.Tensor], lr: float, decay: float) -> None:
+    """Algorithm 2 of Liang et al. 2024 by hand, with one added to the count of the mask."""
+    m, v = torch.zeros_like(param), torch.zeros_like(param)
+    for step, g in enumerate(grads, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        mask = (m * g > 0).to(g)
+        mask *= mask.numel() / (mask.sum() + 1)
+        scale = (v / (1 - 0.999**step)).sqrt() + 1e-8
+        param.mul_(1 - lr * decay).sub_(lr * mask * m / (1 - 0.9**step) / scale)
+
+
+def test_cautious_adamw_is_its_formula() -> None:
+    pytest.importorskip("pytorch_optimizer")
+    config = yaml.safe_load((ZOO / "cautious_adamw.yaml").read_text())["optimizer"]
+    start = torch.randn(4, 5, dtype=torch.float64)
+    param, expected = torch.nn.Parameter(start.clone()), start.clone()
+    optimizer = made(config, [param])
+    grads = [torch.randn(4, 5, dtype=torch.float64) for _ in range(12)]
+    for grad in grads:
+        param.grad = grad.clone()
+        optimizer.step()
+    own = config["init_args"]
+    cautious_adamw(expected, grads, own["lr"], own["weight_decay"])
+    torch.testing.assert_close(param.detach(), expected, rtol=0, atol=1e-12)
 
 
 class TwoModes(torch.optim.SGD):
