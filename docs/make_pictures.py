@@ -3,6 +3,7 @@
 Each picture is computed here and now from the package; none is drawn by hand.
 """
 
+import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+import yaml
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -25,8 +27,14 @@ from lightning_qsgd import (
 )
 from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.circuits.drawing import draw_figure
+from lightning_qsgd.compare import Arm, ArmRun, Comparison, Results, analyse, verdicts
+from lightning_qsgd.compare.report.panels import draw_gains
+from lightning_qsgd.compare.report.pictures import LOOK
+from lightning_qsgd.compare.results.run_table import HASHES
+from lightning_qsgd.training import Goal
 
 FOLDER = Path(__file__).parent / "pictures"
+RESULTS = Path(__file__).parent / "results"
 matplotlib.rcParams |= {"svg.hashsalt": "lightning-qsgd", "font.size": 9, "axes.grid": True}
 matplotlib.rcParams |= {"grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -186,9 +194,51 @@ def _path(
     return torch.stack(path).numpy()
 
 
+def published(name: str) -> Results:
+    """Read a comparison of `docs/results` back from its plan and its raw file."""
+    plan = yaml.safe_load((RESULTS / name / "plan.yaml").read_text())
+    controls: dict[str, list[str]] = {}
+    for arm, lines in plan["arms"].items():
+        for matched in lines.get("control_of", []):
+            controls.setdefault(matched, []).append(arm)
+    arms = tuple(
+        Arm(
+            arm,
+            lines.get("kind", "arm"),
+            tuple(controls.get(arm, [])),
+            lines.get("description", ""),
+        )
+        for arm, lines in plan["arms"].items()
+    )
+    metric = plan["goal"]["metric"]
+    with (RESULTS / name / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
+    runs = tuple(
+        ArmRun(
+            arm=row["arm"],
+            seed=int(row["seed"]),
+            final={metric: float(row[metric])},
+            checks={check: row[check] for check in HASHES},
+        )
+        for row in rows
+    )
+    seeds = tuple(sorted({run.seed for run in runs}))
+    return Results(Comparison(name, Goal(metric=metric), arms, seeds), runs)
+
+
+def forest() -> Figure:
+    """Draw the gains of the comparison on digits anew from its raw file."""
+    results = published("2026-11-29-digits")
+    analysis = analyse(results)
+    with matplotlib.rc_context({**LOOK, "font.size": 8.5}):
+        figure = draw_gains(analysis, verdicts(analysis), results.comparison.goal.metric)
+    assert figure is not None
+    return figure
+
+
 PICTURES = (
     *(circuit_one_layer, circuit_paper, circuit_score),
-    *(modulation, alignment, spectrum, trajectories),
+    *(modulation, alignment, spectrum, trajectories, forest),
 )
 
 

@@ -2,10 +2,13 @@
 
 import csv
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from lightning_qsgd.compare import analyse, verdicts
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PAGES = sorted(file.with_name("index.md") for file in RESULTS.rglob("results.csv"))
@@ -150,3 +153,16 @@ def test_gains_over_a_suite_follow_from_the_raw_files(page):
     assert {arm for arm, _ in quoted} == computed.keys()
     for arm, gain in quoted:
         assert computed[arm] == pytest.approx(float(gain), rel=6e-3, abs=1e-12)
+
+
+def test_the_picture_of_gains_gives_the_verdicts_of_the_page(monkeypatch):
+    monkeypatch.syspath_prepend(RESULTS.parent)
+    make_pictures = import_module("make_pictures")
+    page = (RESULTS / "2026-11-29-digits" / "index.md").read_text()
+    row = r"^\| (?!arm )(\S+) \| (?:arm|control|reference) \| ([a-z ]+) \|"
+    told = dict(re.findall(row, page, re.MULTILINE))
+
+    judged = verdicts(analyse(make_pictures.published("2026-11-29-digits")))
+
+    assert {arm: verdict.outcome.value for arm, verdict in judged.items()} == told
+    assert len(told) == 22
