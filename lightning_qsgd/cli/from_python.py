@@ -86,6 +86,10 @@ class Compared:
     verdicts: Mapping[str, Verdict]
     folder: Path
 
+    def __repr__(self) -> str:
+        lines = [f"Compared({self.results!r}", *map(str, self.verdicts.values())]
+        return "\n  ".join([*lines, f"report: {self.report})"])
+
     @property
     def report(self) -> Path:
         """The page with everything."""

@@ -124,6 +124,10 @@ class RecordedRun:
     fingerprint: str = ""
     optimizers: str = ""
 
+    def __repr__(self) -> str:
+        final = ", ".join(f"{name} {value:.4g}" for name, value in self.final.items())
+        return f"RecordedRun({self.arm or 'no arm'}, seed {self.seed}: {final or 'no metric'})"
+
     def curve(self, tag: str) -> RecordedCurve:
         """Return the curve of a tag, an empty one if nothing was recorded."""
         return self.curves.setdefault(tag, RecordedCurve())

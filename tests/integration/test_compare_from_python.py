@@ -96,6 +96,15 @@ def test_two_functions_are_enough_for_the_report_and_verdicts_of_the_command(
     assert found.folder == Path("runs/compare/points")
     assert found.verdicts["zero"].outcome == Outcome.IDENTICAL
     assert len(found.results.runs) == 9
+    first, *each, last = repr(found).splitlines()
+    assert first == "Compared(Results(points: 3 arms x 3 seeds, 9 runs ended, 0 failed)"
+    assert [line.split(":")[0].strip() for line in each] == ["still", "zero"]
+    assert "zero: identical to the baseline. Every number equals that of plain" in each[1]
+    assert last == "  report: runs/compare/points/report.html)"
+    loss = found.results.runs_of("plain")[0].final["val/loss"]
+    shown = repr(found.results.runs_of("plain")[0])
+    assert shown.startswith("RecordedRun(plain, seed 0: ")
+    assert f"val/loss {loss:.4g}" in shown
     assert "points" in found.report.read_text()
 
     lines = {"experiment": Experiment(project.make_model, project.make_data, "points").plain}

@@ -308,6 +308,12 @@ class Results:
                 "to another comparison. Use one folder per comparison."
             )
 
+    def __repr__(self) -> str:
+        asked = self.comparison
+        size = f"{len(asked.arms)} arms x {len(asked.seeds)} seeds"
+        ended = f"{len(self.runs)} runs ended, {len(self.failures)} failed"
+        return f"Results({asked.name}: {size}, {ended})"
+
     @property
     def _ended(self) -> list[RecordedRun | FailedRun]:
         return [*self.runs, *self.failures]

@@ -48,6 +48,9 @@ class Verdict:
     outcome: Outcome
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.arm}: {self.outcome}. {self.reason}"
+
 
 def verdicts(analysis: Analysis) -> dict[str, Verdict]:
     """Judge every challenger.
