@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom, says nothing on stderr, and is stored with pictures."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ def outputs(notebook):
 def test_notebook_runs_and_says_nothing_on_stderr(path, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(path, as_version=4)
+    for file in path.parent.glob("*.py"):  # what lies beside a notebook is imported by it
+        shutil.copy(file, tmp_path)
     settings = {"metadata": {"path": str(tmp_path)}}
 
-    nbclient.NotebookClient(notebook, timeout=300, resources=settings).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources=settings).execute()
 
     said = [output["text"] for output in outputs(notebook) if output.get("name") == "stderr"]
     assert said == []
