@@ -30,7 +30,7 @@ from lightning_qsgd.cli.baseline import (
 from lightning_qsgd.cli.commands import OWN
 from lightning_qsgd.cli.outcome import GoalWatch, Outcome, never_logged, outcome_table, verdict
 from lightning_qsgd.cli.recipe import Recipe
-from lightning_qsgd.cli.run_folder import RunPlace, give_back
+from lightning_qsgd.cli.run_folder import RunPlace, give_back, require_checkpoint
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, plain_config
 from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
@@ -190,6 +190,7 @@ class PerturbationCLI(LightningCLI):
             perturbation.backend.check_ready()
         place = RunPlace(**config["run"].as_dict())
         place.require_free()
+        require_checkpoint(config["ckpt_path"], place.folder_of_arm)
         if config["baseline"] is not None:
             generators = RandomStateCallback()
             generators.load_state_dict(generators.state_dict())

@@ -94,6 +94,37 @@ class RunPlace:
         return arm / self.name
 
 
+def require_checkpoint(given: object, arm: Path) -> None:
+    """See that there is a checkpoint to resume from, before a folder is claimed.
+
+    Places that Lightning looks up elsewhere ("hpc", a registry, a URL) pass.
+
+    Args:
+        given: The value of `ckpt_path`; None resumes nothing.
+        arm: Folder of all runs of the arm, where checkpoints are looked for.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or it is named "last" or "best": each run has a
+            new folder, in which Lightning would find none and start from the beginning.
+    """
+    if given is None or given == "hpc" or str(given).startswith("registry") or "://" in str(given):
+        return
+    if given not in ("last", "best") and Path(str(given)).exists():
+        return
+    found = sorted(arm.glob("*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+    reason = (
+        "each run has a new folder, which holds none yet"
+        if given in ("last", "best")
+        else f"there is no such file in {Path.cwd()}"
+    )
+    remedy = (
+        f"The newest here is {found[-1]}: give its path to --ckpt_path."
+        if found
+        else f"There is none below {arm}: leave --ckpt_path out."
+    )
+    raise FileNotFoundError(f"Cannot resume from {given}: {reason}. {remedy}")
+
+
 def give_back(folder: Path) -> None:
     """Remove a claimed folder in which nothing was run, and those above it that are empty too.
 

@@ -1,11 +1,15 @@
 """Folders of runs: numbered, never shared, and named as given."""
 
+import os
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lightning_qsgd.cli import RunPlace
+from lightning_qsgd.cli.run_folder import require_checkpoint
 
 
 def test_runs_of_one_seed_are_numbered(tmp_path: Path) -> None:
@@ -34,3 +38,32 @@ def test_a_name_is_used_as_given_and_only_once(tmp_path: Path) -> None:
 def test_a_name_that_is_no_single_folder_is_refused(part: str, value: str) -> None:
     with pytest.raises(ValueError, match=rf"`run\.{part}` to be the name of one folder.*Use lett"):
         RunPlace(**{part: value})
+
+
+@pytest.mark.parametrize("given", ["last", "best"])
+def test_a_checkpoint_that_a_new_folder_cannot_hold_is_refused_with_the_newest(
+    tmp_path: Path, given: str | None
+) -> None:
+    old, new = (tmp_path / run / "checkpoints" / "a.ckpt" for run in ("seed0", "seed0_2"))
+    for age, file in ((200, old), (100, new)):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (time.time() - age, time.time() - age))
+    with pytest.raises(FileNotFoundError, match=f"newest here is {re.escape(str(new))}: give"):
+        require_checkpoint(given, tmp_path)
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file in .* none below .*: leave --ckpt_"):
+        require_checkpoint("nowhere.ckpt", tmp_path)
+
+
+@pytest.mark.parametrize("given", [None, "hpc", "registry:model", "s3://bucket/a.ckpt"])
+def test_checkpoints_that_lightning_finds_elsewhere_pass(tmp_path: Path, given: str | None) -> None:
+    require_checkpoint(given, tmp_path)
+
+
+def test_a_checkpoint_that_is_there_passes(tmp_path: Path) -> None:
+    file = tmp_path / "a.ckpt"
+    file.touch()
+    require_checkpoint(str(file), tmp_path)
