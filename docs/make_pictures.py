@@ -210,7 +210,7 @@ def published(name: str) -> Results:
         )
         for arm, lines in plan["arms"].items()
     )
-    metric = plan["goal"]["metric"]
+    metric, higher = plan["goal"]["metric"], plan["goal"].get("higher_is_better", True)
     with (RESULTS / name / "results.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
     runs = tuple(
@@ -223,7 +223,9 @@ def published(name: str) -> Results:
         for row in rows
     )
     seeds = tuple(sorted({run.seed for run in runs}))
-    return Results(Comparison(name, Goal(metric=metric), arms, seeds), runs)
+    return Results(
+        Comparison(name, Goal(metric=metric, higher_is_better=higher), arms, seeds), runs
+    )
 
 
 def forest() -> Figure:
@@ -236,7 +238,48 @@ def forest() -> Figure:
     return figure
 
 
+BOX = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "#1b1f24"}
+QUANTUM = {**BOX, "facecolor": "#e3f1fa", "edgecolor": "#0072b2"}
+
+
+def demo() -> Figure:
+    """Say what the package does: a circuit beside the step, and what `make demo` found."""
+    figure = Figure(figsize=(11, 3.9), layout="constrained")
+    idea, found = figure.subfigures(1, 2, width_ratios=(0.3, 0.7))
+    idea.suptitle("A quantum circuit changes each step", fontweight="bold")
+    _diagram(idea.subplots())
+    results = published("2026-11-29-demo")
+    analysis = analyse(results)
+    found.suptitle("Does that help? A comparison answers, arm by arm", fontweight="bold")
+    draw_gains(analysis, verdicts(analysis), results.comparison.goal.metric, into=found)
+    axes = found.axes[0]
+    axes.text(0.01, 0.02, "controls, for scale", transform=axes.transAxes, fontsize=8)
+    return figure
+
+
+def _diagram(axes: matplotlib.axes.Axes) -> None:
+    axes.set(xlim=(0, 1.15), ylim=(0, 1))
+    axes.axis("off")
+    boxes = {
+        "gradients of your model": (0.5, 0.93, BOX),
+        "any torch\noptimizer": (0.24, 0.6, BOX),
+        "quantum\ncircuit": (0.78, 0.6, QUANTUM),
+        "new parameters": (0.5, 0.1, BOX),
+    }
+    for text, (x, y, box) in boxes.items():
+        axes.text(x, y, text, ha="center", va="center", fontsize=10, bbox=box)
+    for start, end in (
+        *(((0.4, 0.86), (0.28, 0.72)), ((0.6, 0.86), (0.74, 0.72))),
+        *(((0.26, 0.48), (0.44, 0.2)), ((0.76, 0.48), (0.56, 0.2))),
+    ):
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "lw": 1.3})
+    axes.text(0.24, 0.33, "step", ha="right", fontsize=10)
+    axes.text(0.73, 0.33, "strength x readout", ha="left", fontsize=10, color="#0072b2")
+    axes.text(0.5, 0.27, "+", ha="center", va="center", fontsize=16)
+
+
 PICTURES = (
+    demo,
     *(circuit_one_layer, circuit_paper, circuit_score),
     *(modulation, alignment, spectrum, trajectories, forest),
 )

@@ -148,7 +148,11 @@ FAR = 4.0
 
 
 def draw_gains(
-    analysis: Analysis, judged: dict[str, Verdict], metric: str, page: Page = WIDE
+    analysis: Analysis,
+    judged: dict[str, Verdict],
+    metric: str,
+    page: Page = WIDE,
+    into: Figure | None = None,
 ) -> Figure | None:
     """Draw mean gain, interval and every seed, in the colour of the verdict.
 
@@ -157,6 +161,7 @@ def draw_gains(
         judged: Verdict by arm.
         metric: Name of the metric.
         page: Where it is to be read.
+        into: An empty part of a figure that it is drawn into; None for a figure of its own.
 
     Returns:
         The picture; None if no arm has pairs enough for an interval.
@@ -170,7 +175,7 @@ def draw_gains(
     ]
     if not rows:
         return None
-    figure = _draw_rows(rows, f"gain in {metric} over {analysis.baseline.arm.name}", page)
+    figure = _draw_rows(rows, f"gain in {metric} over {analysis.baseline.arm.name}", page, into)
     if apart and on_trial:
         _shade(figure, -0.6, len(apart) - 0.5)
     return figure
@@ -224,10 +229,10 @@ class Row:
     words: str
 
 
-def _draw_rows(rows: list[Row], label: str, page: Page) -> Figure:
+def _draw_rows(rows: list[Row], label: str, page: Page, into: Figure | None = None) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(page.width, page.row * len(rows) + 1.3), layout="constrained")
+    figure = into or Figure(figsize=(page.width, page.row * len(rows) + 1.3), layout="constrained")
     axes = figure.subplots()
     reach = _reach([row.challenge for row in rows])
     axes.axvline(0, color=INK["plain"], linewidth=1)
@@ -250,7 +255,7 @@ def _shade(figure: Figure, low: float, high: float) -> None:
     axes.axhline(high, color=QUIET, linewidth=0.8)
 
 
-LONGEST = 46
+LONGEST, LONGEST_ON_A_PHONE = 54, 23
 """Letters of a description that fit beside the picture."""
 
 
@@ -287,7 +292,7 @@ def _label_above(axes: Axes, heights: list[int], rows: list[Row], page: Page) ->
 
 
 def _short(text: str, page: Page) -> str:
-    longest = LONGEST if page is WIDE else LONGEST // 2
+    longest = LONGEST if page is WIDE else LONGEST_ON_A_PHONE
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
