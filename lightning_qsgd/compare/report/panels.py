@@ -255,7 +255,7 @@ def _shade(figure: Figure, low: float, high: float) -> None:
     axes.axhline(high, color=QUIET, linewidth=0.8)
 
 
-LONGEST, LONGEST_ON_A_PHONE = 54, 23
+LONGEST, LONGEST_IF_NARROW = 54, 23
 """Letters of a description that fit beside the picture."""
 
 
@@ -292,7 +292,7 @@ def _label_above(axes: Axes, heights: list[int], rows: list[Row], page: Page) ->
 
 
 def _short(text: str, page: Page) -> str:
-    longest = LONGEST if page is WIDE else LONGEST_ON_A_PHONE
+    longest = LONGEST if page is WIDE else LONGEST_IF_NARROW
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
