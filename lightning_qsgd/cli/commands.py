@@ -52,7 +52,7 @@ _FIT = (
 )
 _COMPARE = (
     *("help", "config", "print_config", "experiment", "arms", "seeds", "budget", "tuning", "goal"),
-    *("changed", "unpaired", "published", "folder", "executor", "processes", "address"),
+    *("changed", "horizons", "unpaired", "published", "folder", "executor", "processes", "address"),
     *("arm", "only", "skip", "dry_run", "dry-run"),
     "tasks",  # a key of suites
 )
