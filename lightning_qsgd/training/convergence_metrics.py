@@ -1,5 +1,6 @@
 """What a run is judged by, and the TorchMetrics that measure it."""
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Goal:
             no target.
 
     Raises:
-        ValueError: If `target` is not finite.
+        ValueError: If `target` is not finite, or the metric's name says the other direction: the
+            worst arm of a comparison would be called the best.
 
     Example:
         >>> Goal(metric="val/accuracy", target=0.9).target
@@ -55,6 +57,35 @@ class Goal:
                 f"Expected `target` to be finite, got {self.target}: no run could reach it. Leave "
                 "it out to look for no target."
             )
+        says = direction_of(self.metric)
+        if says is not None and says != self.higher_is_better:
+            raise ValueError(
+                f"Expected `higher_is_better: {str(says).lower()}` for `{self.metric}`, got "
+                f"{str(self.higher_is_better).lower()}: by its name {'more' if says else 'less'} "
+                "is better, and the worst run would count as the best. Say so in the goal, or log "
+                "the metric under another name."
+            )
+
+
+def direction_of(metric: str) -> bool | None:
+    """Say whether a metric's name means that higher is better; None if it does not tell.
+
+    The last word counts, names of splits left out.
+
+    Example:
+        >>> direction_of("val/loss"), direction_of("val_acc"), direction_of("score")
+        (False, True, None)
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", metric.lower()) if word not in SPLITS]
+    if not words or not NEGATED.isdisjoint(words):
+        return None
+    return False if words[-1] in LOWER else True if words[-1] in HIGHER else None
+
+
+LOWER = {"loss", "error", "perplexity", "ppl", "mae", "mse", "rmse", "nll", "wer", "cer"}
+HIGHER = {"acc", "accuracy", "f1", "auc", "auroc", "precision", "recall", "reward", "bleu", "iou"}
+SPLITS = {"", "train", "val", "valid", "validation", "test", "epoch", "step"}
+NEGATED = {"neg", "negative", "minus", "inverse"}
 
 
 Summary = dict[str, float]

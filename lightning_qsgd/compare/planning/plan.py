@@ -8,6 +8,7 @@ from typing import Literal
 from lightning_qsgd.compare.planning.search import Budget, Range, Search, seed_list
 from lightning_qsgd.compare.results.arm import Arm, Kind
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.convergence_metrics import direction_of
 
 Hyperparameters = Literal["given", "tuned", "of_baseline"]
 """Where learning rate, weight decay and what else is tuned come from: the config as it is, a search
@@ -77,11 +78,12 @@ class GoalPlan:
 
     Args:
         metric: Tag of the primary metric; None keeps the experiment's.
-        higher_is_better: Its direction; None keeps the experiment's.
+        higher_is_better: Its direction; None keeps the experiment's, or that of another metric's
+            name (loss, error, accuracy, ...).
         loss: Tag of the training loss; None keeps the experiment's.
         target: A value of the metric fixed in advance; "from_baseline" takes what the baseline
             reaches after 3/4 of its budget, the median over seeds that are not reported; None
-            keeps the experiment's.
+            keeps the experiment's, if the metric is the experiment's, too.
         target_seeds: Seeds for "from_baseline": how many, or which.
 
     Example:
@@ -106,16 +108,26 @@ class GoalPlan:
         """Return the goal of the comparison; without a target where that is yet to be measured.
 
         Args:
-            experiment: The experiment's own goal.
+            experiment: The experiment's own goal. Direction and target are of its metric: they say
+                nothing of another one.
+
+        Raises:
+            ValueError: If nothing tells the direction of another metric.
         """
-        target = experiment.target if self.target is None else self.target
-        better = self.higher_is_better
-        return Goal(
-            self.loss or experiment.loss,
-            self.metric or experiment.metric,
-            experiment.higher_is_better if better is None else better,
-            None if isinstance(target, str) else target,
-        )
+        metric = self.metric or experiment.metric
+        target, better = self.target, self.higher_is_better
+        if metric == experiment.metric:
+            target = experiment.target if target is None else target
+            better = experiment.higher_is_better if better is None else better
+        better = direction_of(metric) if better is None else better
+        if better is None:
+            raise ValueError(
+                f"Expected `goal.higher_is_better` beside `goal.metric: {metric}`: the "
+                f"experiment's is of `{experiment.metric}`, and the name does not tell. Write true "
+                "or false."
+            )
+        loss = self.loss or experiment.loss
+        return Goal(loss, metric, better, None if isinstance(target, str) else target)
 
 
 @dataclass(frozen=True)

@@ -188,13 +188,14 @@ class Design:
             >>> print(Design(4, 22).words())
             This is a trial run, not a comparison: 12 seeds are needed for 22 arms on trial, not 4.
         """
+        arms = f"{self.questions} arm{'' if self.questions == 1 else 's'}"
         if not self.is_comparison:
             return (
                 f"This is a trial run, not a comparison: {self.seeds_needed} seeds are needed for "
-                f"{self.questions} arms on trial, not {self.seeds}."
+                f"{arms} on trial, not {self.seeds}."
             )
         text = (
-            f"With {self.seeds} seeds and {self.questions} arms on trial, an effect of "
+            f"With {self.seeds} seeds and {arms} on trial, an effect of "
             f"{self.visible:.2g} standard deviations of the paired differences is seen in "
             f"{self.method.power:.0%} of cases; no corrected p-value can be below "
             f"{self.smallest_p:.1g}."

@@ -155,6 +155,15 @@ def test_goal_keeps_what_it_does_not_name():
     assert GoalPlan(target="from_baseline").resolve(own).target is None
 
 
+def test_another_metric_takes_neither_target_nor_direction_from_the_experiment():
+    own = Goal(metric="val/accuracy", target=0.9)
+    goal = GoalPlan(metric="val/loss").resolve(own)
+    assert (goal.higher_is_better, goal.target) == (False, None)
+    assert GoalPlan(metric="val/loss", target=0.3).resolve(own).target == 0.3
+    with pytest.raises(ValueError, match=r"`goal.higher_is_better` beside `goal.metric: score`"):
+        GoalPlan(metric="score").resolve(own)
+
+
 def test_paths_of_hyperparameters():
     space = {
         "lr": Range(1e-4, 1e-1, path="model.init_args.learning_rate"),

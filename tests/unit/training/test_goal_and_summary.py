@@ -74,3 +74,28 @@ def test_gap_outside_of_the_baseline_is_not_defined() -> None:
 def test_a_target_that_is_not_finite_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match=r"Expected `target` to be finite.*Leave it out"):
         Goal(target=target)
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher"),
+    [
+        ("val/loss", False),
+        ("val_loss", False),
+        ("loss/val", False),
+        ("val_error_epoch", False),
+        ("val/mae", False),
+        ("val_acc", True),
+        ("test/F1", True),
+        ("reward", True),
+    ],
+)
+def test_a_direction_against_the_name_of_the_metric_is_refused(metric, higher):
+    assert Goal(metric=metric, higher_is_better=higher).higher_is_better is higher
+    with pytest.raises(ValueError, match=f"Expected `higher_is_better: {str(higher).lower()}`"):
+        Goal(metric=metric, higher_is_better=not higher)
+
+
+@pytest.mark.parametrize("metric", ["score", "neg_mse", "negative_loss", "loss_reduction", "val/x"])
+@pytest.mark.parametrize("higher", [True, False])
+def test_names_that_do_not_tell_take_either_direction(metric, higher):
+    assert Goal(metric=metric, higher_is_better=higher).higher_is_better is higher
