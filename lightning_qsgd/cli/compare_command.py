@@ -81,8 +81,8 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
         if parsed.dry_run:
             _show_plan(question, folder, running, recipe, console)
             return
+        workshop = workshop_in(folder, running, recipe)
         with locked(folder):
-            workshop = workshop_in(folder, running, recipe)
             command = f"lightning-qsgd compare {shlex.join(by_name(arguments))}"
             results = carry_out(question, workshop, command, console)
     except (ModuleNotFoundError, ValueError) as error:

@@ -38,8 +38,8 @@ class Goal:
             no target.
 
     Raises:
-        ValueError: If `target` is not finite, or the metric's name says the other direction: the
-            worst arm of a comparison would be called the best.
+        ValueError: If `target` is not finite, or the metric is a loss by its name and more would be
+            better, as is the default: the worst arm of a comparison would be called the best.
 
     Example:
         >>> Goal(metric="val/accuracy", target=0.9).target
@@ -57,13 +57,11 @@ class Goal:
                 f"Expected `target` to be finite, got {self.target}: no run could reach it. Leave "
                 "it out to look for no target."
             )
-        says = direction_of(self.metric)
-        if says is not None and says != self.higher_is_better:
+        if self.higher_is_better and direction_of(self.metric) is False:
             raise ValueError(
-                f"Expected `higher_is_better: {str(says).lower()}` for `{self.metric}`, got "
-                f"{str(self.higher_is_better).lower()}: by its name {'more' if says else 'less'} "
-                "is better, and the worst run would count as the best. Say so in the goal, or log "
-                "the metric under another name."
+                f"Expected `higher_is_better: false` for `{self.metric}`, got true, which is the "
+                "default: by its name less is better, and the worst run would count as the best. "
+                "Say so in the goal, or log the metric under another name."
             )
 
 

@@ -231,7 +231,7 @@ def test_an_arm_without_the_metric_is_refused_with_what_was_logged(compare: Comp
     assert "The arm 'bad' fails in its first steps" in refused
     assert "`val/accuracy` was never logged; logged were" in refused
     assert "train/loss" in refused
-    assert not (compare.folder / "out").exists()
+    assert not (compare.folder / "out" / "runs").exists()
 
 
 def test_runs_that_are_no_pairs_are_refused_unless_allowed(compare: Compare) -> None:
@@ -260,7 +260,7 @@ def test_a_second_comparison_in_the_folder_is_refused(compare: Compare) -> None:
     with locked(compare.folder / "out"):
         refused = compare.refuse()
     assert f"in use by another comparison (process {os.getpid()})" in refused
-    assert not (compare.folder / "out").exists()
+    assert not (compare.folder / "out" / "runs").exists()
 
 
 def test_a_changed_configuration_is_refused_or_run_again(compare: Compare) -> None:
