@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PACKAGE = Path(__file__).parent.parent
 FILE_OPTIONS = ("--config", "-c", "--arm")
@@ -155,9 +156,9 @@ def configs_command(arguments: list[str]) -> None:
     parsed = parser.parse_args(arguments)
     try:
         if parsed.command == "copy":
-            Console().print(copy_config(parsed.copy.name, Path(parsed.copy.folder)))
+            _console().print(copy_config(parsed.copy.name, Path(parsed.copy.folder)))
         else:
-            _print_list(Console())
+            _print_list(_console())
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         parser.error(str(error), error)
 
@@ -188,7 +189,16 @@ def copy_config(name: str, folder: Path) -> str:
     return f"Copied to {target}. Use it with: lightning-qsgd {command} --config {target}"
 
 
+def _console() -> Console:
+    # Not at the top: this file is looked into before Lightning is imported, see `cli.main`.
+    from rich.console import Console
+
+    return Console()
+
+
 def _print_list(console: Console) -> None:
+    from rich.table import Table
+
     table = Table("config", "what it is", box=None)
     for name, path in shipped_configs():
         table.add_row(name, first_comment(path))

@@ -64,6 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
 
         given = with_shipped_configs(given)
         refuse_misspelt(given)
+        # Before rich: Python keeps the first of `int | float` and `float | int` for both, and with
+        # rich's order `limit_val_batches: 1` would be parsed as 1.0, which means all batches.
+        import lightning.pytorch  # noqa: F401
+
         if given[0] in OWN:
             OWN[given[0]].run(given[1:])
         else:

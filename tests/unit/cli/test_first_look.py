@@ -123,3 +123,20 @@ def test_every_shipped_config_passes(name, path):
 )
 def test_what_is_no_clear_mistake_is_left_to_the_parser(arguments):
     refuse_misspelt(arguments)
+
+
+@pytest.mark.parametrize("option", ["trainer.limit_val_batches", "trainer.limit_train_batches"])
+def test_one_batch_stays_one_batch_and_does_not_become_all_of_them(option):
+    command = [
+        sys.executable,
+        "-m",
+        "lightning_qsgd",
+        "fit",
+        "--config",
+        "digits",
+        "--print_config",
+    ]
+    printed = subprocess.run(
+        [*command, f"--{option}", "1"], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"{option.split('.')[1]}: 1\n" in printed
