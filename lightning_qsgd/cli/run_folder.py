@@ -109,12 +109,13 @@ def require_checkpoint(given: object, arm: Path) -> None:
     """
     if given is None or given == "hpc" or str(given).startswith("registry") or "://" in str(given):
         return
-    if given not in ("last", "best") and Path(str(given)).exists():
+    is_looked_up = given in ("last", "best")
+    if not is_looked_up and Path(str(given)).exists():
         return
     found = sorted(arm.glob("*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
     reason = (
         "each run has a new folder, which holds none yet"
-        if given in ("last", "best")
+        if is_looked_up
         else f"there is no such file in {Path.cwd()}"
     )
     remedy = (

@@ -106,9 +106,11 @@ def runs_left(question: Question, store: RunStore) -> dict[str, list[float]]:
             for length in (plan.horizon_lengths if arm in plan.on_horizons else ())
             for seed in plan.seed_block
         }
+        finals = 0
         if arm == plan.baseline:
             names += [run_name(arm, seed, TARGET) for seed in plan.goal.seeds]
         if plan.tuning is not None and arm in plan.tuned:
+            finals = _finals_left(arm, plan.tuning, store)
             names += [
                 run_name(arm, seed, f"{TUNING}/trial{trial}")
                 for trial in range(plan.tuning.trials)
@@ -116,8 +118,7 @@ def runs_left(question: Question, store: RunStore) -> dict[str, list[float]]:
             ]
         wanted = {**dict.fromkeys(names, 1.0), **shorter}
         left[arm] = [share for name, share in wanted.items() if not store.path(name).exists()]
-        if plan.tuning is not None and arm in plan.tuned:
-            left[arm] += [1.0] * _finals_left(arm, plan.tuning, store)
+        left[arm] += [1.0] * finals
     return left
 
 
