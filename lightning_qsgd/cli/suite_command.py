@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.planning import Task
@@ -38,7 +39,7 @@ def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
     """Compare the same arms on every task of a suite, then answer for all of them.
 
     Each task is a comparison below the suite's folder with a plan that is written there, and may be
-    continued by itself.
+    continued by itself. A task that cannot be carried out stops no other: the page says so.
 
     Args:
         config: Config of the suite.
@@ -46,7 +47,7 @@ def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
         compare: The function that runs one comparison, given its arguments.
 
     Raises:
-        SystemExit: With status 2 if the suite is wrong, 1 if runs failed.
+        SystemExit: With status 2 if the suite is wrong, 1 if runs or whole tasks failed.
     """
     parser = SuggestingParser(prog="lightning-qsgd compare")
     parser.add_argument(f"--{TASKS}", type=dict[str, Task])
@@ -58,21 +59,33 @@ def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
         parser.error(str(error), error)
     folder, others = _without_places(arguments)
     root = folder or ROOT / config.stem
-    console, failed = Console(), False
+    console, failed, unanswered = Console(), False, dict[str, str]()
     dry = not {"--dry_run", "--dry-run"}.isdisjoint(others)
     with TemporaryDirectory() as scratch:
         for name, task in tasks.items():
             console.rule(name)
             plan = _plan(suite, {**suite[TASKS][name], "skip": task.skip}, config.parent)
             place = (Path(scratch) if dry else root) / name
-            failed |= _compared(plan, place, ["--folder", str(root / name), *others], compare)
-    if not dry:
-        results = {name: load_results(root / name) for name in tasks}
-        console.print(suite_answer(analyse_suite(results)).replace("**", "").replace("`", ""))
-        page = write_suite(config.stem, results, root)
+            try:
+                failed |= _compared(plan, place, ["--folder", str(root / name), *others], compare)
+            except RuntimeError as error:  # such as an arm whose every trial failed
+                unanswered[name] = _ends_of(str(error))
+                console.print(f"[bold red]{name} cannot answer:[/] {escape(str(error))}")
+    answered = [name for name in tasks if name not in unanswered]
+    if answered and not dry:
+        results = {name: load_results(root / name) for name in answered}
+        analysis = analyse_suite(results, unanswered=unanswered)
+        console.print(suite_answer(analysis).replace("**", "").replace("`", ""))
+        page = write_suite(config.stem, results, analysis, root)
         console.print(f"Page of the suite: {page}", soft_wrap=True)
-    if failed:
+    if failed or unanswered:
         sys.exit(1)
+
+
+def _ends_of(message: str) -> str:
+    """Leave out what stands between the first and the last line, such as a traceback."""
+    lines = message.strip().splitlines() or ["it gave no reason"]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
 
 
 def _compared(plan: dict[str, Any], place: Path, others: list[str], compare: Any) -> bool:

@@ -26,13 +26,8 @@ from lightning_qsgd.compare.report.pictures import LOOK, to_png
 from lightning_qsgd.compare.report.tables import count, plain, share, signed, span
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.results.run_table import as_csv
-from lightning_qsgd.compare.statistics import Interval, Method
-from lightning_qsgd.compare.verdicts.suite import (
-    SuiteAnalysis,
-    SuiteArm,
-    SuiteOutcome,
-    analyse_suite,
-)
+from lightning_qsgd.compare.statistics import Interval
+from lightning_qsgd.compare.verdicts.suite import SuiteAnalysis, SuiteArm, SuiteOutcome
 from lightning_qsgd.compare.verdicts.verdict import verdicts
 
 if TYPE_CHECKING:
@@ -44,20 +39,19 @@ FARTHEST = 8.0
 
 
 def write_suite(
-    name: str, tasks: Mapping[str, Results], folder: Path, method: Method | None = None
+    name: str, tasks: Mapping[str, Results], analysis: SuiteAnalysis, folder: Path
 ) -> Path:
     """Write `suite.html`, `suite.md` and `suite.csv`, which need nothing besides themselves.
 
     Args:
         name: Name of the suite.
         tasks: Results by name of the task.
+        analysis: Their statistics.
         folder: Existing folder, with the report of each task in a folder of its name.
-        method: How sure the claims of the whole suite have to be.
 
     Returns:
         Path of `suite.html`.
     """
-    analysis = analyse_suite(tasks, method)
     drawn = _picture(analysis) if find_spec("matplotlib") is not None else None
     if drawn is not None:
         write_atomically(folder / PROFILE, drawn.png)
@@ -94,6 +88,8 @@ def suite_csv(analysis: SuiteAnalysis, tasks: Mapping[str, Results]) -> str:
             numbers = (one.gain.mean, one.interval.low, one.interval.high, one.p_holm)
             unit = tasks[task].comparison.goal.metric
             rows.append((*lead, unit, one.gain.pairs, *numbers, "", "", "", ""))
+    for task in analysis.unanswered:
+        rows += [(a.arm, task, "arm", a.verdicts[task].outcome, *[""] * 10) for a in analysis.arms]
     for arm in analysis.arms:
         gain, ratio = _shown_interval(arm), arm.ratio_interval
         total = (arm.arm, ALL, "arm", arm.outcome, "standard deviations", "")
@@ -105,7 +101,7 @@ def suite_csv(analysis: SuiteAnalysis, tasks: Mapping[str, Results]) -> str:
 def suite_answer(analysis: SuiteAnalysis) -> str:
     """Say in one sentence what the suite shows."""
     names = [f"`{arm.arm}`" for arm in analysis.arms if arm.outcome is SuiteOutcome.BETTER]
-    tasks = count(len(analysis.tasks), "task")
+    tasks = count(len(analysis.tasks) + len(analysis.unanswered), "task")
     if names:
         return f"**Better than `{analysis.baseline}` over {tasks}:** {', '.join(names)}."
     return f"**No arm** can be said to do better than `{analysis.baseline}` over {tasks}."
@@ -118,6 +114,7 @@ def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> l
     blocks: list[Block] = [
         Heading(f"{name}: what helps over {analysis.baseline} on several tasks?", 1),
         Notice(suite_answer(analysis), "good" if better else "plain"),
+        *_failed_tasks(analysis),
         Bullets(tuple(f"`{arm.arm}`: {arm.outcome}." for arm in analysis.arms)),
     ]
     if poor:
@@ -139,11 +136,22 @@ def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> l
     ]
 
 
+def _failed_tasks(analysis: SuiteAnalysis) -> list[Block]:
+    return [
+        Notice(
+            f"**`{task}` could not answer.** It counts as a task without a claim; gains, steps and "
+            f"profiles are of the other tasks. {reason}",
+            "warn",
+        )
+        for task, reason in analysis.unanswered.items()
+    ]
+
+
 def _verdict_table(analysis: SuiteAnalysis) -> Table:
-    head = ("arm", *analysis.tasks)
+    head = ("arm", *analysis.tasks, *analysis.unanswered)
     rows: list[tuple[str | Cell, ...]] = []
     for arm in analysis.arms:
-        outcomes = [arm.verdicts[task].outcome for task in analysis.tasks]
+        outcomes = [arm.verdicts[task].outcome for task in head[1:]]
         rows.append((arm.arm, *(Cell(outcome, TONES[outcome]) for outcome in outcomes)))
     return Table(head, tuple(rows), words=head)
 

@@ -1,7 +1,7 @@
 """What may be said about arms over several tasks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import exp, inf, isfinite, isnan, log, nan
 
@@ -94,6 +94,7 @@ class SuiteAnalysis:
         arms: The arms on trial that every task has.
         baseline: Name of the baseline.
         profiles: Factors of every arm that all tasks have, the baseline's among them.
+        unanswered: Why a task could not be carried out, by its name.
     """
 
     method: Method
@@ -101,9 +102,14 @@ class SuiteAnalysis:
     arms: tuple[SuiteArm, ...]
     baseline: str
     profiles: dict[str, list[float]]
+    unanswered: dict[str, str] = field(default_factory=dict)
 
 
-def analyse_suite(tasks: Mapping[str, Results], method: Method | None = None) -> SuiteAnalysis:
+def analyse_suite(
+    tasks: Mapping[str, Results],
+    method: Method | None = None,
+    unanswered: Mapping[str, str] | None = None,
+) -> SuiteAnalysis:
     """Compute what tasks say one by one and together.
 
     Each task, and the question over all of them, gets the same share of the level: with T tasks
@@ -111,11 +117,13 @@ def analyse_suite(tasks: Mapping[str, Results], method: Method | None = None) ->
     families is held below its share by itself.
 
     Args:
-        tasks: Results by name of the task, of the same baseline.
+        tasks: Results by name of the task, of the same baseline; at least one.
         method: How sure the claims of the whole suite have to be; the defaults of `Method` if None.
+        unanswered: Why a task could not be carried out, by its name. It keeps its share of the
+            level and allows no claim about any arm, so that failing cannot make a suite easier.
     """
-    method = method or Method()
-    share = replace(method, alpha=method.alpha / (len(tasks) + 1))
+    method, lost = method or Method(), dict(unanswered or {})
+    share = replace(method, alpha=method.alpha / (len(tasks) + len(lost) + 1))
     analyses = {name: analyse(results, share) for name, results in tasks.items()}
     judged = {name: verdicts(analysis) for name, analysis in analyses.items()}
     first = next(iter(tasks.values())).comparison
@@ -133,7 +141,8 @@ def analyse_suite(tasks: Mapping[str, Results], method: Method | None = None) ->
     arms = tuple(
         SuiteArm(
             arm,
-            {name: found[arm] for name, found in judged.items()},
+            {name: found[arm] for name, found in judged.items()}
+            | {name: Verdict(arm, Outcome.NO_CLAIM, reason) for name, reason in lost.items()},
             *_over_tasks(
                 [_scaled_gains(one, arm, baseline) for one in tasks.values()], level, method
             ),
@@ -143,7 +152,7 @@ def analyse_suite(tasks: Mapping[str, Results], method: Method | None = None) ->
         )
         for arm in common
     )
-    return SuiteAnalysis(method, analyses, arms, baseline, profiles)
+    return SuiteAnalysis(method, analyses, arms, baseline, profiles, lost)
 
 
 def _over_tasks(

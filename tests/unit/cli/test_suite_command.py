@@ -29,8 +29,8 @@ TASKS = {
 class Compare:
     """Stands for the command: notes what it was asked, and stores made-up results."""
 
-    def __init__(self, failing=()):
-        self.failing, self.plans, self.folders = failing, [], []
+    def __init__(self, failing=(), raising=()):
+        self.failing, self.raising, self.plans, self.folders = failing, raising, [], []
 
     def __call__(self, arguments):
         named = dict(zip(arguments[::2], arguments[1::2], strict=False))
@@ -39,6 +39,8 @@ class Compare:
         self.folders.append(folder)
         if "--dry_run" in arguments:
             return
+        if folder.name in self.raising:
+            raise RuntimeError("Cannot tune 'arm': [9] trials failed.\n  Traceback\nMend the arm.")
         draw = np.random.default_rng(len(self.plans))
         base = draw.normal(size=12)
         values = {"adamw": base.tolist(), "arm": (base + 2 + 0.1 * draw.normal(size=12)).tolist()}
@@ -89,6 +91,33 @@ def test_failing_runs_stop_no_other_task_and_give_status_1(suite, tmp_path):
     assert caught.value.code == 1
     assert len(compare.plans) == 2
     assert (tmp_path / "out/suite.html").is_file()
+
+
+def test_a_task_that_cannot_be_carried_out_stops_no_other_and_the_page_says_so(
+    suite, tmp_path, capsys
+):
+    compare = Compare(raising=["one"])
+    with pytest.raises(SystemExit) as caught:
+        suite_command(suite, ["--config", str(suite), "--folder", "out"], compare)
+    assert caught.value.code == 1
+    assert [folder.name for folder in compare.folders] == ["one", "two"]
+    assert "one cannot answer: Cannot tune 'arm': [9] trials failed." in capsys.readouterr().out
+    page = (tmp_path / "out/suite.md").read_text()
+    assert "**`one` could not answer.**" in page
+    assert "Cannot tune 'arm': [9] trials failed. Mend the arm." in page
+    with (tmp_path / "out/suite.csv").open() as file:
+        verdicts = {(row["arm"], row["task"]): row["verdict"] for row in csv.DictReader(file)}
+    assert verdicts["arm", "one"] == "no claim possible"
+    assert verdicts["arm", "(all)"] == "better on some tasks"
+
+
+def test_a_suite_in_which_no_task_can_be_carried_out_writes_no_page(suite, tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        suite_command(
+            suite, ["--config", str(suite), "--folder", "out"], Compare(raising=["one", "two"])
+        )
+    assert caught.value.code == 1
+    assert not (tmp_path / "out/suite.html").exists()
 
 
 def test_a_wrong_plan_of_a_task_ends_the_suite_with_its_status(suite):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lightning_qsgd.compare import Arm, Method, Outcome
+from lightning_qsgd.compare.report.document import to_markdown
 from lightning_qsgd.compare.report.suite_page import suite_answer, suite_blocks, write_suite
 from lightning_qsgd.compare.statistics import mean_over_tasks, performance_profile
 from lightning_qsgd.compare.verdicts.suite import SuiteOutcome, analyse_suite
@@ -108,6 +109,21 @@ def test_tasks_with_too_few_seeds_are_named():
     assert "**Too few seeds** for a suite of this size: 10 are needed" in texts
 
 
+def test_a_task_that_could_not_answer_keeps_its_share_and_allows_no_claim():
+    tasks = suite(np.random.default_rng(10), [{"a": 3.0}] * 3)
+    assert [arm.outcome for arm in analyse_suite(tasks, METHOD).arms] == [SuiteOutcome.BETTER]
+    analysis = analyse_suite(tasks, METHOD, {"lost": "every trial failed"})
+    assert {found.method.alpha for found in analysis.tasks.values()} == {0.05 / 5}
+    (arm,) = analysis.arms
+    assert arm.outcome is SuiteOutcome.SOME
+    assert arm.verdicts["lost"].outcome is Outcome.NO_CLAIM
+    page = to_markdown(suite_blocks("s", analysis, None))
+    assert "> **`lost` could not answer.**" in page
+    assert "every trial failed" in page
+    assert "over 4 tasks" in page
+    assert "| arm | task0 | task1 | task2 | lost |" in page
+
+
 def test_profile_counts_tasks_within_a_factor_of_the_quickest():
     costs = {"a": [10.0, 10.0, inf], "b": [20.0, 5.0, inf], "c": [inf, 15.0, 7.0]}
     assert performance_profile(costs) == {
@@ -147,12 +163,13 @@ def test_steps_over_the_baselines_are_a_ratio_over_tasks_and_the_page_shows_them
     draw = np.random.default_rng(9)
     tasks = suite(draw, [{"quick": 0.0, "same": 0.0}] * 3, target=0.9)
     tasks = {name: with_curves(results, "quick") for name, results in tasks.items()}
-    found = {arm.arm: arm for arm in analyse_suite(tasks, METHOD).arms}
+    analysis = analyse_suite(tasks, METHOD)
+    found = {arm.arm: arm for arm in analysis.arms}
     assert found["quick"].step_ratio == pytest.approx(0.5)
     assert found["same"].step_ratio == pytest.approx(1.0)
     assert found["quick"].factors == [1.0, 1.0, 1.0]
     assert found["same"].factors == [2.0, 2.0, 2.0]
-    page = write_suite("made", tasks, tmp_path, METHOD).read_text()
+    page = write_suite("made", tasks, analysis, tmp_path).read_text()
     assert "quick" in page
     assert "profile.png" in (tmp_path / "suite.md").read_text()
     assert "| quick | " in (tmp_path / "suite.md").read_text()
