@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.optimizers.rows import as_real, is_of_unknown_class
 from lightning_qsgd.optimizers.sharding import is_sharded
-from lightning_qsgd.perturbations.step import Row, per_tensor
+from lightning_qsgd.perturbations.step import CHUNK, Row, per_tensor, runs_of
 
 T = TypeVar("T")
 
@@ -59,6 +60,11 @@ class Entries(ABC):
     def together(self, job: Callable[[], T]) -> T:
         """Run a job that may fail, on all processes that share the entries."""
         return job()
+
+    @property
+    def parts(self) -> Sequence["Entries"]:
+        """The same entries in runs of whole tensors, which take less memory one after the other."""
+        return (self,)
 
     @cached_property
     def group_bounds(self) -> list[tuple[int, int, int]]:
@@ -117,6 +123,13 @@ class DenseEntries(Entries):
             and row.parameter.device == first.device
             for row in rows
         )
+
+    @cached_property
+    @override
+    def parts(self) -> Sequence[Entries]:
+        if self.total <= CHUNK:
+            return (self,)
+        return tuple(DenseEntries(self.rows[run]) for run in runs_of(self.sizes, CHUNK))
 
     def read_parameters(self) -> Tensor:
         """Gather the kept views; see `Entries.read_parameters`."""

@@ -154,9 +154,10 @@ class LearningStep(PerturbedStep):
 
     def apply(self) -> StepReport | None:
         """Apply the perturbation and keep it to learn from; see `PerturbedStep.apply`."""
+        injectors = tuple(self._injectors)  # one: what is learned from is kept whole
         report = super().apply()
-        if self._injector is not None:
-            self.learned = replace(self.learned, pending=self._to_learn_from(self._injector))
+        for injector in injectors:
+            self.learned = replace(self.learned, pending=self._to_learn_from(injector))
         return report
 
     def _learn(self, pending: Pending, entries: Entries, cache: EntriesCache) -> None:

@@ -1,6 +1,7 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -93,7 +94,8 @@ class PerturbedStep:
         self._groups: ParamGroups = base.param_groups
         self._time = time
         self._measured = measured
-        self._injector: Injector | None = None
+        self._injectors: deque[Injector] = deque()
+        self._is_prepared = False
         self._snapshot: Snapshot | None = None
         self._circuits = 0
         self._evaluates = False
@@ -101,7 +103,7 @@ class PerturbedStep:
     @property
     def is_prepared(self) -> bool:
         """Whether there is anything to apply."""
-        return self._injector is not None
+        return self._is_prepared
 
     def prepare(self, cache: EntriesCache, memory: dict[str, Tensor]) -> None:
         """Read theta_t and g_t and evaluate the circuits; no parameter moves.
@@ -124,8 +126,8 @@ class PerturbedStep:
 
     def restore(self) -> None:
         """Undo what `prepare` changed: the base raised, or is about to evaluate again."""
-        if self._injector is not None:
-            self._injector.restore()
+        for injector in self._injectors:
+            injector.restore()
 
     def apply(self) -> StepReport | None:
         """Apply the perturbation after the base step; return a report if one was asked for.
@@ -133,23 +135,43 @@ class PerturbedStep:
         Nothing here is recorded by autograd: the entries are read and written through detached
         views, and what was computed before was computed without it.
         """
-        injector = self._injector
-        if injector is None:
+        injectors = self._injectors  # each is let go of when it has ended: it holds many vectors
+        if not injectors:
             return None
         with self._without_gradients:
             if not self._measured.entries:
-                injector.after_base_step()
+                while injectors:
+                    injectors.popleft().after_base_step()
                 return None
             start = perf_counter()
-            base_step = injector.compared_with()
             whole = self._snapshot.squared_distance() if self._snapshot else None
-            injector.after_base_step()
-            sums = measure(injector.added, base_step)
+            sums = _applied_and_measured(injectors.popleft())
+            while injectors:
+                sums = sums + _applied_and_measured(injectors.popleft())
             return self._report(sums, whole, self._seconds + perf_counter() - start)
 
     def _compute(
         self, cache: EntriesCache, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]
     ) -> None:
+        reader = self._reader_of(cache, entries, blocks)
+        # What is computed once the base has moved exists for one part at a time.
+        for part in entries.parts if self._works_by_tensor else (entries,):
+            injector = self._injector_for(part, self._seen_of(part, memory), reader)
+            injector.before_base_step(self._measured.entries)
+            self._injectors.append(injector)
+        if self._measured.model is not None and injector.moves_parameters:
+            self._snapshot = self._measured.model.start(self._groups)
+        self._is_prepared = True
+
+    @property
+    def _works_by_tensor(self) -> bool:
+        """Whether tensors can be perturbed one after the other, once the base has moved."""
+        injection, features = self._perturbation.injection, self._perturbation.seen
+        alone = injection.by_tensor and injection.enters == "update" and features.reads_once
+        return alone and self.learned is None
+
+    def _seen_of(self, entries: Entries, memory: dict[str, Tensor]) -> TouchedStep:
+        """Read what is known of the step before the base moves."""
         time, injection = self._time, self._perturbation.injection
         needs_base_step = injection.needs_base_step or self._perturbation.seen.needs_base_step
         step = TouchedStep(
@@ -168,11 +190,7 @@ class PerturbedStep:
         if not injection.modulated:
             backend = self._perturbation.backend
             step.evaluated = self._together(entries, lambda: injection.evaluate(backend, step))
-        injector = self._injector_for(entries, step, self._reader_of(cache, entries, blocks))
-        injector.before_base_step(self._measured.entries)
-        if self._measured.model is not None and injector.moves_parameters:
-            self._snapshot = self._measured.model.start(self._groups)
-        self._injector = injector
+        return step
 
     def _reader_of(self, cache: EntriesCache, entries: Entries, blocks: Blocks) -> Reader:
         """Prepare the evaluation of u; what may fail does so before the base moves."""
@@ -209,6 +227,12 @@ class PerturbedStep:
         if self._evaluates:
             circuits += backend.circuits_for(features.circuits(backend, self._blocks.total))
         return StepReport(self._entries.total, total, circuits, seconds, sums, *(whole or ()))
+
+
+def _applied_and_measured(injector: Injector) -> Tensor:
+    base_step = injector.compared_with()
+    injector.after_base_step()
+    return measure(injector.added, base_step)
 
 
 def _nothing(seen: Seen) -> Tensor:

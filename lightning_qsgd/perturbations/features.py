@@ -20,7 +20,7 @@ from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evalua
 from lightning_qsgd.perturbations.blocks import Blocks, modulation
 from lightning_qsgd.perturbations.controls import permuted_within
 from lightning_qsgd.perturbations.keyed_draws import block_keys, stream_key
-from lightning_qsgd.perturbations.step import TouchedStep
+from lightning_qsgd.perturbations.step import CHUNK, TouchedStep
 
 Seen = Sequence[Tensor | float]
 """The features of all entries, shape (entries,) each, or a number that all entries share."""
@@ -30,9 +30,6 @@ Reader = Callable[[Seen], Tensor]
 
 HALF = 0.5
 """Circuits multiply their inputs by pi: half a feature is the angle pi/2 times the feature."""
-
-CHUNK = 2**18
-"""Entries at a time, in whole tensors: features of all tensors at once would cost memory."""
 
 
 class Features(ABC):

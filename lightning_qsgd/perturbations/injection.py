@@ -43,6 +43,9 @@ class Injection(ABC):
         needs_base_step: Whether `coefficients` needs the base's step. What is added is then
             computed after the base has moved; not for what enters the gradient.
         needs_learning_rate: Whether every parameter group must have an ``lr``.
+        by_tensor: Whether what is added to a tensor depends on that tensor alone; only for what
+            enters the update. With features of entries a large model is then perturbed in runs
+            of tensors, which saves memory: `step` holds a part of the touched ones.
     """
 
     control: Control | None = field(default=None, kw_only=True)
@@ -51,6 +54,7 @@ class Injection(ABC):
     modulated: ClassVar[bool] = True
     needs_gradient: ClassVar[bool] = True
     needs_base_step: ClassVar[bool] = False
+    by_tensor: ClassVar[bool] = False
 
     @abstractmethod
     def coefficients(self, step: TouchedStep) -> Tensor:
@@ -179,6 +183,7 @@ class RelativeInjection(Injection):
 
     needs_gradient = False
     needs_base_step = True
+    by_tensor = True
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
@@ -211,6 +216,7 @@ class RenormalisedInjection(Injection):
 
     needs_gradient = False
     needs_base_step = True
+    by_tensor = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

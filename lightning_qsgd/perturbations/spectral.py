@@ -36,7 +36,13 @@ from lightning_qsgd.perturbations.spectrum import (
     odd_coefficients,
     polynomial_parts,
 )
-from lightning_qsgd.perturbations.step import Row, TouchedStep, is_matrix, is_orthogonalized
+from lightning_qsgd.perturbations.step import (
+    CHUNK,
+    Row,
+    TouchedStep,
+    is_matrix,
+    is_orthogonalized,
+)
 
 MOMENTA = ("momentum_buffer", "exp_avg")
 """Keys of a base's state under which its momentum is looked for, in this order."""
@@ -46,9 +52,6 @@ AVERAGE = 0.95
 
 ITERATIONS = 2
 """Products with a vector per step that the largest singular value is found by."""
-
-CHUNK = 2**18
-"""Entries at a time, in whole matrices."""
 
 LEAST_SHARE = 0.1
 """The new step is scaled up by at most the inverse of this: it could be almost nothing."""

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from lightning_qsgd.perturbations.keyed_draws import keyed_draws
 
+CHUNK = 2**18
+"""Entries at a time, in whole tensors: what is made of all of them at once would cost memory."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -40,6 +43,29 @@ class Row:
 def per_tensor(values: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Return views of the entries of each tensor."""
     return list(torch.split_with_sizes(values, sizes))  # in less than half the time of `split`
+
+
+def runs_of(sizes: Sequence[int], most: int) -> Iterator[slice]:
+    """Cut tensors into runs of up to `most` entries together, or one larger tensor.
+
+    Args:
+        sizes: Number of entries of each tensor.
+        most: Entries of a run.
+
+    Yields:
+        Which tensors belong to each run.
+
+    Example:
+        >>> list(runs_of([2, 2, 9, 1], 4))
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    first, count = 0, 0
+    for index, size in enumerate(sizes):
+        if count and count + size > most:
+            yield slice(first, index)
+            first, count = index, 0
+        count += size
+    yield slice(first, len(sizes))
 
 
 def means_of(values: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -218,13 +244,11 @@ class TouchedStep:
         if self.theta.numel() <= most:
             yield slice(0, self.theta.numel()), self
             return
-        first, start, stop = 0, 0, 0
-        for index, size in enumerate(self.sizes):
-            if stop > start and stop + size - start > most:
-                yield slice(start, stop), self._part(slice(first, index), start, stop)
-                first, start = index, stop
-            stop += size
-        yield slice(start, stop), self._part(slice(first, None), start, stop)
+        start = 0
+        for rows in runs_of(self.sizes, most):
+            stop = start + sum(self.sizes[rows])
+            yield slice(start, stop), self._part(rows, start, stop)
+            start = stop
 
     def _part(self, rows: slice, start: int, stop: int) -> "TouchedStep":
         runs = [(g, max(a, start) - start, min(b, stop) - start) for g, a, b in self.bounds]

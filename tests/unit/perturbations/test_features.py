@@ -3,15 +3,17 @@
 import pickle
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import accumulate
 from math import inf, nan, pi, sin
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.profiler import ProfilerActivity, profile
 
 from lightning_qsgd.backends import (
     Backend,
@@ -25,12 +27,14 @@ from lightning_qsgd.backends import (
     SineBackend,
 )
 from lightning_qsgd.circuits import SuperpositionCircuit
-from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
+from lightning_qsgd.optimizers import entries as entries_module
 from lightning_qsgd.perturbations import (
     Alignment,
     AllEntries,
     EntryFeatures,
     FirstOfEachTensor,
+    GaussianControl,
     Gradient,
     GradientInjection,
     Injection,
@@ -46,6 +50,7 @@ from lightning_qsgd.perturbations import (
     Weight,
 )
 from lightning_qsgd.perturbations import features as features_module
+from lightning_qsgd.perturbations.step import CHUNK
 from tests.cases import BASE_CASES, BaseCase, Problem, dense_problem
 from tests.reference import ReferenceFeatures, circuit_readout
 
@@ -235,16 +240,47 @@ def test_shots_repeat_and_a_resumed_run_is_exact(name: str) -> None:
     assert torch.equal(run(part, resumed, 2), expected)
 
 
-def test_large_models_in_chunks_move_as_in_one_piece(monkeypatch: Any) -> None:
-    def moved() -> Tensor:
+@pytest.mark.parametrize("place", [entries_module, features_module])
+@pytest.mark.parametrize("name", ["together", "permuted"])
+@pytest.mark.parametrize(
+    "injection",
+    [RenormalisedInjection(), RelativeInjection(), RelativeInjection(control=GaussianControl())],
+)
+def test_large_models_in_chunks_move_as_in_one_piece(
+    injection: Injection, name: str, place: Any, monkeypatch: Any
+) -> None:
+    def moved() -> tuple[Tensor, Tensor]:
         problem = dense_problem(shapes=((3,), (5, 2), (4,), (2, 3)))
         split = [{"params": problem.parameters[:3]}, {"params": problem.parameters[3:], "lr": 0.1}]
         base = AdamW(split, lr=0.03, weight_decay=0.1)
-        return run(problem, PerturbedOptimizer(base, described("together")))
+        optimizer = PerturbedOptimizer(base, described(name, injection=injection))
+        optimizer.measure_every = 1
+        flat = run(problem, optimizer)
+        return flat, cast(StepReport, optimizer.report).sums
 
-    expected = moved()
-    monkeypatch.setattr(features_module, "CHUNK", 7)
-    assert largest(moved(), expected) <= 1e-15
+    expected, sums = moved()
+    monkeypatch.setattr(place, "CHUNK", 7)
+    got, measured = moved()
+    assert largest(got, expected) <= 1e-15
+    torch.testing.assert_close(measured, sums, rtol=1e-12, atol=0)
+
+
+def test_a_large_model_takes_memory_for_two_numbers_per_entry_and_a_run_of_tensors() -> None:
+    """Counted is what the allocator gives out in a step beside parameters and gradients."""
+    tensors, entries = 60, 2**16
+    parameters = [nn.Parameter(torch.rand(entries)) for _ in range(tensors)]
+    optimizer = PerturbedOptimizer(SGD(parameters, lr=0.1), described())
+    optimizer.measure_every = 0
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.rand(entries)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            optimizer.step()
+    events = profiled.profiler.kineto_results.events()
+    changes = [event for event in events if event.name() == "[memory]"]
+    changes.sort(key=lambda event: event.start_ns())
+    most = max(accumulate(event.nbytes() for event in changes))
+    assert 2 <= most / 4 / (tensors * entries) <= 2 + 6 * CHUNK / (tensors * entries)
 
 
 @pytest.mark.parametrize("learning", [Learning(0.1), Learning(0.0, 0.3), Learning(0.1, 0.3)])
