@@ -52,7 +52,17 @@ _FIT = (
 )
 _COMPARE = (
     *("help", "config", "print_config", "experiment", "arms", "seeds", "budget", "tuning", "goal"),
-    *("changed", "horizons", "unpaired", "published", "folder", "executor", "processes", "address"),
+    *(
+        "changed",
+        "horizons",
+        "alpha",
+        "unpaired",
+        "published",
+        "folder",
+        "executor",
+        "processes",
+        "address",
+    ),
     *("arm", "only", "skip", "dry_run", "dry-run"),
     "tasks",  # a key of suites
 )

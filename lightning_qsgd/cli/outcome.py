@@ -18,7 +18,7 @@ from lightning_qsgd.compare.report import summary_table, write_report
 from lightning_qsgd.compare.results.arm import Arm
 from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.running.stored_run import RunStore
-from lightning_qsgd.compare.statistics import Design
+from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
 from lightning_qsgd.compare.verdicts import Outcome as Judgement
 from lightning_qsgd.compare.verdicts import analyse, verdicts
@@ -85,7 +85,7 @@ def next_command(results: Results) -> str:
         return ""
     if results.all_failures or results.missing:
         return command
-    design = Design(len(asked.seeds), len(asked.on_trial))
+    design = Design(len(asked.seeds), len(asked.on_trial), Method(asked.alpha))
     if asked.on_trial and not design.is_comparison:
         return f"{command} --seeds {design.seeds_needed}"
     return "" if "--arm" in command else f"{command} --arm {ANOTHER}"

@@ -14,7 +14,8 @@ from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.planning import Task
 from lightning_qsgd.compare.report.suite_page import suite_answer, write_suite
 from lightning_qsgd.compare.results.results_folder import load_results
-from lightning_qsgd.compare.verdicts.suite import analyse_suite
+from lightning_qsgd.compare.statistics import Method
+from lightning_qsgd.compare.verdicts.suite import analyse_suite, share_of
 
 ROOT = Path("runs") / "suites"
 TASKS = "tasks"
@@ -55,16 +56,18 @@ def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
     try:
         parsed = parser.parse_object({TASKS: deepcopy(suite[TASKS])})
         tasks = parser.instantiate_classes(parsed)[TASKS]
+        taken, others = _taken_out(arguments, "--folder", "--config", "--alpha")
+        method = Method(float(taken.get("--alpha", suite.get("alpha", Method.alpha))))
     except (TypeError, ValueError) as error:
         parser.error(str(error), error)
-    folder, others = _without_places(arguments)
-    root = folder or ROOT / config.stem
+    root = Path(taken["--folder"]) if "--folder" in taken else ROOT / config.stem
     console, failed, unanswered = Console(), False, dict[str, str]()
     dry = not {"--dry_run", "--dry-run"}.isdisjoint(others)
     with TemporaryDirectory() as scratch:
         for name, task in tasks.items():
             console.rule(name)
             plan = _plan(suite, {**suite[TASKS][name], "skip": task.skip}, config.parent)
+            plan["alpha"] = share_of(method, len(tasks)).alpha
             place = (Path(scratch) if dry else root) / name
             try:
                 failed |= _compared(plan, place, ["--folder", str(root / name), *others], compare)
@@ -74,7 +77,7 @@ def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
     answered = [name for name in tasks if name not in unanswered]
     if answered and not dry:
         results = {name: load_results(root / name) for name in answered}
-        analysis = analyse_suite(results, unanswered=unanswered)
+        analysis = analyse_suite(results, method, unanswered)
         console.print(suite_answer(analysis).replace("**", "").replace("`", ""))
         page = write_suite(config.stem, results, analysis, root)
         console.print(f"Page of the suite: {page}", soft_wrap=True)
@@ -131,15 +134,14 @@ def _whole(given: Any, folder: Path) -> Any:
     return str(path.resolve()) if path is not None and path.is_file() else given
 
 
-def _without_places(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """Take the folder and the suite's config out of the arguments."""
-    kept, folder, rest = list[str](), None, list(arguments)
+def _taken_out(arguments: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
+    """Take what concerns the suite and no single task out of the arguments."""
+    kept, taken, rest = list[str](), dict[str, str](), list(arguments)
     while rest:
         given = rest.pop(0)
         name, joined, value = given.partition("=")
-        if name not in ("--folder", "--config"):
+        if name in names:
+            taken[name] = value if joined else (rest.pop(0) if rest else "")
+        else:
             kept.append(given)
-            continue
-        value = value if joined else (rest.pop(0) if rest else "")
-        folder = Path(value) if name == "--folder" else folder
-    return folder, kept
+    return taken, kept

@@ -231,7 +231,9 @@ def _comparison(question: Question, goal: Goal, tuned: Mapping[str, TunedArm]) -
         question.plan.arm(name, question.overlays[name], question.lacks(name))
         for name in question.plan.arms
     )
-    budget, seeds = question.plan.budget, question.plan.seed_block
+    plan, budget = question.plan, question.plan.budget
     return Comparison(
-        *(question.name, goal, arms, seeds, str(budget), question.published, budget.length or 0)
+        *(question.name, goal, arms, plan.seed_block, str(budget), question.published),
+        length=budget.length or 0,
+        alpha=plan.alpha,
     )

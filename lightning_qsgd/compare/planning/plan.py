@@ -7,6 +7,7 @@ from typing import Literal
 
 from lightning_qsgd.compare.planning.search import Budget, Range, Search, seed_list
 from lightning_qsgd.compare.results.arm import Arm, Kind
+from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.convergence_metrics import direction_of
 
@@ -166,10 +167,12 @@ class Plan:
         horizons: Shares of the budget, between 0 and 1, at which the baseline and the arms on
             trial are run again, schedules ending there: for how many steps each needs to the
             target. None are run by default.
+        alpha: Chance of any false claim about an arm that the verdicts may have. The tasks of a
+            suite share that of the suite.
 
     Raises:
-        ValueError: If the arms do not fit together, seeds are used for two purposes, or a horizon
-            is no part of the budget.
+        ValueError: If the arms do not fit together, seeds are used for two purposes, a horizon is
+            no part of the budget, or `alpha` is no chance.
 
     Example:
         >>> arms = {"adamw": ArmPlan(kind="baseline"), "sine": ArmPlan(overlay="sine.yaml")}
@@ -184,9 +187,10 @@ class Plan:
     goal: GoalPlan = field(default_factory=GoalPlan)
     tuning: Search | None = None
     horizons: list[float] = field(default_factory=list)
+    alpha: float = Method.alpha
 
     def __post_init__(self) -> None:
-        _ = self.horizon_lengths
+        _ = self.horizon_lengths, Method(self.alpha)
         for name in self.arms:
             Arm(name)  # refuses what no folder can be called
         baselines = [name for name, arm in self.arms.items() if arm.kind == "baseline"]

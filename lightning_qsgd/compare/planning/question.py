@@ -11,7 +11,7 @@ from lightning_qsgd.compare.planning.plan import Plan
 from lightning_qsgd.compare.planning.search import Range
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.compare.results.results import TunedArm
-from lightning_qsgd.compare.statistics import Design
+from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.training.convergence_callback import Goal
 
 
@@ -54,7 +54,7 @@ class Question:
     def design(self) -> Design:
         """What the seeds and the arms on trial can see."""
         on_trial = [arm for arm in self.plan.arms.values() if arm.kind == "arm"]
-        return Design(len(self.plan.seed_block), len(on_trial))
+        return Design(len(self.plan.seed_block), len(on_trial), Method(self.plan.alpha))
 
     def space_of(self, arm: str) -> dict[str, Range]:
         """Return the ranges that an arm is searched in; those of the baseline must all be there."""

@@ -7,6 +7,7 @@ from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Noti
 from lightning_qsgd.compare.report.tables import count, known, plain
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.statistics.power import LARGE
 from lightning_qsgd.compare.verdicts.analysis import Analysis
 from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
@@ -86,6 +87,7 @@ def _short_answer(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> N
         return Notice("**Only controls were compared**, so there is nothing to recommend.")
     if better:
         text = f"**Yes, {len(better)} of {count(total, 'arm')}** did better than {baseline}."
+        text += "" if design.is_comparison else f" {few_seeds(design)}"
     elif len(by_outcome[Outcome.TOO_FEW]) == total or not design.is_comparison:
         text = (
             f"**Too few seeds to tell.** {design.words()} With fewer, not even an effect of "
@@ -97,27 +99,38 @@ def _short_answer(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> N
     return Notice(text, tone)
 
 
+SENTENCES = {
+    Outcome.BETTER: "**Better** than {baseline}, and than their own controls where they have "
+    "any: {arms}.",
+    Outcome.BEATEN: "**Beaten by a control:** ahead of {baseline}, but a control of the same "
+    "size without the ingredient on trial does better still: {arms}.",
+    Outcome.MATCHED: "**Matched by a control:** ahead of {baseline}, but not of a control of "
+    "the same size without the ingredient on trial: {arms}.",
+    Outcome.WORSE: "**Worse** than {baseline}: {arms}.",
+    Outcome.UNDETECTED: "**No detectable effect**, which is not the same as no effect (the "
+    "table says how small an effect would have shown): {arms}.",
+    Outcome.TOO_FEW: "**Too few seeds to tell:** {arms}.",
+    Outcome.EQUAL: "**Equal** to {baseline} but for rounding: {arms}.",
+    Outcome.IDENTICAL: "**Identical** to {baseline} to the last bit: {arms}.",
+    Outcome.NO_CLAIM: "**No claim possible**, for the reason in the table: {arms}.",
+}
+"""What is said of the arms of a verdict; one for each, so that no arm is left out of the answer."""
+
+
+def few_seeds(design: Design) -> str:
+    """Say what a claim is worth where there are fewer seeds than a comparison needs."""
+    return (
+        f"With {count(design.seeds, 'seed')}, not the {design.seeds_needed} that are needed, only "
+        "very large effects show: what is claimed is as certain as ever, but more may be there."
+    )
+
+
 def _findings(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> list[str]:
     baseline = f"`{analysis.baseline.arm.name}`"
-    words = {
-        Outcome.BETTER: "**Better** than {baseline}, and than their own controls where they have "
-        "any: {arms}.",
-        Outcome.BEATEN: "**Beaten by a control:** ahead of {baseline}, but a control of the same "
-        "size without the ingredient on trial does better still: {arms}.",
-        Outcome.MATCHED: "**Matched by a control:** ahead of {baseline}, but not of a control of "
-        "the same size without the ingredient on trial: {arms}.",
-        Outcome.WORSE: "**Worse** than {baseline}: {arms}.",
-        Outcome.UNDETECTED: "**No detectable effect**, which is not the same as no effect (the "
-        "table says how small an effect would have shown): {arms}.",
-        Outcome.TOO_FEW: "**Too few seeds to tell:** {arms}.",
-        Outcome.EQUAL: "**Equal** to {baseline} but for rounding: {arms}.",
-        Outcome.IDENTICAL: "**Identical** to {baseline} to the last bit: {arms}.",
-        Outcome.NO_CLAIM: "**No claim possible**, for the reason in the table: {arms}.",
-    }
     return [
-        words[outcome].format(baseline=baseline, arms=", ".join(f"`{arm}`" for arm in arms))
-        for outcome in words
-        if (arms := by_outcome[outcome])
+        SENTENCES[outcome].format(baseline=baseline, arms=", ".join(f"`{arm}`" for arm in arms))
+        for outcome, arms in by_outcome.items()
+        if arms
     ]
 
 
@@ -159,16 +172,25 @@ def _question(results: Results) -> str:
 
 
 def _certainty(analysis: Analysis) -> str:
-    level = f"{100 * analysis.method.alpha:g} %"
+    alpha, usual = analysis.method.alpha, Method().alpha
+    seen = (
+        f"an effect of {plain(analysis.design.visible)} standard deviations of the paired "
+        f"differences is seen in {analysis.method.power:.0%} of cases"
+        if isfinite(analysis.design.visible)
+        else "no effect of any size is sure to be seen"
+    )
+    shared = (
+        f" The plan asks for that instead of {100 * usual:g} %, as each task of a suite does: they "
+        "share the chance of a false claim."
+    )
     return (
         "An arm is called better or worse only if three tests of the differences at equal seeds "
         "agree (Student's t, the same corrected for skew, and the BCa bootstrap), after Holm's "
         f"correction for having asked {count(analysis.design.questions, 'question')} at once, one "
         "for each arm on trial. Controls and references are no questions. If nothing had any "
-        f"effect, the chance of even one such claim about an arm would be about {level} or less. "
-        f"With {count(analysis.design.seeds, 'seed')}, an effect of "
-        f"{plain(analysis.design.visible)} standard deviations of the paired differences is "
-        f"seen in {analysis.method.power:.0%} of cases. "
+        "effect, the chance of even one such claim about an arm would be about "
+        f"{100 * alpha:.3g} % or less.{shared if alpha != usual else ''} "
+        f"With {count(analysis.design.seeds, 'seed')}, {seen}. "
         "The verdicts hold for this model, data, budget and tuning, not beyond."
     )
 

@@ -153,8 +153,8 @@ def _gain(results: Results, analysis: Analysis, arm: str) -> str:
     gains = {challenge.arm.name: challenge.gain for challenge in analysis.challenges}
     if arm not in gains:
         return UNKNOWN
-    level = f"{100 * (1 - analysis.method.alpha):g} %"
-    return f"{signed(gains[arm].mean)} ({level} by t: {span(gains[arm].t)})"
+    confidence = analysis.method.confidence
+    return f"{signed(gains[arm].mean)} ({confidence} by t: {span(gains[arm].t)})"
 
 
 def _epochs(results: Results, analysis: Analysis, arm: str) -> str:

@@ -110,7 +110,7 @@ def to_png(figure: Figure, page: Page = WIDE) -> bytes:
 
 def _caption(name: str, results: Results, analysis: Analysis) -> str:
     goal, baseline = results.comparison.goal, analysis.baseline.arm.name
-    level = f"{100 * (1 - analysis.method.alpha):g} %"
+    level = analysis.method.confidence
     lines = f"Dashed grey: {baseline}. Solid blue: the arm. Dotted: its own controls."
     target = "the target" if goal.target is None else f"{goal.metric} = {goal.target:g}"
     return {

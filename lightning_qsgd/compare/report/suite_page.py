@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_qsgd.atomic_file import write_atomically
+from lightning_qsgd.compare.report.answer import few_seeds
 from lightning_qsgd.compare.report.document import (
     Block,
     Bullets,
@@ -110,7 +111,7 @@ def suite_answer(analysis: SuiteAnalysis) -> str:
 def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> list[Block]:
     """Put the sections in the order in which a reader asks for them."""
     better = any(arm.outcome is SuiteOutcome.BETTER for arm in analysis.arms)
-    poor = [task for task, found in analysis.tasks.items() if not found.design.is_comparison]
+    poor = [found for found in analysis.tasks.values() if not found.design.is_comparison]
     blocks: list[Block] = [
         Heading(f"{name}: what helps over {analysis.baseline} on several tasks?", 1),
         Notice(suite_answer(analysis), "good" if better else "plain"),
@@ -118,8 +119,8 @@ def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> l
         Bullets(tuple(f"`{arm.arm}`: {arm.outcome}." for arm in analysis.arms)),
     ]
     if poor:
-        needed = max(found.design.seeds_needed for found in analysis.tasks.values())
-        text = f"**Too few seeds** for a suite of this size: {needed} are needed on each task."
+        design = max((found.design for found in poor), key=lambda one: one.seeds_needed)
+        text = f"**Too few seeds** for a suite of this size. {few_seeds(design)}"
         blocks.append(Notice(text, "warn"))
     if drawn is not None:
         blocks += [Heading("Performance profiles"), drawn]

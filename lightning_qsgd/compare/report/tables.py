@@ -157,7 +157,7 @@ def control_table(analysis: Analysis) -> Table | None:
 
 
 def _together(analysis: Analysis) -> str:
-    return f"{100 * (1 - analysis.method.alpha):g} % together"
+    return f"{analysis.method.confidence} together"
 
 
 def arm_table(results: Results, analysis: Analysis) -> Table:

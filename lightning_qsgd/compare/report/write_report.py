@@ -53,7 +53,7 @@ def summary_table(results: Results, method: Method | None = None) -> Table:
         caption_justify="left",
     )
     table.add_column("arm", overflow="fold")
-    for name in ("mean", "gain", f"{100 * (1 - analysis.method.alpha):g} % together", "p (Holm)"):
+    for name in ("mean", "gain", f"{analysis.method.confidence} together", "p (Holm)"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("verdict", min_width=LONGEST_WORD)
     baseline = analysis.baseline

@@ -203,6 +203,7 @@ class Comparison:
         budget: What each run may spend, in words: "300 steps".
         published: Figures of others that the report shows beside the measured ones.
         length: The budget in steps or epochs; 0 if it is in seconds.
+        alpha: Chance of any false claim about an arm that the verdicts may have.
 
     Raises:
         ValueError: If the arms or seeds do not make a comparison.
@@ -220,6 +221,7 @@ class Comparison:
     budget: str = ""
     published: Published = field(default_factory=Published)
     length: int = 0
+    alpha: float = 0.05
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -87,6 +87,16 @@ class Method:
                 "hang on a few resamples. Use 9999."
             )
 
+    @property
+    def confidence(self) -> str:
+        """How sure an interval is, in words.
+
+        Example:
+            >>> Method().confidence, Method(alpha=0.05 / 6).confidence
+            ('95 %', '99.17 %')
+        """
+        return f"{100 * (1 - self.alpha):.4g} %"
+
 
 FEWEST_PAIRS = 3
 """Below it nothing is tested: two differences have one degree of freedom."""

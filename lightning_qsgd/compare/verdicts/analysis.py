@@ -156,7 +156,8 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
 
     Args:
         results: The runs.
-        method: Level, power, resamples and seed; the defaults of `Method` if None.
+        method: Level, power, resamples and seed; None takes the comparison's level, and else the
+            defaults of `Method`.
 
     Returns:
         The same numbers for the same runs, whatever their order.
@@ -167,8 +168,8 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
         Regions Corresponding to Holm's Step-Down Procedure", Biometrical Journal 50 (2008),
         678-692.
     """
-    method = method or Method()
     asked = results.comparison
+    method = method or Method(asked.alpha)
     baseline = asked.baseline.name
     apart = unpaired(results)
 

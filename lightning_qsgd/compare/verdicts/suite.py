@@ -105,6 +105,20 @@ class SuiteAnalysis:
     unanswered: dict[str, str] = field(default_factory=dict)
 
 
+def share_of(method: Method, tasks: int) -> Method:
+    """Return how sure the claims of one task have to be, or those over all of them.
+
+    Args:
+        method: How sure the claims of the whole suite have to be.
+        tasks: Number of tasks.
+
+    Example:
+        >>> share_of(Method(alpha=0.06), tasks=5).alpha
+        0.01
+    """
+    return replace(method, alpha=method.alpha / (tasks + 1))
+
+
 def analyse_suite(
     tasks: Mapping[str, Results],
     method: Method | None = None,
@@ -123,7 +137,7 @@ def analyse_suite(
             level and allows no claim about any arm, so that failing cannot make a suite easier.
     """
     method, lost = method or Method(), dict(unanswered or {})
-    share = replace(method, alpha=method.alpha / (len(tasks) + len(lost) + 1))
+    share = share_of(method, len(tasks) + len(lost))
     analyses = {name: analyse(results, share) for name, results in tasks.items()}
     judged = {name: verdicts(analysis) for name, analysis in analyses.items()}
     first = next(iter(tasks.values())).comparison

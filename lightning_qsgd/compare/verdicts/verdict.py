@@ -21,16 +21,16 @@ from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
 
 
 class Outcome(StrEnum):
-    """The verdicts; each arm gets exactly one."""
+    """The verdicts, in the order in which they are told; each arm gets exactly one."""
 
     BETTER = "better"
+    BEATEN = "beaten by its own control"
+    MATCHED = "matched by its own control"
     WORSE = "worse"
     UNDETECTED = "no detectable effect"
-    MATCHED = "matched by its own control"
-    BEATEN = "beaten by its own control"
-    IDENTICAL = "identical to the baseline"
-    EQUAL = "equal to the baseline"
     TOO_FEW = "too few seeds to tell"
+    EQUAL = "equal to the baseline"
+    IDENTICAL = "identical to the baseline"
     NO_CLAIM = "no claim possible"
 
 
@@ -77,8 +77,8 @@ def describe_gain(gain: PairedGain, interval: Interval, method: Method) -> str:
         >>> describe_gain(gain, gain.t, Method())
         '+0.2 (95 % interval -0.0484 to +0.448)'
     """
-    level = f"{100 * (1 - method.alpha):g} %"
-    return f"{gain.mean:+.3g} ({level} interval {interval.low:+.3g} to {interval.high:+.3g})"
+    ends = f"{interval.low:+.3g} to {interval.high:+.3g}"
+    return f"{gain.mean:+.3g} ({method.confidence} interval {ends})"
 
 
 def _judge(challenge: Challenge, baseline: str, analysis: Analysis) -> Verdict:

@@ -76,6 +76,24 @@ def test_each_task_is_a_plan_of_its_arms(suite, tmp_path):
     assert yaml.safe_load((tmp_path / "out/one/plan.yaml").read_text()) == first
 
 
+@pytest.mark.parametrize(
+    ("more", "share"), [((), 0.05 / 3), (("--alpha", "0.3"), 0.1), (("--alpha=0.3",), 0.1)]
+)
+def test_each_task_is_judged_at_its_share_of_the_level(suite, more, share):
+    compare = Compare()
+    suite_command(suite, ["--config", str(suite), "--folder", "out", *more], compare)
+    assert [plan["alpha"] for plan in compare.plans] == [pytest.approx(share)] * 2
+
+
+def test_a_level_that_is_none_is_refused_before_a_task_starts(suite, capsys):
+    compare = Compare()
+    with pytest.raises(SystemExit) as caught:
+        suite_command(suite, ["--config", str(suite), "--alpha", "2"], compare)
+    assert caught.value.code == 2
+    assert "Expected 0 < alpha < power < 1, got alpha 2.0" in capsys.readouterr().err
+    assert not compare.plans
+
+
 def test_a_dry_run_creates_no_folders(suite, tmp_path):
     before = set(tmp_path.rglob("*"))
     compare = Compare()

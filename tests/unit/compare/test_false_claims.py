@@ -43,6 +43,17 @@ def coarse(draw):
     return draw.binomial(60, 0.95, size=(len(ARMS), SEEDS)) / 60
 
 
+@pytest.mark.parametrize("null", [normal, skewed, coarse])
+@pytest.mark.parametrize("seeds", [3, 4])
+def test_claims_of_a_few_seeds_are_as_certain_as_those_of_many(null, seeds):
+    draw, false = np.random.default_rng(12), 0
+    for values in [null(draw) for _ in range(100)]:
+        for base, arm in values[:12, :seeds].reshape(-1, 2, seeds).tolist():
+            (judged,) = verdicts(analyse(made_results({"base": base, "arm": arm}), METHOD)).values()
+            false += judged.outcome in CLAIMS
+    assert false / 600 <= 0.05
+
+
 @pytest.mark.parametrize("null", [normal, skewed, skewed_differences, coarse])
 def test_at_most_one_null_comparison_in_twenty_claims_anything(null):
     draw = np.random.default_rng(11)

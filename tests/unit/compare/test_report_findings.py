@@ -3,17 +3,47 @@
 import re
 from dataclasses import replace
 
+import pytest
+
 from lightning_qsgd.compare import (
     Arm,
     FailedRun,
+    Outcome,
     TunedArm,
     TunedValue,
+    Verdict,
     analyse,
     verdicts,
 )
-from lightning_qsgd.compare.report.answer import three_sentences
+from lightning_qsgd.compare.report.answer import SENTENCES, answer, three_sentences
+from lightning_qsgd.compare.report.document import to_markdown
+from lightning_qsgd.compare.report.panels import TONES
 from lightning_qsgd.training.first_weights import FirstWeights
 from tests.comparison_cases import METHOD, SEEDS, around, case, made_results, made_run, written
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_verdict_has_a_sentence_that_names_its_arms(outcome):
+    results = made_results({"base": around(0.8, 0), "one": around(0.8, 1), "two": around(0.8, 2)})
+    judged = {name: Verdict(name, outcome, "") for name in ("one", "two")}
+    text = to_markdown(answer(results, analyse(results, METHOD), judged))
+    assert re.search(r"(?m)^- \*\*.*`one`, `two`", text)
+    assert TONES[outcome]
+
+
+def test_a_design_that_sees_nothing_reliably_says_so_in_words():
+    results = made_results({"base": [0.1, 0.2, 0.3], "arm": [0.2, 0.1, 0.3]})
+    analysis = analyse(results)
+    text = to_markdown(answer(results, analysis, verdicts(analysis)))
+    assert "With 3 seeds, no effect of any size is sure to be seen." in text
+
+
+def test_a_verdict_without_a_sentence_is_an_error_and_leaves_no_arm_out(monkeypatch):
+    results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    analysis = analyse(results, METHOD)
+    monkeypatch.delitem(SENTENCES, Outcome.UNDETECTED)
+    with pytest.raises(KeyError, match="no detectable effect"):
+        answer(results, analysis, verdicts(analysis))
 
 
 def test_failures_divergence_and_missing_runs_are_named(without_matplotlib, tmp_path):

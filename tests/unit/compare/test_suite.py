@@ -6,12 +6,12 @@ from math import inf
 import numpy as np
 import pytest
 
-from lightning_qsgd.compare import Arm, Method, Outcome
+from lightning_qsgd.compare import Arm, Method, Outcome, analyse, verdicts
 from lightning_qsgd.compare.report.document import to_markdown
 from lightning_qsgd.compare.report.suite_page import suite_answer, suite_blocks, write_suite
 from lightning_qsgd.compare.statistics import mean_over_tasks, performance_profile
 from lightning_qsgd.compare.verdicts.suite import SuiteOutcome, analyse_suite
-from tests.comparison_cases import METRIC, made_curve, made_results
+from tests.comparison_cases import METRIC, made_curve, made_results, written
 
 METHOD = Method(resamples=1999)
 TASKS, SEEDS = 5, 16
@@ -102,11 +102,31 @@ def test_every_task_and_the_whole_get_a_share_of_the_level():
     assert {found.method.alpha for found in analysis.tasks.values()} == {0.05 / 5}
 
 
+def test_the_report_of_a_task_says_what_the_page_of_its_suite_says(without_matplotlib, tmp_path):
+    draw = np.random.default_rng(3)
+    alone = {f"task{i}": task(draw, {"a": 2.5}, seeds=4) for i in range(3)}
+    tasks = {
+        name: replace(found, comparison=replace(found.comparison, alpha=0.05 / 4))
+        for name, found in alone.items()
+    }
+    said = {name: verdicts(analyse(found))["a"].outcome for name, found in tasks.items()}
+    (arm,) = analyse_suite(tasks, Method()).arms
+    assert said == {name: verdict.outcome for name, verdict in arm.verdicts.items()}
+    assert said["task0"] is Outcome.TOO_FEW
+    assert verdicts(analyse(alone["task0"]))["a"].outcome is Outcome.BETTER
+    _, own = written(tasks["task0"], tmp_path, None)
+    assert "about 1.25 % or less. The plan asks for that instead of 5 %, as each task of a" in own
+    assert "98.75 % together" in own
+    _, usual = written(alone["task0"], tmp_path, None)
+    assert "about 5 % or less. With 4 seeds" in usual
+    assert "did better than `adamw`. With 4 seeds, not the 8 that are needed, only very" in usual
+
+
 def test_tasks_with_too_few_seeds_are_named():
     draw = np.random.default_rng(6)
     analysis = analyse_suite(suite(draw, [{"a": 0.0}] * 5, seeds=6), METHOD)
     texts = " ".join(getattr(block, "text", "") for block in suite_blocks("s", analysis, None))
-    assert "**Too few seeds** for a suite of this size: 10 are needed" in texts
+    assert "**Too few seeds** for a suite of this size. With 6 seeds, not the 10 that are" in texts
 
 
 def test_a_task_that_could_not_answer_keeps_its_share_and_allows_no_claim():
