@@ -22,6 +22,7 @@ from rich.table import Table
 RESULTS = Path(__file__).parent / "results" / "start.json"
 ROUNDS = 5
 MISSPELT = "trainr: {max_epochs: 1}\n"
+MISSPELT_INSIDE = "optimizer: {class_path: torch.optim.SGD, init_args: {momentun: 0.9}}\n"
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,12 @@ CASES = (
     _command("fit --config digts", 1.5),
     _command("fit --config digits --modle x", 1.5),
     _command("fit --config misspelt.yaml", 1.5),
+    _command("fit --config misspelt_inside.yaml", 1.5),
+    _command("fit --trainer.max_epohcs 3", 1.5),
     _command("configs", 1.5),
-    _command("fit --help"),
+    _command("fit --help", 3.0),
+    _command("compare --help", 3.0),
+    _command("fit --help all"),
 )
 
 
@@ -85,6 +90,7 @@ def main() -> None:
     best: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "misspelt.yaml").write_text(MISSPELT)
+        (Path(folder) / "misspelt_inside.yaml").write_text(MISSPELT_INSIDE)
         for _ in range(ROUNDS):
             for case in CASES:
                 best[case.title] = min(best.get(case.title, 1e9), seconds(case, folder))

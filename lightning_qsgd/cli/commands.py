@@ -1,7 +1,8 @@
 """The commands beside those of LightningCLI: their names, what they are for, where they live."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -17,16 +18,21 @@ class Command:
         summary: What it does, in one line of `--help`.
         function: Path of the function that takes the arguments after the name; empty for the
             commands of LightningCLI.
-        options: First parts of its options and of the keys of its configs, as its parser has them.
-            They are told apart before there is a parser; none are for a command whose parser is
-            made at once.
+        options: First parts of its options and of the keys of its configs, as its parser has them,
+            and what each is, for the short help. They are told apart before there is a parser; none
+            are for a command whose parser is made at once.
+        groups: Options that have parts, and the class whose arguments these are; an empty path for
+            a class that the user chooses.
+        described_in: Classes whose docstrings say what options without words are.
         knows_the_command_line: Whether the function also takes the recipe of the command line
             that it was called from, so that it trains what that one trains.
     """
 
     summary: str
     function: str = ""
-    options: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    described_in: tuple[str, ...] = ()
     knows_the_command_line: bool = False
 
     def run(self, arguments: list[str], recipe: Any = None) -> None:
@@ -45,36 +51,81 @@ class Command:
 
 
 _CLI = "lightning_qsgd.cli"
-_FIT = (
-    *("help", "config", "print_config", "seed_everything", "trainer", "model", "data", "optimizer"),
-    *("lr_scheduler", "perturbation", "baseline", "goal", "run", "search_space", "ckpt_path"),
-    "weights_only",  # of Lightning 2.6 on
-)
-_COMPARE = (
-    *("help", "config", "print_config", "experiment", "arms", "seeds", "budget", "tuning", "goal"),
-    *(
-        "changed",
-        "horizons",
-        "alpha",
-        "unpaired",
-        "published",
-        "folder",
-        "executor",
-        "processes",
-        "address",
-    ),
-    *("arm", "only", "skip", "dry_run", "dry-run"),
-    "tasks",  # a key of suites
-)
+HELP = "show this; `--help all` also shows types, defaults and known classes"
+FIT_OPTIONS = {
+    "help": HELP,
+    "config": "a shipped config by name, or a file; given again, the later one counts",
+    "print_config": "show the whole configuration, and stop",
+    "seed_everything": "seed of weights, data order and noise; 0 by default",
+    "model": "class path of a LightningModule; --model.help CLASS shows what it takes",
+    "data": "class path of a LightningDataModule; --data.help CLASS shows what it takes",
+    "optimizer": "class path of an optimizer; --optimizer.lr 0.01 sets what it takes",
+    "lr_scheduler": "class path of a schedule",
+    "perturbation": "What is added to the optimizer's steps.",
+    "baseline": "What to train beside it: `adamw`, `own`, or a mapping; see `Baseline`.",
+    "goal": "What runs are judged by.",
+    "run": "Where a run writes.",
+    "search_space": "Ranges in which `compare` tunes it; a fit leaves them alone.",
+    "ckpt_path": "checkpoint to go on from, or to evaluate",
+    "weights_only": "whether the checkpoint may hold nothing but tensors",  # of Lightning 2.6 on
+    "trainer": "Arguments of Lightning's Trainer.",
+}
+_FIT_GROUPS = {
+    **dict.fromkeys(("model", "data", "optimizer", "lr_scheduler"), ""),
+    "perturbation": "lightning_qsgd.perturbations.Perturbation",
+    "baseline": f"{_CLI}.Baseline",
+    "goal": "lightning_qsgd.training.Goal",
+    "run": f"{_CLI}.RunPlace",
+    "trainer": "lightning.pytorch.trainer.Trainer",
+}
+_PLANNING = "lightning_qsgd.compare.planning"
+_COMPARE = {
+    "help": HELP,
+    "config": "a shipped config by name, or a file, with all of the below",
+    "print_config": FIT_OPTIONS["print_config"],
+    **dict.fromkeys(("experiment", "arms", "seeds", "budget", "goal", "tuning"), ""),
+    **dict.fromkeys(("horizons", "alpha", "folder", "executor", "processes", "address"), ""),
+    **dict.fromkeys(("unpaired", "changed"), ""),
+    "published": "Figures of others, with their source, to show beside the measured ones.",
+    "arm": "An arm to add, tuned as the baseline is: class path of an optimizer, or a config.",
+    "only": "Arms to keep, with their controls.",
+    "skip": "Arms to leave out.",
+    "dry_run": "Show the plan and a forecast of its cost, and stop.",
+    "dry-run": "the same",
+    "tasks": "tasks of a suite, each with an experiment, a budget and a goal; in a file",
+}
+_COMPARE_GROUPS = {
+    "budget": f"{_PLANNING}.Budget",
+    "goal": f"{_PLANNING}.GoalPlan",
+    "tuning": f"{_PLANNING}.Search",
+}
 COMMANDS = {
-    "fit": Command("train a module, perturbed as the config says, beside a baseline", "", _FIT),
-    "validate": Command("evaluate a checkpoint on the validation data", "", (*_FIT, "verbose")),
-    "test": Command("evaluate a checkpoint on the test data", "", (*_FIT, "verbose")),
-    "predict": Command("predict with a checkpoint", "", (*_FIT, "return_predictions")),
+    "fit": Command(
+        "train a module, perturbed as the config says, beside a baseline",
+        options=FIT_OPTIONS,
+        groups=_FIT_GROUPS,
+    ),
+    "validate": Command(
+        "evaluate a checkpoint on the validation data",
+        options={**FIT_OPTIONS, "verbose": "whether to show the metrics"},
+        groups=_FIT_GROUPS,
+    ),
+    "test": Command(
+        "evaluate a checkpoint on the test data",
+        options={**FIT_OPTIONS, "verbose": "whether to show the metrics"},
+        groups=_FIT_GROUPS,
+    ),
+    "predict": Command(
+        "predict with a checkpoint",
+        options={**FIT_OPTIONS, "return_predictions": "whether to keep the predictions"},
+        groups=_FIT_GROUPS,
+    ),
     "compare": Command(
         "arms x seeds of an experiment, with a verdict",
         f"{_CLI}.compare_command.compare_command",
         _COMPARE,
+        _COMPARE_GROUPS,
+        described_in=(f"{_PLANNING}.Plan", "lightning_qsgd.compare.running.Running"),
         knows_the_command_line=True,
     ),
     "report": Command(
@@ -87,7 +138,9 @@ COMMANDS = {
     "circuit": Command(
         "draw, check or time the circuit of a perturbation",
         f"{_CLI}.circuit_command.circuit_command",
-        ("help", "backend", "arm", "features", "output", "rows", "seed", "circuits"),
+        dict.fromkeys(
+            ("help", "backend", "arm", "features", "output", "rows", "seed", "circuits"), ""
+        ),
     ),
     "doctor": Command(
         "show versions, devices, extras, and what a step would cost here",

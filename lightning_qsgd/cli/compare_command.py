@@ -221,7 +221,6 @@ def _parser() -> SuggestingParser:
     )
     parser.add_argument(
         "--arm",
-        type=str,
         action="append",
         default=[],
         help="An arm to add, tuned as the baseline is: class path of an optimizer, or a config.",

@@ -60,14 +60,15 @@ def main(arguments: list[str] | None = None) -> None:
     hush()
     try:
         from lightning_qsgd.cli.configs_command import with_shipped_configs
-        from lightning_qsgd.cli.first_look import refuse_misspelt
+        from lightning_qsgd.cli.first_look import refuse_misspelt, short_help
 
+        known = given[0] in COMMANDS and COMMANDS[given[0]].options.get("help")
+        if known and given[1:] in (["-h"], ["--help"]):
+            sys.stdout.write(short_help(given[0]) + "\n")
+            sys.exit(0)
+        given = [given[0], "--help"] if given[1:] == ["--help", "all"] else given
         given = with_shipped_configs(given)
         refuse_misspelt(given)
-        # Before rich: Python keeps the first of `int | float` and `float | int` for both, and with
-        # rich's order `limit_val_batches: 1` would be parsed as 1.0, which means all batches.
-        import lightning.pytorch  # noqa: F401
-
         if given[0] in OWN:
             OWN[given[0]].run(given[1:])
         else:

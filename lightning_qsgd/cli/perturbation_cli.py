@@ -27,7 +27,7 @@ from lightning_qsgd.cli.baseline import (
     find_recorded,
     remove_perturbation,
 )
-from lightning_qsgd.cli.commands import OWN
+from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN
 from lightning_qsgd.cli.outcome import GoalWatch, Outcome, never_logged, outcome_table, verdict
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.run_folder import RunPlace, give_back, require_checkpoint
@@ -293,14 +293,15 @@ DEFAULTS: dict[str, Any] = {"parser_class": ExperimentParser, "seed_everything_d
 
 def add_own_groups(parser: ArgumentParser) -> None:
     """Add `perturbation`, `baseline`, `goal` and `run` to a parser."""
-    perturbed = "What is added to the optimizer's steps."
-    beside = "What to train beside it: `adamw`, `own`, or a mapping; see `Baseline`."
-    parser.add_argument("--perturbation", type=Perturbation | None, default=None, help=perturbed)
-    parser.add_argument("--baseline", type=BaselineAsked, default=None, help=beside)
-    parser.add_argument("--goal", type=Goal, default=Goal(), help="What runs are judged by.")
-    parser.add_argument("--run", type=RunPlace, default=RunPlace(), help="Where a run writes.")
-    ranges = "Ranges in which `compare` tunes it; a fit leaves them alone."
-    parser.add_argument("--search_space", type=dict[str, Range] | None, default=None, help=ranges)
+    kinds: dict[str, tuple[Any, Any]] = {
+        "perturbation": (Perturbation | None, None),
+        "baseline": (BaselineAsked, None),
+        "goal": (Goal, Goal()),
+        "run": (RunPlace, RunPlace()),
+        "search_space": (dict[str, Range] | None, None),
+    }
+    for name, (kind, default) in kinds.items():
+        parser.add_argument(f"--{name}", type=kind, default=default, help=FIT_OPTIONS[name])
 
 
 def check_own_values(config: Namespace) -> None:

@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from enum import Enum
+from functools import reduce
 from inspect import signature
+from operator import or_
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
@@ -26,10 +29,30 @@ class SuggestingParser(ArgumentParser):
         super().error(with_suggestion(words, _known_names(self)), ex)
         raise SystemExit(2)  # not reached; says so to the type checker
 
+    def add_class_arguments(self, *given: Any, **keywords: Any) -> list[str]:
+        """Add what a class takes; a whole number stays one where a fraction would do as well.
+
+        `limit_val_batches: 1` is one batch, and 1.0 all of them. Python keeps the first of
+        `Union[int, float]` and `Union[float, int]` for both. If somebody wrote the latter before
+        Lightning was imported, as rich does, the parser would make 1.0 of 1.
+        """
+        added: list[str] = super().add_class_arguments(*given, **keywords)
+        for action in self._actions:
+            if hasattr(action, "_typehint"):
+                action._typehint = _whole_numbers_first(action._typehint)
+        return added
+
     def print_usage(self, file: Any = None) -> None:
         """Leave out the sixty lines of usage in front of an error: `--help` has them."""
         if file is not sys.stderr:
             super().print_usage(file)
+
+
+def _whole_numbers_first(kind: Any) -> Any:
+    kinds = [*get_args(kind)] if get_origin(kind) in (Union, UnionType) else []
+    if int not in kinds or float not in kinds or kinds.index(int) < kinds.index(float):
+        return kind
+    return reduce(or_, [int, *(other for other in kinds if other is not int)])
 
 
 def concise(message: str) -> str:

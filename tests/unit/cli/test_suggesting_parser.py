@@ -1,6 +1,10 @@
 """Misspelt names and the nearest known ones."""
 
+import subprocess
+import sys
+
 import pytest
+import yaml
 
 from lightning_qsgd.cli.suggesting_parser import concise, with_suggestion
 
@@ -44,3 +48,30 @@ def test_message_without_noise_stays_as_it_is() -> None:
 
 def test_message_of_noise_alone_is_kept() -> None:
     assert concise("Errors:") == "Errors:"
+
+
+RICH_FIRST = """
+from typing import Optional, Union
+import rich.console, rich.progress
+Union[float, int], Optional[Union[float, int]]  # Python keeps this order for Lightning's, too
+from lightning_qsgd.cli import PerturbationCLI
+PerturbationCLI(args=[
+    "fit", "--config=configs/experiments/digits.yaml", "--print_config",
+    "--trainer.limit_val_batches=1", "--trainer.val_check_interval=1",
+    "--trainer.limit_train_batches=1.0",
+    "--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1",
+    "--trainer.callbacks.swa_epoch_start=1",
+])
+"""
+
+
+def test_one_batch_stays_one_batch_where_rich_is_imported_before_lightning():
+    command = [sys.executable, "-c", RICH_FIRST]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    trainer = yaml.safe_load(printed)["trainer"]
+    callback = trainer["callbacks"][0]["init_args"]
+    whole = [trainer["limit_val_batches"], trainer["val_check_interval"]]
+    whole.append(callback["swa_epoch_start"])
+    assert [(type(value), value) for value in whole] == [(int, 1)] * 3, "not 1.0: all of them"
+    assert isinstance(trainer["limit_train_batches"], float)
