@@ -23,7 +23,6 @@ from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
 from lightning_qsgd.compare.verdicts import Outcome as Judgement
 from lightning_qsgd.compare.verdicts import analyse, verdicts
 from lightning_qsgd.tracking import page_of, tags
-from lightning_qsgd.tracking.comparison_runs import mean_tag
 from lightning_qsgd.training.convergence_callback import Goal, Summary, compare, summarise
 from lightning_qsgd.training.recorded_run import RecordedRun
 
@@ -56,7 +55,7 @@ def publish(results: Results, folder: Path, console: Console) -> None:
         "Picture": drawn if (drawn := folder / "gains.png").is_file() else "",
         "Report": report,
         "Curves": f"{command}/{MEAN}",
-        "then open": page_of(mean_tag(goal.metric), mean_tag(goal.loss)),
+        "then open": page_of(tags.mean_tag(goal.loss), tags.mean_tag(goal.metric)),
         "All runs": command,
         "Next, type": next_command(results),
     }

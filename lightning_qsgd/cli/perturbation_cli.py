@@ -343,8 +343,9 @@ def hyperparameters(
 ) -> dict[str, Any]:
     """Pick what tells the runs of an experiment apart, for the table of TensorBoard.
 
-    TensorBoard sorts the columns by name and shows the first few: the arm, its base optimizer and
-    the perturbation. Model and data are those of the experiment, and would hide them.
+    TensorBoard sorts the columns by name, those that differ first, and shows five: the arm, its
+    base optimizer and the perturbation. Model and data are those of the experiment, and would
+    hide them.
 
     Args:
         config: The configuration as plain values.
@@ -356,7 +357,7 @@ def hyperparameters(
     Example:
         >>> sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "foreach": True}}
         >>> hyperparameters({"seed_everything": 1, "run": {"arm": "plain"}, "optimizer": sgd})
-        {'arm': 'plain', 'base': 'SGD', 'base/lr': 0.1, 'seed': 1, 'settings': {'foreach': True}}
+        {'arm': 'plain', 'base': 'SGD', 'base/lr': 0.1, 'perturbation': {'strength': 0.0}, ...}
     """
     row: dict[str, Any] = {"arm": (config.get("run") or {}).get("arm")}
     optimizer, schedule = (config.get(key) or {} for key in ("optimizer", "lr_scheduler"))
@@ -366,7 +367,8 @@ def hyperparameters(
     row["base/schedule"] = _short(schedule.get("class_path"))
     trainer = config.get("trainer") or {}
     settings |= {name: trainer[name] for name in ("max_epochs", "max_steps") if trainer.get(name)}
-    row["perturbation"] = described(perturbation) if perturbation is not None else None
+    # A strength of zero equals the bare optimizer, and a column that all runs have shows first.
+    row["perturbation"] = described(perturbation) if perturbation is not None else {"strength": 0.0}
     row |= {"seed": config.get("seed_everything"), "settings": settings or None}
     return {name: value for name, value in row.items() if value is not None}
 

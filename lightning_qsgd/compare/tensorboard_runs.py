@@ -10,10 +10,10 @@ from lightning_qsgd.compare.report.curve_pictures import band_of
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
 from lightning_qsgd.tracking import flatten_config, tags
-from lightning_qsgd.tracking.comparison_runs import Points, mean_tag, write_run
-from lightning_qsgd.tracking.pages import Hyperparameter
+from lightning_qsgd.tracking.pages import Hyperparameter, Points, write_run
 from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
+Curves = Mapping[str, RecordedCurve]
 FOLDER = "tensorboard"
 MEAN = "_mean"
 ALPHA = 0.05
@@ -44,13 +44,19 @@ def write_tensorboard(
         means = _means(results, arm.name, compared)
         if means:
             row = {"arm": arm.name, "seeds": len(runs), **columns.get(arm.name, {})}
-            final = _mean_of_finals(list(runs.values()))
-            write_run(root / MEAN / arm.name, means, compared, row, final)
+            write_run(root / MEAN / arm.name, means, compared, row)
         for seed, run in runs.items():
             row = {"arm": arm.name, "seed": seed, **columns.get(arm.name, {})}
-            curves = {tag: _points(curve) for tag, curve in run.curves.items()}
-            write_run(root / run_name(arm.name, seed, "."), curves, compared, row, run.final)
+            curves = {tag: _points(curve) for tag, curve in _curves(run).items()}
+            write_run(root / run_name(arm.name, seed, "."), curves, compared, row)
     return root
+
+
+def _curves(run: RecordedRun) -> dict[str, RecordedCurve]:
+    """Return all curves; a final value that has none is one point at the end of the run."""
+    end = max((curve.steps[-1] for curve in run.curves.values() if curve.steps), default=0.0)
+    ends = {tag: RecordedCurve([end], values=[value]) for tag, value in run.final.items()}
+    return ends | run.curves
 
 
 def _telling_columns(
@@ -62,7 +68,9 @@ def _telling_columns(
     that lacks a setting which all others leave at its default tells nothing.
     """
     flat = {
-        arm: flatten_config({key: config[key] for key in SHOWN if config.get(key) is not None})
+        arm: _in_short(
+            flatten_config({key: config[key] for key in SHOWN if config.get(key) is not None})
+        )
         for arm, config in configs.items()
     }
     found: dict[str, list[str]] = {}
@@ -76,34 +84,45 @@ def _telling_columns(
     }
 
 
+def _in_short(row: Mapping[str, Hyperparameter]) -> dict[str, Hyperparameter]:
+    """Name classes and their arguments as a reader would: columns are narrow.
+
+    Example:
+        >>> adam = {"class_path": "torch.optim.Adam", "init_args/lr": 0.1}
+        >>> _in_short({f"optimizer/{name}": value for name, value in adam.items()})
+        {'optimizer': 'Adam', 'optimizer/lr': 0.1}
+    """
+    return {
+        name.removesuffix("/class_path").replace("init_args/", ""): (
+            str(value).rsplit(".", 1)[-1] if name.endswith("class_path") else value
+        )
+        for name, value in row.items()
+    }
+
+
 def _means(results: Results, arm: str, compared: Sequence[str]) -> dict[str, Points]:
-    ours = results.runs_of(arm)
-    theirs = results.runs_of(results.comparison.baseline.name)
+    ours, theirs = (
+        {seed: _curves(run) for seed, run in results.runs_of(name).items()}
+        for name in (arm, results.comparison.baseline.name)
+    )
+    finals = (tag for run in results.runs_of(arm).values() for tag in run.final)
     found: dict[str, Points] = {}
-    for tag in compared:
-        curves = [run.curves[tag] for run in ours.values() if tag in run.curves]
+    for tag in dict.fromkeys([*compared, *finals]):
+        curves = [run[tag] for run in ours.values() if tag in run]
         gaps = [
             gap
             for seed, run in ours.items()
             if seed in theirs and (gap := _gap(run, theirs[seed], tag)) is not None
         ]
-        for name, group in ((tag, curves), (tags.gap_tag(tag), gaps)):
+        for name, group in ((tags.mean_tag(tag), curves), (tags.mean_gap_tag(tag), gaps)):
             band = band_of(group, ALPHA)
             if band is not None:
-                found[mean_tag(name)] = list(
-                    zip(band.steps.tolist(), band.mean.tolist(), strict=True)
-                )
+                found[name] = list(zip(band.steps.tolist(), band.mean.tolist(), strict=True))
     return found
 
 
-def _mean_of_finals(runs: Sequence[RecordedRun]) -> dict[str, float]:
-    known = [set(run.final) for run in runs]
-    shared = sorted(set.intersection(*known)) if known else []
-    return {name: sum(run.final[name] for run in runs) / len(runs) for name in shared}
-
-
-def _gap(run: RecordedRun, baseline: RecordedRun, tag: str) -> RecordedCurve | None:
-    ours, theirs = run.curves.get(tag), baseline.curves.get(tag)
+def _gap(run: Curves, baseline: Curves, tag: str) -> RecordedCurve | None:
+    ours, theirs = run.get(tag), baseline.get(tag)
     if not (ours and theirs and ours.steps and theirs.steps):
         return None
     steps, gaps = gap_at_equal_step(ours.steps, ours.values, theirs.steps, theirs.values)

@@ -1,10 +1,10 @@
-"""The page of charts that sets the perturbed runs against AdamW."""
+"""The page of charts that sets arms beside their baseline: single runs, and means over seeds."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
@@ -38,45 +38,75 @@ COST_CHARTS = {
 
 
 def comparison_layout(metrics: Sequence[str] = METRICS) -> Layout:
-    """Arrange the charts of a comparison.
+    """Arrange the charts of a comparison: means over seeds first, then single runs.
 
     Each chart shows one tag for all runs, because colour in TensorBoard is the run: two tags of
-    one run would share a colour. The gap to AdamW has charts of its own, since on the scale of
-    the loss the arms lie on top of each other.
+    one run would share a colour. The gap to the baseline has charts of its own, since on the scale
+    of the loss the arms lie on top of each other.
 
     Args:
         metrics: Tags that all arms log, in the order of the charts; at least one.
 
     Returns:
-        Charts by title, by category.
+        Charts by title, by category; `charts_of` keeps those that show something.
 
     Raises:
         TypeError: If `metrics` is a single string.
         ValueError: If `metrics` is empty.
 
     Example:
-        >>> comparison_layout(["val/loss"])["AdamW vs perturbed"]
+        >>> comparison_layout(["val/loss"])["every run"]
         {'val/loss': ['Multiline', ['^val/loss$']]}
     """
     _require_tags(metrics)
     return {
-        "AdamW vs perturbed": {metric: _chart(metric) for metric in metrics},
-        "gap to AdamW": {
-            f"{metric} minus AdamW": _chart(tags.gap_tag(metric)) for metric in metrics
+        "mean over seeds": {metric: _chart(tags.mean_tag(metric)) for metric in metrics},
+        "mean gap to the baseline": {
+            f"{metric} minus the baseline": _chart(tags.mean_gap_tag(metric)) for metric in metrics
         },
-        "perturbation size": {title: _chart(tag) for title, tag in SIZE_CHARTS.items()},
-        "cost": {title: _chart(tag) for title, tag in COST_CHARTS.items()},
+        "every run": {metric: _chart(metric) for metric in metrics},
+        "gap to the baseline": {
+            f"{metric} minus its baseline": _chart(tags.gap_tag(metric)) for metric in metrics
+        },
+        "perturbation size": {title: _chart(tag, NUMBER) for title, tag in SIZE_CHARTS.items()},
+        "cost": {title: _chart(tag, NUMBER) for title, tag in COST_CHARTS.items()},
     }
 
 
-def write_layout(writer: SummaryWriter, metrics: Sequence[str] = METRICS) -> None:
+def charts_of(layout: Layout, shown: Iterable[str]) -> Layout:
+    """Keep the charts that show something: TensorBoard draws an empty one for each of the others.
+
+    Args:
+        layout: Charts by title, by category.
+        shown: Tags that there are.
+
+    Example:
+        >>> layout = comparison_layout(["loss"])
+        >>> list(charts_of(layout, ["loss"])), list(charts_of(layout, ["mean/loss"]))
+        (['every run'], ['mean over seeds'])
+    """
+    there = list(shown)
+    kept = {
+        category: {
+            title: chart
+            for title, chart in charts.items()
+            if any(re.search(pattern, tag) for pattern in chart[1] for tag in there)
+        }
+        for category, charts in layout.items()
+    }
+    return {category: charts for category, charts in kept.items() if charts}
+
+
+def write_layout(writer: SummaryWriter, metrics: Sequence[str], shown: Iterable[str]) -> None:
     """Write the charts of a comparison, for TensorBoard's page "Custom Scalars".
 
-    TensorBoard merges equal layouts, so every run of a comparison may write its own.
+    TensorBoard joins the layouts of all runs, and takes the last that a run has written. So every
+    run writes the charts that it fills, and may do so again.
 
     Args:
         writer: Writer of any run below TensorBoard's log directory.
         metrics: Tags that all arms log, in the order of the charts; at least one.
+        shown: Tags that the run writes.
 
     Raises:
         TypeError: If `metrics` is a single string.
@@ -86,9 +116,9 @@ def write_layout(writer: SummaryWriter, metrics: Sequence[str] = METRICS) -> Non
         >>> from tempfile import TemporaryDirectory
         >>> from torch.utils.tensorboard import SummaryWriter
         >>> with TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
-        ...     write_layout(writer, ["val/loss"])
+        ...     write_layout(writer, ["val/loss"], ["val/loss", "val/accuracy"])
     """
-    writer.add_custom_scalars(comparison_layout(metrics))
+    writer.add_custom_scalars(charts_of(comparison_layout(metrics), shown))
 
 
 def page_of(*metrics: str, port: int = 6006) -> str:
@@ -109,10 +139,14 @@ def page_of(*metrics: str, port: int = 6006) -> str:
     return f"http://localhost:{port}/?pinnedCards={quote(text, safe='')}#timeseries"
 
 
-def _chart(tag: str) -> Chart:
+NUMBER = r"(/\d+)?"
+"""Behind what is measured of one of several optimizers."""
+
+
+def _chart(tag: str, behind: str = "") -> Chart:
     # TensorBoard takes a tag for a regular expression and accepts whatever begins with a match:
     # without the anchor, "train/loss" would also show "train/loss_epoch".
-    return ["Multiline", [f"^{re.escape(tag)}$"]]
+    return ["Multiline", [f"^{re.escape(tag)}{behind}$"]]
 
 
 def _require_tags(metrics: Sequence[str]) -> None:

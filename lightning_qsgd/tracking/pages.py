@@ -1,11 +1,13 @@
-"""What TensorBoard shows beside curves: the circuit and the hyperparameters."""
+"""What TensorBoard shows beside live curves: circuits, hyperparameters, and finished runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lightning_qsgd.tracking import tags
+from lightning_qsgd.tracking.layout import write_layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,3 +90,56 @@ def _legal(value: Any) -> Hyperparameter:
     if value is None:
         return "none"
     return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def write_hyperparameters(writer: SummaryWriter, row: Mapping[str, Hyperparameter]) -> None:
+    """Write a line of the HParams table.
+
+    TensorBoard takes the columns of all lines from the first summary of an experiment that it
+    finds, and `SummaryWriter.add_hparams` writes one for each run: an arm would lose the columns
+    that the baseline lacks. Without any it looks at all lines, puts first what differs between
+    them, and shows the last value of each scalar beside it.
+
+    Args:
+        writer: Writer of the run.
+        row: Values by column.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from torch.utils.tensorboard import SummaryWriter
+        >>> with TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
+        ...     write_hyperparameters(writer, {"arm": "sine", "seed": 0})
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    _, started, ended = hparams(dict(row), {})
+    for summary in (started, ended):
+        writer._get_file_writer().add_summary(summary)
+
+
+Points = Sequence[tuple[float, float]]
+"""(Step, value), in the order of the steps."""
+
+
+def write_run(
+    folder: Path,
+    curves: Mapping[str, Points],
+    metrics: Sequence[str],
+    row: Mapping[str, Hyperparameter],
+) -> None:
+    """Write a finished run, or a mean of runs, into a folder.
+
+    Args:
+        folder: Folder of the run; TensorBoard names the run after it.
+        curves: Points by tag.
+        metrics: What the page "Custom Scalars" compares.
+        row: Line of the HParams table.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        write_layout(writer, metrics, curves)
+        for tag, points in curves.items():
+            for step, value in points:
+                writer.add_scalar(tag, value, round(step))
+        write_hyperparameters(writer, row)

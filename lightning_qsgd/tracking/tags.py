@@ -64,6 +64,30 @@ def gap_tag(metric: str) -> str:
     return f"baseline/gap_{metric}"
 
 
+def mean_tag(metric: str) -> str:
+    """Name the mean of a metric over seeds.
+
+    A name of its own, so that a chart of means does not show the single runs as well.
+
+    Example:
+        >>> mean_tag("val/loss")
+        'mean/val/loss'
+    """
+    return f"mean/{metric}"
+
+
+def mean_gap_tag(metric: str) -> str:
+    """Name the mean gap of a metric to the baseline over seeds, in the metric's unit.
+
+    TensorBoard sorts groups of charts by name: this one comes behind that of the means.
+
+    Example:
+        >>> mean_gap_tag("val/loss")
+        'mean_gap/val/loss'
+    """
+    return f"mean_gap/{metric}"
+
+
 def best_tag(metric: str) -> str:
     """Name the best value that a metric reached during a run.
 

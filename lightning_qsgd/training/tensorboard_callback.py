@@ -8,9 +8,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.circuits.drawing import draw_figure, draw_text
-from lightning_qsgd.tracking import flatten_config, tags, write_circuit, write_layout
-from lightning_qsgd.training.convergence_callback import ConvergenceCallback, Goal, Summary
-from lightning_qsgd.training.wrapping import callbacks_of
+from lightning_qsgd.tracking import (
+    flatten_config,
+    tags,
+    write_circuit,
+    write_hyperparameters,
+    write_layout,
+)
+from lightning_qsgd.training.convergence_callback import Goal
 
 
 class TensorBoardCallback(Callback):
@@ -33,11 +38,12 @@ class TensorBoardCallback(Callback):
         self.hyperparameters = dict(hyperparameters or {})
         self.backend = backend
         self.goal = Goal() if goal is None else goal
+        self._logged: set[str] = set()
+        self._arranged: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the layout and the circuit."""
+        """Write the circuit."""
         for logger in _writers(trainer):
-            write_layout(logger.experiment, [self.goal.loss, self.goal.metric])
             built = self.backend.describe() if self.backend is not None else None
             if built is not None:
                 try:
@@ -46,22 +52,28 @@ class TensorBoardCallback(Callback):
                     figure = None  # the extra `plot` is not installed: the text must do
                 write_circuit(logger.experiment, draw_text(built), figure)
 
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Note what loggers have got: Lightning forgets it from epoch to epoch."""
+        self._logged.update(trainer.logged_metrics)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the layout, if there is something new to show."""
+        self._arrange(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write hyperparameters with the final metrics."""
-        metrics: dict[str, float] = {}
-        for callback in callbacks_of(trainer):
-            if isinstance(callback, ConvergenceCallback):
-                metrics |= _without_curves(callback.summary)
+        """Write layout and hyperparameters."""
+        self._arrange(trainer)
+        row = flatten_config(self.hyperparameters)
         for logger in _writers(trainer):
-            logger.log_hyperparams(flatten_config(self.hyperparameters), metrics)
+            write_hyperparameters(logger.experiment, row)
 
-
-def _without_curves(summary: Summary) -> Summary:
-    """Rename what has a curve: Lightning writes these values as scalars too, at step 0."""
-    return {
-        tags.final_tag(tag) if tag.startswith("baseline/") else tag: value
-        for tag, value in summary.items()
-    }
+    def _arrange(self, trainer: Trainer) -> None:
+        published = filter(tags.is_own, trainer.callback_metrics)
+        self._logged.update(trainer.logged_metrics, published)
+        if self._logged != self._arranged:
+            self._arranged = set(self._logged)
+            for logger in _writers(trainer):
+                write_layout(logger.experiment, [self.goal.loss, self.goal.metric], self._arranged)
 
 
 def _writers(trainer: Trainer) -> list[TensorBoardLogger]:

@@ -1,6 +1,7 @@
 """What a run writes to TensorBoard, next to its losses."""
 
 import pickle
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from lightning_qsgd.backends import SamplerBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
@@ -19,7 +21,7 @@ from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import InvisiblePerturbationWarning
 from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RelativeInjection
-from lightning_qsgd.tracking import tags
+from lightning_qsgd.tracking import comparison_layout, tags
 from lightning_qsgd.training import (
     Classifier,
     ConvergenceCallback,
@@ -204,6 +206,36 @@ def test_layout_circuit_and_hyperparameters_are_written(tmp_path: Path) -> None:
     plugins = written.summary_metadata
     hparams = plugins["_hparams_/session_start_info"].plugin_data.content
     assert b"optimizer/lr" in hparams
+    assert "_hparams_/experiment" not in plugins  # TensorBoard would take it for that of all runs
+
+
+def charts(folder: Path) -> dict[str, list[str]]:
+    """Return the titles of the charts of the page that counts, by category."""
+    event = events(folder).Tensors("custom_scalars__config__")[-1]
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    return {one.title: [chart.title for chart in one.chart] for one in layout.category}
+
+
+def test_every_chart_of_a_fit_shows_something(tmp_path: Path) -> None:
+    plain = ConvergenceCallback(GOAL)
+    run(tmp_path / "plain", plain, TensorBoardCallback(goal=GOAL))
+    assert charts(tmp_path / "plain") == {"every run": ["train/loss", "val/accuracy"]}
+
+    arm = ConvergenceCallback(GOAL, baseline=plain.run)
+    perturbed = PerturbationCallback(VISIBLE)
+    scalars = run(tmp_path / "arm", perturbed, arm, TensorBoardCallback(goal=GOAL))
+    shown = charts(tmp_path / "arm")
+    assert list(shown) == ["every run", "gap to the baseline", "perturbation size", "cost"]
+    patterns = [
+        pattern
+        for category in comparison_layout([GOAL.loss, GOAL.metric]).items()
+        for title, (_, patterns) in category[1].items()
+        if title in shown.get(category[0], ())
+        for pattern in patterns
+    ]
+    assert len(patterns) == sum(map(len, shown.values()))
+    for pattern in patterns:
+        assert any(re.search(pattern, tag) for tag in scalars), pattern
 
 
 def test_without_a_circuit_none_is_drawn(tmp_path: Path) -> None:

@@ -24,16 +24,16 @@ def test_means_and_gaps_are_those_of_the_runs(tmp_path):
     mean = read_scalars(root / MEAN / "sine")
     assert mean[f"mean/{METRIC}"].steps.tolist() == [10, 20]
     assert abs(mean[f"mean/{METRIC}"].values - [0.3, 0.85]).max() < 1e-6
-    assert abs(mean[f"mean/baseline/gap_{METRIC}"].values - [0.1, 0.25]).max() < 1e-6
+    assert abs(mean[f"mean_gap/{METRIC}"].values - [0.1, 0.25]).max() < 1e-6
     own = read_scalars(root / MEAN / "adamw")
-    assert not own[f"mean/baseline/gap_{METRIC}"].values.any()
+    assert not own[f"mean_gap/{METRIC}"].values.any()
     assert abs(read_scalars(root / "sine" / "seed1")[METRIC].values - [0.4, 0.95]).max() < 1e-6
 
 
 def test_the_gap_is_a_difference_whatever_the_direction(tmp_path):
     results = with_curves(made_results(FINAL, higher_is_better=False), VALUES)
     root = write_tensorboard(results, tmp_path, {})
-    gap = read_scalars(root / MEAN / "sine")[f"mean/baseline/gap_{METRIC}"]
+    gap = read_scalars(root / MEAN / "sine")[f"mean_gap/{METRIC}"]
     assert (gap.values > 0).all()
 
 
@@ -60,8 +60,18 @@ def test_the_table_of_hyperparameters_has_the_columns_that_tell_arms_apart(tmp_p
     assert columns["adamw"] == columns["sine"] == {"arm", "seed", "optimizer/lr"}
     assert columns["third"] == columns["sine"] | {"perturbation/strength"}
     assert means == {arm: found - {"seed"} | {"seeds"} for arm, found in columns.items()}
-    final = read_scalars(root / MEAN / "sine")[f"final/{METRIC}"].values
-    assert abs(final - sum(FINAL["sine"]) / len(FINAL["sine"])) < 1e-6  # float32 on disk
+
+
+def test_a_final_value_without_a_curve_is_a_point_at_the_end_of_the_run(tmp_path):
+    results = with_curves(made_results(FINAL), VALUES)
+    runs = tuple(replace(run, final={**run.final, "test": run.seed + 1.0}) for run in results.runs)
+    root = write_tensorboard(replace(results, runs=runs), tmp_path, {})
+    mean, single = read_scalars(root / MEAN / "sine"), read_scalars(root / "sine" / "seed1")
+    assert set(single) == {METRIC, "test"}
+    assert set(mean) == {f"{kind}/{tag}" for kind in ("mean", "mean_gap") for tag in single}
+    assert (single["test"].steps, single["test"].values) == ([20], [2.0])
+    assert (mean["mean/test"].steps, mean["mean/test"].values) == ([20], [1.5])
+    assert mean["mean_gap/test"].values == [0.0]
 
 
 def test_runs_of_an_earlier_comparison_disappear(tmp_path):
