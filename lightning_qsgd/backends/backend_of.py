@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
+from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
 from torch import Tensor
@@ -77,10 +78,20 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
         return (
             SamplerBackend(source) if engine == "sampler" else CompiledBackend(source, **settings)
         )
-    got = f"the class {source.__name__}" if isinstance(source, type) else type(source).__name__
     raise TypeError(
-        f"Expected a circuit, a backend, an EstimatorQNN or a SamplerQNN, got {got}: inputs and "
-        "weights must be told apart. Pass an instance, and wrap a QuantumCircuit as "
+        f"Expected a circuit, a backend, an EstimatorQNN or a SamplerQNN, got {_got(source)}"
+    )
+
+
+def _got(source: object) -> str:
+    """Name what was given, why it cannot be taken, and what to give."""
+    if isinstance(source, type):
+        return f"the class {source.__name__}: it has no settings yet. Pass an instance of it."
+    if isinstance(source, TorchConnector):
+        return "a TorchConnector: its network is what evaluates. Pass its `neural_network`."
+    kind = type(source).__name__
+    return (
+        f"{kind}: inputs and weights must be told apart. Wrap a QuantumCircuit as "
         "ParametrizedCircuit(circuit, inputs, weights)."
     )
 

@@ -6,6 +6,8 @@ from math import inf, nan
 from typing import Any
 
 import pytest
+from qiskit_machine_learning.connectors import TorchConnector
+from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from lightning_qsgd.backends import SamplerBackend, SineBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
@@ -18,6 +20,11 @@ from lightning_qsgd.perturbations import (
     RelativeInjection,
     Strength,
     UpdateInjection,
+)
+
+BUILT = SuperpositionCircuit(2).build()
+CONNECTOR = TorchConnector(
+    SamplerQNN(circuit=BUILT.circuit, input_params=BUILT.inputs, weight_params=BUILT.weights)
 )
 
 
@@ -64,8 +71,9 @@ def test_copies_and_pickles_are_equal(perturbation: Perturbation) -> None:
         ({"strength": -0.5}, ValueError, r"Expected `strength` to be non-negative .* got -0.5"),
         ({"strength": nan}, ValueError, r"Expected `strength` to be non-negative .* got nan"),
         ({"strength": inf}, ValueError, r"Expected `strength` to be non-negative .* got inf"),
-        ({"backend": "sine"}, TypeError, r"an EstimatorQNN or a SamplerQNN, got str: .*wrap"),
+        ({"backend": "sine"}, TypeError, r"an EstimatorQNN or a SamplerQNN, got str: .*[Ww]rap"),
         ({"backend": SineBackend}, TypeError, r"got the class SineBackend: .*an instance"),
+        ({"backend": CONNECTOR}, TypeError, r"got a TorchConnector: .* `neural_network`"),
         ({"coordinates": 4}, TypeError, r"Expected `coordinates` to be a Coordinates, got int"),
         ({"injection": "update"}, TypeError, r"Expected `injection` to be a Injection, got str"),
     ],
