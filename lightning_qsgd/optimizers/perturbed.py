@@ -271,9 +271,8 @@ class PerturbedOptimizer(Optimizer):
         report = step.apply()
         state.applied += step.is_prepared
         state.learned = step.learned
-        if report is not None:
-            self.report = report
-            self._watch.see(report)
+        self.report = report or self.report
+        self._watch.see(report, state)
         return result
 
     def _new_step(self, strength: float) -> PerturbedStep:

@@ -8,6 +8,8 @@ from math import inf, isnan, nan, sqrt
 import torch
 from torch import Tensor
 
+from lightning_qsgd.optimizers.own_state import OwnState
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -148,8 +150,17 @@ class SizeWatch:
         self._warned = False
         self._judged_large = False
 
-    def see(self, report: StepReport) -> None:
-        """Take note of a step's report; reads it only when `PATIENCE` of them have come in."""
+    def see(self, report: StepReport | None, state: OwnState) -> None:
+        """Take note of a step's report; reads it only when `PATIENCE` of them have come in.
+
+        Args:
+            report: Of the step; None if nothing was measured.
+            state: How often something was due and was applied so far.
+        """
+        if report is None:
+            if state.due == PATIENCE and not (state.applied or state.skipped or state.learned):
+                warnings.warn(_NEVER_APPLIED, InvisiblePerturbationWarning, stacklevel=4)
+            return
         factor = report.strength_factor
         if self._warned or (factor is not None and factor < 1.0):
             return
@@ -176,6 +187,13 @@ class SizeWatch:
         if largest < THRESHOLD and not self._warned:
             self._warned = True
             warnings.warn(_message(largest), InvisiblePerturbationWarning, stacklevel=5)
+
+
+_NEVER_APPLIED = (
+    f"The perturbation was due at {PATIENCE} steps and applied at none: none of the tensors that "
+    "hold its coordinates has a gradient. If they are trained later, go on; if not, choose other "
+    "coordinates, or nothing will be perturbed."
+)
 
 
 def _large_message(smallest: float) -> str:

@@ -301,6 +301,27 @@ def test_a_perturbation_too_small_to_matter_warns_once_with_the_remedy() -> None
     assert "RelativeInjection" in str(log[0].message)
 
 
+@pytest.mark.parametrize("frozen_steps", [PATIENCE - 1, PATIENCE, 3 * PATIENCE])
+def test_a_perturbation_that_is_never_applied_says_so_long_before_the_end(
+    frozen_steps: int,
+) -> None:
+    frozen, trained = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    base = torch.optim.SGD([frozen, trained], lr=0.1)
+    optimizer = PerturbedOptimizer(base, Perturbation(coordinates=FirstOfModel()))
+    with warnings.catch_warnings(record=True) as log:
+        warnings.simplefilter("always")
+        for step in range(4 * PATIENCE):
+            trained.grad = torch.ones(4)
+            frozen.grad = torch.ones(4) if step >= frozen_steps else None
+            optimizer.step()
+    assert [each.category for each in log] == [InvisiblePerturbationWarning] * (
+        frozen_steps >= PATIENCE
+    )
+    assert all("choose other coordinates" in str(each.message) for each in log)
+    assert all(each.filename == __file__ for each in log)
+    assert optimizer.own_state.applied == 4 * PATIENCE - frozen_steps
+
+
 def test_no_warning_before_patience_is_over() -> None:
     assert embedding_run(FirstOfModel(), steps=PATIENCE - 1) == []
 
