@@ -22,6 +22,7 @@ from lightning_qsgd.backends.backend_of import NetworkBackend, backend_of, layer
 from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 from lightning_qsgd.perturbations import Perturbation
+from tests.cases import unreadable_power
 
 
 def network(built: ParametrizedCircuit | None = None, **extra: Any) -> SamplerQNN:
@@ -136,6 +137,7 @@ def test_perturbation_refuses_a_circuit_with_more_inputs_than_qubits() -> None:
             backend.readout(torch.zeros(1, 2))
 
 
+@unreadable_power
 def test_network_that_cannot_be_compiled_falls_back_only_in_auto_and_says_so() -> None:
     with pytest.warns(UserWarning, match=r"not a formula .* It runs on its own sampler, .*slow"):
         assert isinstance(backend_of(network(nonlinear()), "auto"), NetworkBackend)

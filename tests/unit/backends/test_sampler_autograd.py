@@ -15,6 +15,7 @@ from lightning_qsgd.backends.backend_of import NetworkBackend
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
+from tests.cases import unreadable_power
 
 
 def network(input_gradients: bool = True, **settings: Any) -> SamplerQNN:
@@ -235,6 +236,7 @@ def test_shots_have_first_derivatives_alone_and_an_error_for_all_else() -> None:
             ask()
 
 
+@unreadable_power
 def test_exact_circuit_that_cannot_be_compiled_has_an_error_and_no_number() -> None:
     x, w = Parameter("x"), Parameter("w")
     circuit = QuantumCircuit(1)

