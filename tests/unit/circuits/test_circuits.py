@@ -1,5 +1,6 @@
 """Layout of the CNOTs and of the paper's circuit."""
 
+from time import process_time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from lightning_qsgd.circuits import (
     ENTANGLEMENTS,
     ParametrizedCircuit,
+    ScoreCircuit,
     SuperpositionCircuit,
     entangled_pairs,
     superposition_circuit,
@@ -56,6 +58,17 @@ def test_empty_circuits_are_refused(name: str, value: int) -> None:
     settings: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=rf"Expected `{name}` to be at least 1, got {value}"):
         superposition_circuit(**settings)
+
+
+@pytest.mark.parametrize("name", ["num_qubits", "reps"])
+@pytest.mark.parametrize("source", [SuperpositionCircuit, ScoreCircuit, superposition_circuit])
+def test_circuits_that_would_take_hours_to_build_are_refused_at_once(
+    source: Any, name: str
+) -> None:
+    start = process_time()
+    with pytest.raises(ValueError, match=rf"Expected `{name}` to be at most 1000, got 1000000"):
+        source(**{name: 1_000_000})
+    assert process_time() - start < 0.1
 
 
 def test_circuit_has_one_hadamard_layer_and_the_gates_of_each_layer() -> None:
