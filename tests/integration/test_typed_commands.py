@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *(ROOT / "docs" / "start").glob("*.md")]
 TYPED = re.compile(r"^```bash\n(.*?)^```|`((?:lightning-qsgd|make|pip) [^`]+)`", re.M | re.S)
 SHORT = {
-    "compare": ("--dry_run", "--only", "sine_0.5"),
+    "compare": ("--dry_run",),
+    "compare --config digits": ("--only", "sine_0.5"),
     "fit": ("--trainer.max_epochs=1",),
     "circuit bench": ("--circuits", "[2]"),
 }
