@@ -49,8 +49,7 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     console.print(summary_table(results))
     if results.all_failures:
         console.print(f"[bold red]{len(results.all_failures)} runs failed[/]; see the report.")
-    found = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
-    command, goal = f"{os.path.relpath(found)} --logdir {logs}", results.comparison.goal
+    command, goal = tensorboard_command(logs), results.comparison.goal
     closing = {
         "Picture": drawn if (drawn := folder / "gains.png").is_file() else "",
         "Report": report,
@@ -88,6 +87,17 @@ def next_command(results: Results) -> str:
     if asked.on_trial and not design.is_comparison:
         return f"{command} --seeds {design.seeds_needed}"
     return "" if "--arm" in command else f"{command} --arm {ANOTHER}"
+
+
+def tensorboard_command(logs: Path) -> str:
+    """Write the command that shows logs, with the TensorBoard of the Python that runs this.
+
+    Args:
+        logs: Folder of event files.
+    """
+    beside = Path(sys.executable).with_name("tensorboard")
+    found = beside if beside.is_file() else shutil.which("tensorboard") or beside
+    return f"{os.path.relpath(found)} --logdir {logs}"
 
 
 BASELINE, OWN = "adamw", "own"

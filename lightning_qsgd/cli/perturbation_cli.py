@@ -1,7 +1,6 @@
 """LightningCLI with a perturbation, a baseline and a folder for each run."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +27,14 @@ from lightning_qsgd.cli.baseline import (
     remove_perturbation,
 )
 from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN
-from lightning_qsgd.cli.outcome import GoalWatch, Outcome, never_logged, outcome_table, verdict
+from lightning_qsgd.cli.outcome import (
+    GoalWatch,
+    Outcome,
+    never_logged,
+    outcome_table,
+    tensorboard_command,
+    verdict,
+)
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.run_folder import RunPlace, give_back, require_checkpoint
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, plain_config
@@ -274,11 +280,8 @@ class PerturbationCLI(LightningCLI):
         console.print(outcome_table(outcome))
         console.print(verdict(outcome))
         console.print(f"Record and event files: {self.folder}")
-        command = shutil.which("tensorboard") or Path(sys.executable).with_name("tensorboard")
-        console.print(
-            f"See the curves: {os.path.relpath(command)} --logdir {self.folder.parent.parent}",
-            soft_wrap=True,
-        )
+        command = tensorboard_command(self.folder.parent.parent)
+        console.print(f"See the curves: {command}", soft_wrap=True)
         goal = outcome.goal
         console.print(f"and open {page_of(goal.loss, goal.metric)}", soft_wrap=True)
 

@@ -1,13 +1,21 @@
 """What is said of a finished pair of runs."""
 
+import sys
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from lightning_qsgd.cli.outcome import Outcome, next_command, outcome_table, verdict
+from lightning_qsgd.cli.outcome import (
+    Outcome,
+    next_command,
+    outcome_table,
+    tensorboard_command,
+    verdict,
+)
 from lightning_qsgd.compare import FailedRun, Provenance
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
@@ -108,3 +116,16 @@ def test_the_command_to_type_next_fits_what_came_out(
     made = made_results(values, failures=failures, provenance=Provenance(command=command))
 
     assert next_command(made) == following
+
+
+def test_the_tensorboard_that_is_named_is_that_of_this_python(tmp_path, monkeypatch):
+    for place in ("mine", "other"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "tensorboard").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "mine" / "python"))
+
+    assert tensorboard_command(Path("runs")) == "mine/tensorboard --logdir runs"
+    (tmp_path / "mine" / "tensorboard").unlink()
+    assert tensorboard_command(Path("runs")) == "other/tensorboard --logdir runs"
