@@ -65,7 +65,7 @@ ecosystem: $(STAMP) ## Try a perturbed optimizer with Hugging Face, accelerate, 
 	$(BIN)/python -m pytest tests/integration/test_ecosystem.py
 
 pictures: $(STAMP) ## Draw the pictures of the documentation
-	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python -m docs.make_pictures
 
 audit: $(STAMP) ## Check the pinned dependencies for known weaknesses
 	$(BIN)/python -m pip install --quiet --upgrade pip-audit

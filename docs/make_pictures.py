@@ -1,18 +1,22 @@
 """Draws the pictures of the documentation: `make pictures`, or one with its name.
 
-Each picture is computed here and now from the package; none is drawn by hand.
+Each picture is computed here and now from the package; none is drawn by hand. The photograph of a
+report needs a browser, and is left as it is where there is none.
 """
 
 import csv
 import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib
 import numpy as np
 import torch
 import yaml
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from lightning_qsgd import (
@@ -27,11 +31,16 @@ from lightning_qsgd import (
 )
 from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.circuits.drawing import draw_figure
-from lightning_qsgd.compare import Arm, ArmRun, Comparison, Results, analyse, verdicts
+from lightning_qsgd.compare import Arm, ArmRun, Comparison, Method, Results, analyse, verdicts
+from lightning_qsgd.compare.report import write_report
 from lightning_qsgd.compare.report.panels import draw_gains
 from lightning_qsgd.compare.report.pictures import LOOK
+from lightning_qsgd.compare.report.suite_page import draw_profiles
 from lightning_qsgd.compare.results.run_table import HASHES
+from lightning_qsgd.compare.statistics import performance_profile
+from lightning_qsgd.compare.verdicts.suite import SuiteAnalysis
 from lightning_qsgd.training import Goal
+from tests.browser import BROWSER, photograph
 
 FOLDER = Path(__file__).parent / "pictures"
 RESULTS = Path(__file__).parent / "results"
@@ -238,6 +247,29 @@ def forest() -> Figure:
     return figure
 
 
+def profile() -> Figure:
+    """Draw the profiles of a suite from made-up steps to the target: how to read them."""
+    costs = {
+        "adamw": [100.0, 200.0, 150.0, 300.0, 120.0],
+        "quick_but_fragile": [60.0, 110.0, 80.0, inf, inf],
+        "slow_but_safe": [140.0, 260.0, 210.0, 330.0, 170.0],
+    }
+    analysis = SuiteAnalysis(Method(), {}, (), "adamw", performance_profile(costs))
+    with matplotlib.rc_context({**LOOK, "font.size": 9}):
+        figure = draw_profiles(analysis)
+    figure.set_size_inches(9, 3.4)
+    return figure
+
+
+def photograph_report(file: Path) -> None:
+    """Photograph the top of the report of the demo, written anew from its raw file."""
+    with TemporaryDirectory() as folder:
+        page = write_report(published("2026-11-29-demo"), Path(folder))
+        photograph(page.as_uri(), file, width=1300, height=1150)
+    top = Image.open(file).crop((0, 0, 1280, 980))  # without the bar at the side
+    top.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(file)
+
+
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "#1b1f24"}
 QUANTUM = {**BOX, "facecolor": "#e3f1fa", "edgecolor": "#0072b2"}
 
@@ -281,8 +313,9 @@ def _diagram(axes: matplotlib.axes.Axes) -> None:
 PICTURES = (
     demo,
     *(circuit_one_layer, circuit_paper, circuit_score),
-    *(modulation, alignment, spectrum, trajectories, forest),
+    *(modulation, alignment, spectrum, trajectories, forest, profile),
 )
+PHOTO = "report"
 
 
 def main(names: list[str]) -> None:
@@ -293,6 +326,8 @@ def main(names: list[str]) -> None:
             picture().savefig(
                 FOLDER / f"{picture.__name__}.svg", bbox_inches="tight", metadata={"Date": None}
             )
+    if BROWSER is not None and (not names or PHOTO in names):
+        photograph_report(FOLDER / f"{PHOTO}.png")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
-from lightning_qsgd.compare.report.tables import count, known, plain
+from lightning_qsgd.compare.report.tables import count, known
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Design, Method
@@ -174,7 +174,7 @@ def _question(results: Results) -> str:
 def _certainty(analysis: Analysis) -> str:
     alpha, usual = analysis.method.alpha, Method().alpha
     seen = (
-        f"an effect of {plain(analysis.design.visible)} standard deviations of the paired "
+        f"an effect of {analysis.design.visible:.2g} standard deviations of the paired "
         f"differences is seen in {analysis.method.power:.0%} of cases"
         if isfinite(analysis.design.visible)
         else "no effect of any size is sure to be seen"

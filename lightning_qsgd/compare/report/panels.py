@@ -278,7 +278,7 @@ def _label_above(axes: Axes, heights: list[int], rows: list[Row], page: Page) ->
     axes.set_yticks([])
     across = axes.get_yaxis_transform()
     for height, row in zip(heights, rows, strict=True):
-        name, place = _short(row.challenge.arm.name, page), height + 0.36
+        name, place = _short(row.challenge.arm.name, page), height + 0.33
         axes.text(0.01, place, name, transform=across, va="center", fontsize=9)
         axes.text(
             *(0.99, place, row.words),

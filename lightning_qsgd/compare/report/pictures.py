@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lightning_qsgd.compare.report.curve_pictures import (
     draw_bands,
@@ -20,6 +23,9 @@ from lightning_qsgd.compare.verdicts.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+Colours: TypeAlias = NDArray[np.int64]
 
 LOOK = {
     "font.family": "DejaVu Sans",
@@ -36,7 +42,10 @@ LOOK = {
     "figure.facecolor": "white",
     "text.parse_math": False,
 }
-COLOURS = 128
+FREQUENT, COLOURS = 32, 48
+TALL, FEWEST_DOTS = 8.0, 100
+"""Inches from which a wide picture has so many dots per inch, as a page of 1080 pixels shows it:
+many arms make tall pictures, and the report has to stay below 1 MB."""
 
 
 def can_draw() -> bool:
@@ -100,12 +109,36 @@ def to_png(figure: Figure, page: Page = WIDE) -> bytes:
 
     drawn, file = io.BytesIO(), io.BytesIO()
     # Without the metadata the file would name the version of matplotlib and differ between two.
-    figure.savefig(drawn, format="png", dpi=page.dots, metadata={"Software": None})
-    # Few colours are used: with a palette a picture takes a third of the space. Median cut, the
-    # default, would merge those of thin lines.
-    drawing, method = Image.open(drawn).convert("RGB"), Image.Quantize.MAXCOVERAGE
-    drawing.quantize(COLOURS, method).save(file, format="png", optimize=True)
+    is_tall = page is WIDE and figure.get_figheight() > TALL
+    dots = FEWEST_DOTS if is_tall else page.dots
+    figure.savefig(drawn, format="png", dpi=dots, metadata={"Software": None})
+    _in_few_colours(Image.open(drawn)).save(file, format="png", optimize=True)
     return file.getvalue()
+
+
+def _in_few_colours(drawing: Image) -> Image:
+    """Give each pixel the nearest of a few colours, as a palette takes a third of the space.
+
+    Pillow's own ways to find a palette change the colour of the paper. These are the most frequent
+    colours, and then again and again the one that is farthest from all so far: that of a thin line.
+    """
+    from PIL import Image
+
+    pixels = np.asarray(drawing.convert("RGB"), np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    packed, where, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    colours = packed[:, None] >> np.array([16, 8, 0]) & 255
+    kept = colours[np.argsort(-counts, kind="stable")[:FREQUENT]]
+    while len(kept) < min(COLOURS, len(colours)):
+        kept = np.vstack([kept, colours[_apart(colours, kept).min(axis=1).argmax()]])
+    nearest = _apart(colours, kept).argmin(axis=1).astype(np.uint8)
+    few = Image.fromarray(nearest[where].reshape(pixels.shape))
+    few.putpalette(kept.astype(np.uint8).tobytes())
+    return few
+
+
+def _apart(colours: Colours, others: Colours) -> Colours:
+    """Return the squared distances between colours of shape (n, 3) and (m, 3), shape (n, m)."""
+    return np.asarray(((colours[:, None] - others) ** 2).sum(axis=-1))
 
 
 def _caption(name: str, results: Results, analysis: Analysis) -> str:

@@ -225,7 +225,8 @@ def draw_profiles(analysis: SuiteAnalysis, page: Page = WIDE) -> Figure:
     height = 4.5 if beside else 3.6 + 0.2 * lines
     figure = Figure(figsize=(page.width, height), layout="constrained")
     axes = figure.subplots()
-    colours = colormaps["tab20"](range(20))
+    greys = (14, 15)  # the baseline is grey
+    colours = [colormaps["tab20"](k) for k in range(20) if k not in greys]
     for number, (arm, factors) in enumerate(analysis.profiles.items()):
         reached = [factor for factor in factors if factor <= FARTHEST]
         heights = [k / len(factors) for k in range(len(reached) + 1)]
@@ -234,7 +235,7 @@ def draw_profiles(analysis: SuiteAnalysis, page: Page = WIDE) -> Figure:
             [1.0, *reached, FARTHEST],
             [*heights, heights[-1]],
             where="post",
-            color="#6b7280" if is_baseline else colours[(2 * number) % 20 + (number >= 10)],
+            color="#6b7280" if is_baseline else colours[(2 * number) % 18 + (number % 18 >= 9)],
             linestyle="--" if is_baseline else ("-", "-.", ":")[number % 3],
             label=arm,
         )

@@ -1,5 +1,6 @@
 """What the pictures show, read back from their axes."""
 
+import io
 import math
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
 from scipy import stats
 
 from lightning_qsgd.compare import (
@@ -16,6 +19,7 @@ from lightning_qsgd.compare import (
     analyse,
     verdicts,
 )
+from lightning_qsgd.compare.report import write_report
 from lightning_qsgd.compare.report.curve_pictures import (
     MOST_POINTS,
     band_of,
@@ -25,7 +29,8 @@ from lightning_qsgd.compare.report.curve_pictures import (
     draw_sizes,
     gain_curves,
 )
-from lightning_qsgd.compare.report.panels import ARM, NARROW, draw_gains, draw_twins
+from lightning_qsgd.compare.report.panels import ARM, NARROW, SHADE, draw_gains, draw_twins
+from lightning_qsgd.compare.report.pictures import to_png
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import RecordedCurve
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, noise
@@ -207,6 +212,56 @@ def test_circuit_product_and_linear_stand_in_one_picture_with_their_differences(
         assert text.startswith(f"arm {over[name].mean:+.2g} (")
     values = {"base": noise(0, 8).tolist(), "arm": noise(1, 8).tolist()}
     assert draw_twins(analyse(made_results(values), METHOD), METRIC) is None
+
+
+def noisy_comparison(arms, controls, seeds):
+    """Everything that a report draws, with noise on every curve."""
+    draw = np.random.default_rng(0)
+    asked = [Arm("adamw", "baseline")]
+    asked += [
+        Arm(f"arm_number_{i}", controls=(f"control_{i}",) if i < controls else (), description="a")
+        for i in range(arms - controls)
+    ]
+    asked += [Arm(f"control_{i}", "control", description="b") for i in range(controls)]
+    runs = []
+    for arm in asked:
+        for seed, last in enumerate(0.9 + 0.01 * draw.normal(size=seeds)):
+            metric = last * (1 - np.exp(-np.arange(1, 25) / 4)) + 0.01 * draw.normal(size=24)
+            loss = 2 * np.exp(-np.arange(120) / 24) + 0.03 * draw.normal(size=120)
+            curves = {METRIC: made_curve(metric, 25), "train/loss": made_curve(loss, 5)}
+            if arm.kind != "baseline":
+                sizes = 0.1 * np.exp(0.2 * draw.normal(size=40))
+                curves[tags.RELATIVE_SIZE] = made_curve(sizes, 15)
+            runs.append(made_run(arm.name, seed, last, curves=curves))
+    frame = made_results({arm.name: [0.0] * seeds for arm in asked}, tuple(asked), target=0.8)
+    return Results(frame.comparison, tuple(runs))
+
+
+def test_report_of_two_dozen_arms_stays_below_a_megabyte(tmp_path):
+    page = write_report(noisy_comparison(arms=24, controls=8, seeds=8), tmp_path, METHOD)
+    assert len(list(tmp_path.glob("*.png"))) == 7
+    assert 5e5 < page.stat().st_size < 1e6
+
+
+def test_a_picture_keeps_its_frequent_colours_as_they_are():
+    figure = Figure(figsize=(2, 2))
+    figure.subplots().axhspan(0, 1, color=SHADE)
+    with Image.open(io.BytesIO(to_png(figure))) as picture:
+        frequent = sorted(picture.convert("RGB").getcolors(), reverse=True)[:2]
+    assert {to_hex([value / 255 for value in colour]) for _, colour in frequent} == {
+        "#ffffff",
+        SHADE,
+    }
+
+
+def test_a_thin_line_keeps_its_colour_in_a_picture_of_many():
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
+    axes.imshow(np.linspace(0, 1, 400).reshape(20, 20), cmap="Blues")
+    axes.plot([0, 1], [0, 0], color="#d62728", linewidth=1.5)
+    with Image.open(io.BytesIO(to_png(figure))) as picture:
+        colours = [colour for _, colour in picture.convert("RGB").getcolors()]
+    assert min(sum(abs(a - b) for a, b in zip(c, (214, 39, 40), strict=True)) for c in colours) < 9
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -5,12 +5,18 @@ from math import inf
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from lightning_qsgd.compare import Arm, Method, Outcome, analyse, verdicts
 from lightning_qsgd.compare.report.document import to_markdown
-from lightning_qsgd.compare.report.suite_page import suite_answer, suite_blocks, write_suite
+from lightning_qsgd.compare.report.suite_page import (
+    draw_profiles,
+    suite_answer,
+    suite_blocks,
+    write_suite,
+)
 from lightning_qsgd.compare.statistics import mean_over_tasks, performance_profile
-from lightning_qsgd.compare.verdicts.suite import SuiteOutcome, analyse_suite
+from lightning_qsgd.compare.verdicts.suite import SuiteAnalysis, SuiteOutcome, analyse_suite
 from tests.comparison_cases import METRIC, made_curve, made_results, written
 
 METHOD = Method(resamples=1999)
@@ -127,6 +133,16 @@ def test_tasks_with_too_few_seeds_are_named():
     analysis = analyse_suite(suite(draw, [{"a": 0.0}] * 5, seeds=6), METHOD)
     texts = " ".join(getattr(block, "text", "") for block in suite_blocks("s", analysis, None))
     assert "**Too few seeds** for a suite of this size. With 6 seeds, not the 10 that are" in texts
+
+
+def test_no_arm_of_a_profile_is_drawn_in_the_grey_of_the_baseline():
+    costs = {name: [1.0 + number] for number, name in enumerate("abcdefghijklmnopqr")}
+    analysis = SuiteAnalysis(METHOD, {}, (), "a", performance_profile(costs))
+    baseline, *arms = draw_profiles(analysis).axes[0].get_lines()
+    colours = [to_rgb(line.get_color()) for line in arms]
+    assert all(max(colour) - min(colour) > 0.1 for colour in colours)
+    assert len(set(colours)) == len(arms)
+    assert max(to_rgb(baseline.get_color())) - min(to_rgb(baseline.get_color())) < 0.1
 
 
 def test_a_task_that_could_not_answer_keeps_its_share_and_allows_no_claim():
