@@ -452,7 +452,7 @@ def test_a_shaped_spectrum_is_compared_with_tuned_muon(compare: Compare) -> None
         if not isinstance(given, dict):
             listed = [given] if isinstance(given, str) else given
             arm["overlay"] = [str((CONFIGS / "compare" / path).resolve()) for path in listed]
-    plan["tuning"] |= {"trials": 1, "seeds": 1, "extensions": 0}
+    plan["tuning"] |= {"trials": 1, "seeds": 1, "extensions": 0, "finalists": 1}
     plan["goal"]["target_seeds"] = 1
     compare(**{**plan, "seeds": 2, "budget": {"max_steps": 4}})
     results = load_results(compare.folder / "out")
