@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.report.answer import few_seeds
@@ -32,6 +32,7 @@ from lightning_qsgd.compare.verdicts.suite import SuiteAnalysis, SuiteArm, Suite
 from lightning_qsgd.compare.verdicts.verdict import verdicts
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PAGE, MARKDOWN, PROFILE, TABLE = "suite.html", "suite.md", "profile.png", "suite.csv"
@@ -216,37 +217,35 @@ def _picture(analysis: SuiteAnalysis) -> Picture | None:
 
 
 def draw_profiles(analysis: SuiteAnalysis, page: Page = WIDE) -> Figure:
-    """Draw the performance profile of every arm and of the baseline."""
-    from matplotlib import colormaps
+    """Draw the performance profile of every arm, each beside the baseline's.
+
+    On few tasks many curves coincide, so that one panel for all of them could not be read.
+    """
     from matplotlib.figure import Figure
 
-    # On a narrow page the legend goes below, a line for every two arms.
-    beside, lines = page is WIDE, (len(analysis.profiles) + 1) // 2
-    height = 4.5 if beside else 3.6 + 0.2 * lines
-    figure = Figure(figsize=(page.width, height), layout="constrained")
-    axes = figure.subplots()
-    greys = (14, 15)  # the baseline is grey
-    colours = [colormaps["tab20"](k) for k in range(20) if k not in greys]
-    for number, (arm, factors) in enumerate(analysis.profiles.items()):
-        reached = [factor for factor in factors if factor <= FARTHEST]
-        heights = [k / len(factors) for k in range(len(reached) + 1)]
-        is_baseline = arm == analysis.baseline
-        axes.step(
-            [1.0, *reached, FARTHEST],
-            [*heights, heights[-1]],
-            where="post",
-            color="#6b7280" if is_baseline else colours[(2 * number) % 18 + (number % 18 >= 9)],
-            linestyle="--" if is_baseline else ("-", "-.", ":")[number % 3],
-            label=arm,
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(1.0, FARTHEST)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("steps to the target over those of the quickest arm")
-    axes.set_ylabel("share of tasks")
-    if beside:
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    else:
-        figure.legend(loc="outside lower center", ncols=2, fontsize=page.legend)
+    arms = [arm for arm in analysis.profiles if arm != analysis.baseline]
+    columns = min(len(arms), page.columns)
+    rows = -(-len(arms) // columns)
+    figure = Figure(figsize=(page.width, 0.7 + 1.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for panel, arm in zip(panels, arms, strict=False):
+        _draw_profile(panel, analysis.profiles[analysis.baseline], color="#6b7280", linestyle="--")
+        _draw_profile(panel, analysis.profiles[arm], color="#0072b2", linewidth=2)
+        panel.set_title(arm, fontsize=page.legend)
+        panel.tick_params(labelsize=page.legend)
+    for panel in panels[len(arms) :]:
+        panel.set_axis_off()
+    panel = figure.axes[0]  # the others share its axes
+    panel.set_xscale("log", base=2)
+    panel.set_xlim(1.0, FARTHEST)
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.set_ylim(-0.05, 1.05)
+    figure.supxlabel("steps to the target over those of the quickest arm", fontsize=page.legend)
+    figure.supylabel("share of tasks", fontsize=page.legend)
     return figure
+
+
+def _draw_profile(panel: Axes, factors: Sequence[float], **style: Any) -> None:
+    reached = [factor for factor in factors if factor <= FARTHEST]
+    heights = [k / len(factors) for k in range(len(reached) + 1)]
+    panel.step([1.0, *reached, FARTHEST], [*heights, heights[-1]], where="post", **style)

@@ -9,7 +9,9 @@ from matplotlib.colors import to_rgb
 
 from lightning_qsgd.compare import Arm, Method, Outcome, analyse, verdicts
 from lightning_qsgd.compare.report.document import to_markdown
+from lightning_qsgd.compare.report.panels import NARROW, WIDE
 from lightning_qsgd.compare.report.suite_page import (
+    FARTHEST,
     draw_profiles,
     suite_answer,
     suite_blocks,
@@ -135,14 +137,19 @@ def test_tasks_with_too_few_seeds_are_named():
     assert "**Too few seeds** for a suite of this size. With 6 seeds, not the 10 that are" in texts
 
 
-def test_no_arm_of_a_profile_is_drawn_in_the_grey_of_the_baseline():
-    costs = {name: [1.0 + number] for number, name in enumerate("abcdefghijklmnopqr")}
-    analysis = SuiteAnalysis(METHOD, {}, (), "a", performance_profile(costs))
-    baseline, *arms = draw_profiles(analysis).axes[0].get_lines()
-    colours = [to_rgb(line.get_color()) for line in arms]
-    assert all(max(colour) - min(colour) > 0.1 for colour in colours)
-    assert len(set(colours)) == len(arms)
-    assert max(to_rgb(baseline.get_color())) - min(to_rgb(baseline.get_color())) < 0.1
+@pytest.mark.parametrize("arms", [1, 3, 17])
+@pytest.mark.parametrize("page", [WIDE, NARROW])
+def test_each_arm_has_a_profile_of_its_own_beside_the_baseline_in_grey(arms, page):
+    costs = {name: [1.0 + number, 4.0] for number, name in enumerate("abcdefghijklmnopqr")}
+    costs = dict(list(costs.items())[: arms + 1])
+    analysis = SuiteAnalysis(METHOD, {}, (), "b", performance_profile(costs))
+    panels = [panel for panel in draw_profiles(analysis, page).axes if panel.axison]
+    assert [panel.get_title() for panel in panels] == [name for name in costs if name != "b"]
+    for panel in panels:
+        baseline, arm = panel.get_lines()
+        assert np.ptp(to_rgb(baseline.get_color())) < 0.1 < np.ptp(to_rgb(arm.get_color()))
+        factors = analysis.profiles[panel.get_title()]
+        assert list(arm.get_xdata()[1:-1]) == [factor for factor in factors if factor <= FARTHEST]
 
 
 def test_a_task_that_could_not_answer_keeps_its_share_and_allows_no_claim():
