@@ -285,6 +285,7 @@ def demo() -> Figure:
     found.suptitle("Does that help? A comparison answers, arm by arm", fontweight="bold")
     draw_gains(analysis, verdicts(analysis), results.comparison.goal.metric, into=found)
     axes = found.axes[0]
+    axes.locator_params(axis="x", nbins=4)
     axes.text(0.01, 0.02, "controls, for scale", transform=axes.transAxes, fontsize=8)
     return figure
 
