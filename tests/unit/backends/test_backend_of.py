@@ -165,7 +165,7 @@ def test_settings_reach_the_compiled_circuit() -> None:
 def test_unknown_engine_and_circuit_without_roles_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Unknown engine 'fast': .*auto, compiled, sampler"):
         backend_of(network(), "fast")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"SamplerQNN, got QuantumCircuit: .*wrap a Quantum"):
+    with pytest.raises(TypeError, match=r"SamplerQNN, got QuantumCircuit: .*Wrap a Quantum"):
         backend_of(QuantumCircuit(1), "auto")  # type: ignore[arg-type]
 
 
