@@ -135,11 +135,21 @@ def _whole(given: Any, folder: Path) -> Any:
 
 
 def _taken_out(arguments: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
-    """Take what concerns the suite and no single task out of the arguments."""
+    """Take what concerns the suite and no single task out of the arguments.
+
+    Raises:
+        ValueError: If one is given twice: the last would win, and the other be lost.
+    """
     kept, taken, rest = list[str](), dict[str, str](), list(arguments)
     while rest:
         given = rest.pop(0)
         name, joined, value = given.partition("=")
+        if name in taken:
+            raise ValueError(
+                f"Got `{name}` twice, and a suite takes it once: nothing of the other would be "
+                "used. Write what it says into the suite's config, which `lightning-qsgd configs "
+                "copy` copies for editing."
+            )
         if name in names:
             taken[name] = value if joined else (rest.pop(0) if rest else "")
         else:

@@ -94,6 +94,16 @@ def test_a_level_that_is_none_is_refused_before_a_task_starts(suite, capsys):
     assert not compare.plans
 
 
+@pytest.mark.parametrize("more", [["--config", "more.yaml"], ["--config=more.yaml"]])
+def test_a_second_config_is_refused_before_a_task_starts(suite, more, capsys):
+    compare = Compare()
+    with pytest.raises(SystemExit) as end:
+        suite_command(suite, ["--config", str(suite), *more], compare)
+    assert end.value.code == 2
+    assert "`--config` twice" in " ".join(capsys.readouterr().err.split())
+    assert compare.plans == []
+
+
 def test_a_dry_run_creates_no_folders(suite, tmp_path):
     before = set(tmp_path.rglob("*"))
     compare = Compare()
