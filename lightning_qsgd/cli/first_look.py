@@ -185,8 +185,8 @@ def arguments_of(class_path: str) -> dict[str, str] | None:
         told: the class takes any keyword, is decorated, or is made in another way than by `class`.
 
     Example:
-        >>> arguments_of("lightning_qsgd.Strength")
-        {'initial': 'float', 'decay': 'Decay | None'}
+        >>> arguments_of("lightning_qsgd.Alignment")
+        {'sharpness': 'float'}
     """
     module, node = _find_class(class_path) or ("", None)
     if node is None:
