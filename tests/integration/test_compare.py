@@ -533,7 +533,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no experiment": ({"experiment": "missing.yaml"}, "there is no file missing.yaml"),
     "misspelt overlay": (
         {"arms": {**PLAN["arms"], "odd": {"overlay": {"optimzer": 1}}}},
-        "Cannot read the arm 'odd'",
+        "arm `odd`: `fit` does not accept option 'optimzer'. Did you mean optimizer",
     ),
     "missing overlay": (
         {"arms": {**PLAN["arms"], "odd": {"overlay": "odd.yaml"}}},
