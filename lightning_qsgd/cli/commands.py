@@ -78,6 +78,14 @@ _FIT_GROUPS = {
     "run": f"{_CLI}.RunPlace",
     "trainer": "lightning.pytorch.trainer.Trainer",
 }
+_VERBOSE = {"verbose": "whether to show the metrics"}
+
+
+def _of_lightning(summary: str, **more: str) -> Command:
+    """Describe a command of LightningCLI: all take the options of `fit`, and some a few more."""
+    return Command(summary, options={**FIT_OPTIONS, **more}, groups=_FIT_GROUPS)
+
+
 _PLANNING = "lightning_qsgd.compare.planning"
 _COMPARE = {
     "help": HELP,
@@ -100,25 +108,11 @@ _COMPARE_GROUPS = {
     "tuning": f"{_PLANNING}.Search",
 }
 COMMANDS = {
-    "fit": Command(
-        "train a module, perturbed as the config says, beside a baseline",
-        options=FIT_OPTIONS,
-        groups=_FIT_GROUPS,
-    ),
-    "validate": Command(
-        "evaluate a checkpoint on the validation data",
-        options={**FIT_OPTIONS, "verbose": "whether to show the metrics"},
-        groups=_FIT_GROUPS,
-    ),
-    "test": Command(
-        "evaluate a checkpoint on the test data",
-        options={**FIT_OPTIONS, "verbose": "whether to show the metrics"},
-        groups=_FIT_GROUPS,
-    ),
-    "predict": Command(
-        "predict with a checkpoint",
-        options={**FIT_OPTIONS, "return_predictions": "whether to keep the predictions"},
-        groups=_FIT_GROUPS,
+    "fit": _of_lightning("train a module, perturbed as the config says, beside a baseline"),
+    "validate": _of_lightning("evaluate a checkpoint on the validation data", **_VERBOSE),
+    "test": _of_lightning("evaluate a checkpoint on the test data", **_VERBOSE),
+    "predict": _of_lightning(
+        "predict with a checkpoint", return_predictions="whether to keep the predictions"
     ),
     "compare": Command(
         "arms x seeds of an experiment, with a verdict",
