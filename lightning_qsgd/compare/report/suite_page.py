@@ -200,7 +200,8 @@ def _method(analysis: SuiteAnalysis) -> str:
 
 
 def _picture(analysis: SuiteAnalysis) -> Picture | None:
-    if not any(isfinite(f) for factors in analysis.profiles.values() for f in factors):
+    is_solved = any(isfinite(f) for factors in analysis.profiles.values() for f in factors)
+    if not is_solved or analysis.profiles.keys() == {analysis.baseline}:
         return None
     from matplotlib import rc_context
 

@@ -152,6 +152,15 @@ def test_each_arm_has_a_profile_of_its_own_beside_the_baseline_in_grey(arms, pag
         assert list(arm.get_xdata()[1:-1]) == [factor for factor in factors if factor <= FARTHEST]
 
 
+def test_a_suite_whose_tasks_share_no_arm_has_a_page_without_profiles(tmp_path):
+    draw = np.random.default_rng(11)
+    tasks = {name: task(draw, {name: 0.0}) for name in ("one", "other")}
+    write_suite("apart", tasks, analyse_suite(tasks, METHOD), tmp_path)
+    page = (tmp_path / "suite.md").read_text()
+    assert "profile.png" not in page
+    assert all(f"{name}/report.html" in page for name in tasks)
+
+
 def test_a_task_that_could_not_answer_keeps_its_share_and_allows_no_claim():
     tasks = suite(np.random.default_rng(10), [{"a": 3.0}] * 3)
     assert [arm.outcome for arm in analyse_suite(tasks, METHOD).arms] == [SuiteOutcome.BETTER]
