@@ -154,7 +154,9 @@ def test_each_arm_has_a_profile_of_its_own_beside_the_baseline_in_grey(arms, pag
 
 def test_a_suite_whose_tasks_share_no_arm_has_a_page_without_profiles(tmp_path):
     draw = np.random.default_rng(11)
-    tasks = {name: task(draw, {name: 0.0}) for name in ("one", "other")}
+    tasks = {
+        name: with_curves(task(draw, {name: 0.0}, target=0.9), name) for name in ("one", "other")
+    }
     write_suite("apart", tasks, analyse_suite(tasks, METHOD), tmp_path)
     page = (tmp_path / "suite.md").read_text()
     assert "profile.png" not in page
