@@ -1,5 +1,6 @@
 """Settings of the whole suite: one thread, seeded, reproducible hypothesis."""
 
+import sys
 from collections.abc import Iterator
 
 import hypothesis
@@ -20,3 +21,13 @@ def seeded_and_single_threaded() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def modules_of_this_test_alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Forget modules that a test wrote itself and imported: the next one may use the same name."""
+    own = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    for name, module in [*sys.modules.items()] if own is not None else []:
+        if str(getattr(module, "__file__", None)).startswith(str(own)):
+            del sys.modules[name]
