@@ -10,7 +10,7 @@ from lightning_qsgd.compare.report.curve_pictures import band_of
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import gap_at_equal_step
 from lightning_qsgd.tracking import flatten_config, tags
-from lightning_qsgd.tracking.pages import Hyperparameter, Points, write_run
+from lightning_qsgd.tracking.pages import Hyperparameter, Points, write_columns, write_run
 from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
 Curves = Mapping[str, RecordedCurve]
@@ -39,16 +39,24 @@ def write_tensorboard(
     rmtree(root, ignore_errors=True)
     compared = list(dict.fromkeys([goal.metric, goal.loss]))
     columns = _telling_columns(configs)
+    rows: dict[Path, dict[str, Hyperparameter]] = {}
+    own, mean = list(compared), list[str]()
     for arm in results.comparison.arms:
         runs = results.runs_of(arm.name)
+        for seed, run in runs.items():
+            place = root / run_name(arm.name, seed, ".")
+            rows[place] = {"arm": arm.name, "seed": seed, **columns.get(arm.name, {})}
+            curves = {tag: _points(curve) for tag, curve in _curves(run).items()}
+            own += curves
+            write_run(place, curves, compared, rows[place])
         means = _means(results, arm.name, compared)
         if means:
-            row = {"arm": arm.name, "seeds": len(runs), **columns.get(arm.name, {})}
-            write_run(root / MEAN / arm.name, means, compared, row)
-        for seed, run in runs.items():
-            row = {"arm": arm.name, "seed": seed, **columns.get(arm.name, {})}
-            curves = {tag: _points(curve) for tag, curve in _curves(run).items()}
-            write_run(root / run_name(arm.name, seed, "."), curves, compared, row)
+            place = root / MEAN / arm.name
+            rows[place] = {"arm": arm.name, "seeds": len(runs), **columns.get(arm.name, {})}
+            mean += means
+            write_run(place, means, compared, rows[place])
+    if rows:  # in the first single run: a page of the means alone has other columns
+        write_columns(next(iter(rows)), rows.values(), dict.fromkeys([*own, *mean]))
     return root
 
 

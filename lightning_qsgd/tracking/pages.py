@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -143,3 +143,55 @@ def write_run(
             for step, value in points:
                 writer.add_scalar(tag, value, round(step))
         write_hyperparameters(writer, row)
+
+
+def write_columns(
+    folder: Path, rows: Iterable[Mapping[str, Hyperparameter]], metrics: Iterable[str]
+) -> None:
+    """Fix the columns of the HParams table for all runs, and the order of the metrics in it.
+
+    Without it TensorBoard sorts metrics by name. Means over seeds would then come before what
+    single runs have, and be blank in each of their lines.
+
+    Args:
+        folder: Folder of one run; TensorBoard takes the columns that it finds there for all runs.
+        rows: The lines of all runs.
+        metrics: Tags in the order of their columns.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+    from torch.utils.tensorboard import SummaryWriter
+
+    seen: dict[str, list[Hyperparameter]] = {}
+    for row in rows:
+        for name, value in row.items():
+            seen.setdefault(name, []).append(value)
+    experiment = api_pb2.Experiment(
+        hparam_infos=[_column(name, values) for name, values in seen.items()],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
+    )
+    content = plugin_data_pb2.HParamsPluginData(experiment=experiment)
+    table = Summary.Value(
+        tag=metadata.EXPERIMENT_TAG, metadata=metadata.create_summary_metadata(content)
+    )
+    with SummaryWriter(str(folder)) as writer:
+        writer._get_file_writer().add_summary(Summary(value=[table]))
+
+
+def _column(name: str, values: Sequence[Hyperparameter]) -> Any:
+    """Describe a column as TensorBoard does where it finds the columns by itself."""
+    from tensorboard.plugins.hparams import api_pb2
+
+    column = api_pb2.HParamInfo(name=name, differs=len(set(map(repr, values))) > 1)
+    kinds = {type(value) for value in values}
+    if kinds <= {int, float}:
+        column.type = api_pb2.DATA_TYPE_FLOAT64
+        column.domain_interval.min_value = min(values)
+        column.domain_interval.max_value = max(values)
+    elif kinds == {bool}:
+        column.type = api_pb2.DATA_TYPE_BOOL
+        column.domain_discrete.extend(sorted(set(values)))
+    else:
+        column.type = api_pb2.DATA_TYPE_STRING
+        column.domain_discrete.extend(sorted(set(map(str, values))))
+    return column

@@ -69,6 +69,23 @@ class Server:
         infos = sorted(found["hparamInfos"], key=lambda one: not one.get("differs", False))
         return [one["name"] for one in infos]
 
+    def lines(self) -> list[tuple[dict[str, Any], list[Any]]]:
+        """Return each line of the HParams table: hyperparameters, and metrics in their order."""
+        found = self.ask(f"plugin/hparams/experiment?request={quote('{}')}")
+        columns = [one["name"]["tag"] for one in found["metricInfos"]]
+        asked = quote(json.dumps({"startIndex": 0, "sliceSize": 1000, "allowedStatuses": []}))
+        groups = self.ask(f"plugin/hparams/session_groups?request={asked}")["sessionGroups"]
+        return [
+            (
+                group["hparams"],
+                [
+                    {m["name"]["tag"]: m["value"] for m in group["metricValues"]}.get(c)
+                    for c in columns
+                ],
+            )
+            for group in groups
+        ]
+
 
 @contextmanager
 def served(folder: Path, runs: int) -> Iterator[Server]:
@@ -151,6 +168,22 @@ def test_means_open_on_losses_and_have_data_on_every_tab(comparison: Path, tmp_p
             for patterns in titles.values():
                 assert all(server.points("better", pattern) for pattern in patterns)
         assert server.columns()[:2] == ["arm", "optimizer/lr"]
+
+
+def test_lines_of_single_runs_begin_with_what_the_runs_have(
+    comparison: Path, tmp_path: Path
+) -> None:
+    results = case()
+    with served(comparison, runs=6 + len(results.runs)) as server:
+        photograph(f"{server.address}/#hparams", tmp_path / "hparams.png")
+        assert is_a_picture(tmp_path / "hparams.png")
+        single = {
+            (told["arm"], told["seed"]): values for told, values in server.lines() if "seed" in told
+        }
+    assert len(single) == len(results.runs)
+    for run in results.runs:
+        accuracy, loss = single[run.arm, run.seed][:2]
+        assert (accuracy, loss) == pytest.approx((run.final[METRIC], 0.5))
 
 
 def test_a_fit_opens_on_losses_where_its_command_says(fits: Path, tmp_path: Path) -> None:
