@@ -62,6 +62,8 @@ CASES = (
     _command("fit --config misspelt.yaml", 1.5),
     _command("fit --config misspelt_inside.yaml", 1.5),
     _command("fit --trainer.max_epohcs 3", 1.5),
+    _command("fit --optimizer torch.optim.AdmW", 1.5),
+    _command("fit --config digits --optimizer.lrr 1", 1.5),
     _command("configs", 1.5),
     _command("fit --help", 3.0),
     _command("compare --help", 3.0),

@@ -6,14 +6,19 @@ and nothing is imported. What has no near name, or cannot be told from the sourc
 """
 
 import ast
+import builtins
 import re
 import shutil
+import sys
 import textwrap
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from importlib.machinery import PathFinder
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import yaml
@@ -41,24 +46,36 @@ def refuse_misspelt(arguments: Sequence[str]) -> None:
     command = COMMANDS.get(arguments[0])
     if command is None or not command.options:
         return
+    found = {str(path): _mapping_in(path) for path in _configs_in(arguments)}
+    typed = [{name.removesuffix(".class_path"): text} for name, text in _values_in(arguments)]
+    for group, value in (item for given in typed for item in given.items()):
+        if command.groups.get(group) == "":
+            _refuse_class(value, f"--{group}")
     for option in arguments[1:]:
         if option.startswith("--"):
-            _refuse_option(option, command)
-    for path in _configs_in(arguments):
-        found = _mapping_in(path)
-        _refuse_keys(found, arguments[0], str(path))
+            _refuse_option(option, command, [*found.values(), *typed])
+    for where, mapping in found.items():
+        _refuse_keys(mapping, arguments[0], where)
         if arguments[0] == "compare":
-            _refuse_in_arms(found, str(path))
+            _refuse_in_arms(mapping, where)
 
 
-def _refuse_option(option: str, command: Command) -> None:
+def _refuse_option(option: str, command: Command, configs: Sequence[Mapping[Any, Any]]) -> None:
     name, message = option.removeprefix("--"), f"unrecognized arguments: {option}"
     group, dot, rest = name.partition(".")
     if not dot or group not in command.options:
         _refuse(name, [*command.options], message)
-    elif command.groups.get(group):
-        known = arguments_of(command.groups[group]) or {}
-        _refuse(rest, [*known, *_ALWAYS] if known else [], message, f"{group}.")
+    elif group in command.groups:
+        known = arguments_of(command.groups[group] or _chosen(group, configs)) or {}
+        part = rest.removeprefix("init_args.")
+        _refuse(part, [*known, *_ALWAYS] if known else [], message, f"{group}.")
+
+
+def _chosen(group: str, configs: Sequence[Mapping[Any, Any]]) -> str:
+    """Find the class that a user chose for a group; empty if it is none, or not the same twice."""
+    given = [config[group] for config in configs if config.get(group)]
+    paths = {str(one.get("class_path") if isinstance(one, Mapping) else one) for one in given}
+    return paths.pop() if len(paths) == 1 else ""
 
 
 _ALWAYS = ("class_path", "init_args", "dict_kwargs", "help")
@@ -85,6 +102,7 @@ def _refuse_keys(found: Mapping[Any, Any], name: str, where: str) -> None:
             _refuse_arguments(group, value, where, option)
         elif group is not None:
             _refuse_in_classes(value, where)
+            _refuse_class(value, where)
 
 
 def _refuse_arguments(path: str, given: Mapping[Any, Any], where: str, group: str = "") -> None:
@@ -105,9 +123,41 @@ _HOLDS_CLASS = re.compile(r"(?!.*\b(?:[Dd]ict|Mapping|Any|object)\b).+", re.DOTA
 
 def _refuse_in_classes(value: Any, where: str) -> None:
     for item in value if isinstance(value, list) else [value]:
-        given = item.get("init_args") if isinstance(item, Mapping) else None
-        if isinstance(given, Mapping) and isinstance(item.get("class_path"), str):
-            _refuse_arguments(item["class_path"], given, where)
+        if isinstance(item, Mapping) and isinstance(item.get("class_path"), str):
+            _refuse_class(item["class_path"], where)
+            if isinstance(item.get("init_args"), Mapping):
+                _refuse_arguments(item["class_path"], item["init_args"], where)
+
+
+def _refuse_class(path: Any, where: str) -> None:
+    """Refuse the path of a class that is not where it is said to be, if a near one is."""
+    if not isinstance(path, str) or not re.fullmatch(r"\w+(\.\w+)+", path):
+        return
+    module, _, name = path.rpartition(".")
+    _refuse_module(module, where)
+    known = _names_of(_file_of(module))
+    hidden = "__getattr__" in known and module != "lightning_qsgd"  # whose names are all written
+    if name in known or "*" in known or hidden:
+        return
+    nearest = get_close_matches(name, known, n=1)
+    if nearest:
+        hint = f"Did you mean {module}.{nearest[0]}?"
+        raise ValueError(f"{where}: module '{module}' has no attribute '{name}'. {hint}")
+
+
+def _refuse_module(module: str, where: str) -> None:
+    parent, _, name = module.rpartition(".")
+    if parent:
+        _refuse_module(parent, where)
+    around = _spec_of(parent) if parent else None
+    places = around.submodule_search_locations if around is not None else None
+    if (parent and not places) or module in sys.modules or _spec_of(module) is not None:
+        return
+    known = {found.name for found in iter_modules(places)}
+    nearest = get_close_matches(name, known, n=1, cutoff=0.75)
+    if nearest and name not in known:
+        hint = f"Did you mean {parent}{'.' if parent else ''}{nearest[0]}?"
+        raise ValueError(f"{where}: No module named '{module}'. {hint}")
 
 
 def _refuse_in_arms(plan: Mapping[Any, Any], where: str) -> None:
@@ -150,12 +200,18 @@ def _row(option: str, text: str) -> list[str]:
     return [f"  {option}".ljust(len(indent)) + lines[0].lstrip(), *lines[1:]]
 
 
-def _configs_in(arguments: Sequence[str]) -> Iterator[Path]:
+def _values_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """List options without their dashes, each with what follows it, which may be no value of it."""
     for before, given in zip(arguments, [*arguments[1:], ""], strict=True):
-        option, _, value = before.partition("=")
-        path = Path(value or given)
-        if option in ("--config", "-c") and path.is_file():
-            yield path
+        option, equals, value = before.partition("=")
+        if option.startswith("-"):
+            yield option.lstrip("-"), value if equals else given
+
+
+def _configs_in(arguments: Sequence[str]) -> Iterator[Path]:
+    for option, value in _values_in(arguments):
+        if option in ("config", "c") and Path(value).is_file():
+            yield Path(value)
 
 
 def _mapping_in(path: Path) -> Mapping[Any, Any]:
@@ -196,14 +252,14 @@ def arguments_of(class_path: str) -> dict[str, str] | None:
     if decorators - {"dataclass", "final", "runtime_checkable"} or node.keywords or len(own) > 1:
         return None
     if own:
-        return _signature(own[0])
+        return _signature(own[0], module)
     known: dict[str, str] = {}
     for base in {ast.unparse(base) for base in node.bases} - {"ABC", "Protocol"}:
         inherited = arguments_of(f"{module}.{base}")
         if inherited is None:
             return None
         known |= inherited
-    return known | (_fields(node) if "dataclass" in decorators else {})
+    return known | (_fields(node, module) if "dataclass" in decorators else {})
 
 
 def described(class_path: str) -> dict[str, str]:
@@ -230,23 +286,36 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=[.:])\s+(?=[A-Z])", " ".join(text.split()))[0]
 
 
-def _signature(function: ast.stmt) -> dict[str, str] | None:
+def _signature(function: ast.stmt, module: str) -> dict[str, str] | None:
     if not isinstance(function, ast.FunctionDef) or function.name != "__init__":
         return None
     taken = function.args
     if taken.vararg or taken.kwarg or {*map(_called, function.decorator_list)} - _TRANSPARENT:
         return None
     every = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs][1:]
-    return {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in every}
+    return {one.arg: _annotation(one.annotation, module) for one in every}
 
 
 _TRANSPARENT = {"override", "_defaults_from_env_vars"}
 """Decorators of `__init__` that keep its arguments; the second is that of Lightning's Trainer."""
 
 
-def _fields(node: ast.ClassDef) -> dict[str, str]:
+def _fields(node: ast.ClassDef, module: str) -> dict[str, str]:
     fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-    return {ast.unparse(part.target): ast.unparse(part.annotation) for part in fields}
+    return {ast.unparse(part.target): _annotation(part.annotation, module) for part in fields}
+
+
+def _annotation(node: ast.expr | None, module: str) -> str:
+    """Write an annotation; empty for none, and for a name of another type, such as a `dict`."""
+    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} if node else set()
+    for name in names - _PLAIN:
+        _, bound = _find(f"{module}.{name}") or ("", None)
+        if isinstance(bound, ast.Name):
+            return ""
+    return ast.unparse(node) if node else ""
+
+
+_PLAIN = {*dir(builtins), *typing.__all__}
 
 
 def _called(decorator: ast.expr) -> str:
@@ -255,29 +324,38 @@ def _called(decorator: ast.expr) -> str:
 
 
 def _find_class(class_path: str) -> tuple[str, ast.ClassDef] | None:
-    """Follow imports from module to module, to where a class is defined."""
+    module, node = _find(class_path) or ("", None)
+    return (module, node) if isinstance(node, ast.ClassDef) else None
+
+
+def _find(path: str) -> tuple[str, ast.AST] | None:
+    """Follow imports from module to module, to where a name is bound to something else."""
     for _ in range(8):  # longer than any chain that is not a circle
-        module, _, name = class_path.rpartition(".")
+        module, _, name = path.rpartition(".")
         file = _file_of(module)
-        tree = _parsed(file) if file is not None else None
-        bound = [*_bindings(tree, name)] if tree is not None else []
+        names = _names_of(file)
+        bound = [*names.get(name, ()), *names.get("*", ())]
         if file is None or len(bound) != 1:  # bound twice: which of them counts is not known here
             return None
-        if isinstance(bound[0], ast.ClassDef):
-            return module, bound[0]
         if not isinstance(bound[0], ast.ImportFrom):
-            return None
+            return module, bound[0]
         original = next((p.name for p in bound[0].names if (p.asname or p.name) == name), None)
         if original is None:  # a wildcard: it may bind the name, or not
             return None
         package = module if file.stem == "__init__" else module.rpartition(".")[0]
         source = resolve_name("." * bound[0].level + (bound[0].module or ""), package)
-        class_path = f"{source}.{original}"
+        path = f"{source}.{original}"
     return None
 
 
 def _file_of(module: str) -> Path | None:
-    """Find the source of a module; unlike `find_spec`, it does not import the package around it."""
+    spec = _spec_of(module)
+    origin = spec.origin if spec is not None else None
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Find a module; unlike `find_spec`, this does not import the package around it."""
     first, *rest = module.split(".")
     try:
         spec = find_spec(first)
@@ -287,28 +365,36 @@ def _file_of(module: str) -> Path | None:
             spec = PathFinder.find_spec(name, places) if places is not None else None
     except (ImportError, ValueError):
         return None
-    origin = spec.origin if spec is not None else None
-    return Path(origin) if origin is not None and origin.endswith(".py") else None
+    return spec
 
 
-def _parsed(file: Path) -> ast.Module | None:
+def _names_of(file: Path | None) -> Mapping[str, Sequence[ast.AST]]:
+    """List the names that a module binds, and what binds each; a `*` may bind any."""
     try:
-        return ast.parse(file.read_bytes())
+        return _names_in(file.read_bytes()) if file is not None else {}
     except (OSError, SyntaxError, ValueError):
-        return None
+        return {}
 
 
-def _bindings(node: ast.AST, name: str) -> Iterator[ast.AST]:
-    """Find what binds a name in a module, a wildcard included, outside of functions."""
+@cache
+def _names_in(source: bytes) -> Mapping[str, Sequence[ast.AST]]:
+    # Names can come out of sight with these words.
+    hides = re.search(rb"\b(?:global|globals|locals|vars|setattr|exec|sys)\b", source)
+    names: dict[str, list[ast.AST]] = {"*": []} if hides else {}
+    for name, node in _bound(ast.parse(source)):
+        names.setdefault(name, []).append(node)
+    return names
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Go through what is outside of functions and classes."""
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                if child.name == name:
-                    yield child
+                yield child.name, child
                 continue
             case ast.Import() | ast.ImportFrom():
-                if {name, "*"} & {part.asname or part.name for part in child.names}:
-                    yield child
-            case ast.Name(id=found, ctx=ast.Store()) if found == name:
-                yield child
-        yield from _bindings(child, name)
+                yield from ((part.asname or part.name, child) for part in child.names)
+            case ast.Name(id=found, ctx=ast.Store()):
+                yield found, child
+        yield from _bound(child)

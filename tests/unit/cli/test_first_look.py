@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from inspect import isclass
 from pathlib import Path
 
@@ -46,6 +47,10 @@ FILES = {
     "init_args: {strenght: 1}}}}}",
     "kind.yaml": "arms: {sine: {knd: control}}",
     "budget.yaml": "budget: {max_stepps: 3}",
+    "class.yaml": "optimizer: {class_path: torch.optim.AdmW}",
+    "short.yaml": "model: lightning_qsgd.training.Clasifier",
+    "module.yaml": "trainer: {callbacks: {class_path: lightning.pytorch.calbacks.EarlyStopping}}",
+    "tuned.yaml": "arms: {sine: {overlay: {optimizer: torch.optim.SDG}}}",
 }
 MISSPELT = {
     "fti": r"no command 'fti'. Did you mean fit?",
@@ -70,6 +75,15 @@ MISSPELT = {
     "compare --config arms.yaml": "arm `sine`: lightning_qsgd.Perturbation does not accept option",
     "compare --config kind.yaml": "Group 'arms.sine' does not accept option 'knd'. Did you mean",
     "compare --config budget.yaml": "Did you mean budget.max_steps?",
+    "fit --config class.yaml": "module 'torch.optim' has no attribute 'AdmW'. Did you mean torch.o",
+    "fit --config short.yaml": "Did you mean lightning_qsgd.training.Classifier?",
+    "fit --config module.yaml": "No module named 'lightning.pytorch.calbacks'. Did you mean light",
+    "compare --config tuned.yaml": "arm `sine`: module 'torch.optim' has no attribute 'SDG'. Did",
+    "fit --optimizer=torch.optim.AdmW": "--optimizer: module 'torch.optim' has no attribute 'Adm",
+    "fit --model.class_path lightning_qsgd.data.DigitDataModule": "mean lightning_qsgd.data.DigitsDataMod",
+    "fit --data lightening_qsgd.data.X": "No module named 'lightening_qsgd'. Did you mean lightn",
+    "fit --config digits --optimizer.lrr 1": "--optimizer.lrr. Did you mean optimizer.lr?",
+    "fit --optimizer torch.optim.SGD --optimizer.init_args.momentun=1": "mean optimizer.momentum?",
 }
 
 
@@ -213,9 +227,37 @@ def test_a_class_that_cannot_be_told_from_its_source_is_left_to_the_parser(
     refuse_misspelt(["fit", "--config", str(tmp_path / "mine.yaml")])
 
 
+@pytest.mark.parametrize(
+    ("source", "refused"),
+    [
+        ("class Model: ...", True),
+        ("class Model: ...\nfrom elsewhere import *", False),
+        ("class Model: ...\ndef __getattr__(name): ...", False),
+        ("class Model: ...\nglobals()['Modle'] = Model", False),
+        ("class Model: ...\nsetattr(__import__('mine'), 'Modle', Model)", False),
+        ("class Model: ...\nimport sys\nsys.modules[__name__].Modle = Model", False),
+        ("class Model: ...\ndef make():\n    global Modle\n    Modle = Model\nmake()", False),
+        ("class Model: ...\nModle = Model", False),
+        ("class Model: ...\nfrom elsewhere import Other as Modle", False),
+        ("class Model:\n    class Modle: ...", True),
+    ],
+)
+def test_a_class_path_is_refused_only_where_the_whole_module_can_be_read(
+    source, refused, tmp_path, monkeypatch
+):
+    (tmp_path / "mine.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with (
+        pytest.raises(ValueError, match=r"Did you mean mine.Model\?") if refused else nullcontext()
+    ):
+        refuse_misspelt(["fit", "--model", "mine.Modle"])
+
+
 def test_a_class_of_the_users_is_read_and_what_it_takes_as_a_dict_is_not(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "class Base:\n    def __init__(self, width: int, more: dict[str, int]): ...\n"
+        "Other = dict[str, int]\n"
+        "class Base:\n    def __init__(self, width: int, more: dict[str, int], other: Other): ...\n"
         "class Mine(Base): ..."
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -225,6 +267,8 @@ def test_a_class_of_the_users_is_read_and_what_it_takes_as_a_dict_is_not(tmp_pat
         "{widht: 1}}}}"
     )
 
+    refuse_misspelt(["fit", "--config", str(config)])
+    config.write_text(config.read_text().replace("more: {", "other: {"))
     refuse_misspelt(["fit", "--config", str(config)])
     config.write_text("model: {class_path: mine.Mine, init_args: {widht: 1}}")
     with pytest.raises(ValueError, match=r"mine.Mine does not accept option 'widht'.*mean width"):
@@ -246,6 +290,9 @@ def test_every_shipped_config_passes(name, path):
         ["fit", "--trainer.unheard_of=1", "--trainer.max_ep=1", "--trainer.logger.sav_dir=x"],
         ["fit", "--model.widht=1", "--optimizer.l=1", "--baseline.class_path=x", "--run.help"],
         ["fit", "--model.network=x", "--trainer.callbacks+=y", "--config", "{trainr: 1}", "--"],
+        ["fit", "--optimizer=torch.optim.SGD", "--optimizer=Adam", "--optimizer.lrr=1"],
+        ["fit", "--optimizer", "SDG", "--model", "unheard.Of", "--data", "torch.unheard.Of"],
+        ["fit", "--model", "torch.nn.Lienar", "--data=a.yaml"],  # torch.nn takes names with a `*`
         ["--modle", "fit"],
         ["report", "--modle"],
     ],
