@@ -80,7 +80,7 @@ MISSPELT = {
     "fit --config module.yaml": "No module named 'lightning.pytorch.calbacks'. Did you mean light",
     "compare --config tuned.yaml": "arm `sine`: module 'torch.optim' has no attribute 'SDG'. Did",
     "fit --optimizer=torch.optim.AdmW": "--optimizer: module 'torch.optim' has no attribute 'Adm",
-    "fit --model.class_path lightning_qsgd.data.DigitDataModule": "mean lightning_qsgd.data.DigitsDataMod",
+    "fit --data.class_path lightning_qsgd.data.DigitDataModule": "n lightning_qsgd.data.Digits",
     "fit --data lightening_qsgd.data.X": "No module named 'lightening_qsgd'. Did you mean lightn",
     "fit --config digits --optimizer.lrr 1": "--optimizer.lrr. Did you mean optimizer.lr?",
     "fit --optimizer torch.optim.SGD --optimizer.init_args.momentun=1": "mean optimizer.momentum?",
