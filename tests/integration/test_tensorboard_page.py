@@ -73,7 +73,8 @@ class Server:
         """Return each line of the HParams table: hyperparameters, and metrics in their order."""
         found = self.ask(f"plugin/hparams/experiment?request={quote('{}')}")
         columns = [one["name"]["tag"] for one in found["metricInfos"]]
-        asked = quote(json.dumps({"startIndex": 0, "sliceSize": 1000, "allowedStatuses": []}))
+        wanted = {"allowedStatuses": ["STATUS_SUCCESS"], "aggregationType": "AGGREGATION_AVG"}
+        asked = quote(json.dumps({**wanted, "startIndex": 0, "sliceSize": 1000}))
         groups = self.ask(f"plugin/hparams/session_groups?request={asked}")["sessionGroups"]
         return [
             (
