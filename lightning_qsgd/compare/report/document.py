@@ -82,12 +82,14 @@ class Picture:
         file: Name of the file.
         png: Its content.
         says: What it shows, for those who do not see it, and as its caption.
-        narrow: The same laid out for a narrow screen, in the page only; empty if there is none.
+        wide: The same as WebP, for the page.
+        narrow: The same laid out for a narrow screen, as WebP for the page; empty if there is none.
     """
 
     file: str
     png: bytes
     says: str
+    wide: bytes
     narrow: bytes = b""
 
 
@@ -124,7 +126,7 @@ def _markdown_block(block: Block) -> str:
             return f"> {_markdown_text(text)}"
         case Table():
             return _markdown_table(block)
-        case Picture(file, _, says, _):
+        case Picture(file, _, says):
             return f"![{_markdown_text(says)}]({file})\n\n*{_markdown_text(says)}*"
         case Code(title, text):
             fence = "`" * max(3, _longest_run_of_backquotes(text) + 1)
@@ -211,7 +213,7 @@ def _html_text(text: str) -> str:
 
 def _picture(picture: Picture) -> str:
     says = _html_text(picture.says)
-    image = f'<img src="{_address(picture.png)}" alt="{escape(picture.says)}">'
+    image = f'<img src="{_address(picture.wide)}" alt="{escape(picture.says)}">'
     if picture.narrow:
         source = f'<source media="(max-width: {NARROW}px)" srcset="{_address(picture.narrow)}">'
         image = f"<picture>{source}{image}</picture>"
@@ -222,8 +224,8 @@ NARROW = 700
 """Width of a window, in pixels, up to which pictures are shown in their narrow form."""
 
 
-def _address(png: bytes) -> str:
-    return f"data:image/png;base64,{b64encode(png).decode()}"
+def _address(webp: bytes) -> str:
+    return f"data:image/webp;base64,{b64encode(webp).decode()}"
 
 
 def _html_table(table: Table) -> str:

@@ -1,10 +1,10 @@
-"""All pictures of a report, as PNG."""
+"""All pictures of a report: as PNG beside it, as WebP in its page."""
 
 from __future__ import annotations
 
 import io
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,10 @@ LOOK = {
     "figure.facecolor": "white",
     "text.parse_math": False,
 }
-FREQUENT, COLOURS = 32, 48
+FREQUENT, COLOURS = 10, 16
 TALL, FEWEST_DOTS = 8.0, 100
 """Inches from which a wide picture has so many dots per inch, as a page of 1080 pixels shows it:
-many arms make tall pictures, and the report has to stay below 1 MB."""
+many arms make tall pictures, and the report of 40 has to stay below 1 MB."""
 
 
 def can_draw() -> bool:
@@ -92,28 +92,51 @@ def pictures(
             for page in (WIDE, NARROW)
         )
         return {
-            name: Picture(
-                f"{name}.png",
-                to_png(figure),
-                _caption(name, results, analysis),
-                to_png(small, NARROW) if (small := narrow[name]) is not None else b"",
-            )
+            name: to_picture(f"{name}.png", figure, narrow[name], _caption(name, results, analysis))
             for name, figure in wide.items()
             if figure is not None
         }
 
 
+def to_picture(file: str, wide: Figure, narrow: Figure | None, says: str) -> Picture:
+    """Give a picture as it lies beside the report, and as it is in the page.
+
+    The page holds WebP without loss, which takes 3/4 of the bytes of a PNG of the same dots.
+
+    Args:
+        file: Name of the PNG.
+        wide: The picture.
+        narrow: The same laid out for a narrow screen; None if there is none.
+        says: What it shows.
+    """
+    image = _drawn(wide, WIDE)
+    small = b"" if narrow is None else _bytes_of(_drawn(narrow, NARROW), "webp")
+    return Picture(file, _bytes_of(image, "png"), says, _bytes_of(image, "webp"), small)
+
+
 def to_png(figure: Figure, page: Page = WIDE) -> bytes:
     """Give a picture as the bytes of a PNG, the same for the same picture."""
+    return _bytes_of(_drawn(figure, page), "png")
+
+
+def _bytes_of(image: Image, kind: Literal["png", "webp"]) -> bytes:
+    file = io.BytesIO()
+    if kind == "png":
+        image.save(file, format="png", optimize=True)
+    else:
+        image.convert("RGB").save(file, format="webp", lossless=True)
+    return file.getvalue()
+
+
+def _drawn(figure: Figure, page: Page) -> Image:
     from PIL import Image  # comes with matplotlib
 
-    drawn, file = io.BytesIO(), io.BytesIO()
+    drawn = io.BytesIO()
     # Without the metadata the file would name the version of matplotlib and differ between two.
     is_tall = page is WIDE and figure.get_figheight() > TALL
     dots = FEWEST_DOTS if is_tall else page.dots
     figure.savefig(drawn, format="png", dpi=dots, metadata={"Software": None})
-    _in_few_colours(Image.open(drawn)).save(file, format="png", optimize=True)
-    return file.getvalue()
+    return _in_few_colours(Image.open(drawn))
 
 
 def _in_few_colours(drawing: Image) -> Image:

@@ -23,7 +23,7 @@ from lightning_qsgd.compare.report.document import (
     to_markdown,
 )
 from lightning_qsgd.compare.report.panels import NARROW, TONES, WIDE, Page
-from lightning_qsgd.compare.report.pictures import LOOK, to_png
+from lightning_qsgd.compare.report.pictures import LOOK, to_picture
 from lightning_qsgd.compare.report.tables import count, plain, share, signed, span
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.results.run_table import as_csv
@@ -206,15 +206,14 @@ def _picture(analysis: SuiteAnalysis) -> Picture | None:
     from matplotlib import rc_context
 
     with rc_context(LOOK):
-        wide, narrow = (to_png(draw_profiles(analysis, page), page) for page in (WIDE, NARROW))
-    return Picture(
-        PROFILE,
-        wide,
-        "Share of tasks on which an arm needs at most so many times the steps of the quickest arm. "
-        "Higher is better: at the left who is quickest, at the right who gets there at all. Dashed "
-        f"grey: {analysis.baseline}.",
-        narrow,
-    )
+        return to_picture(
+            PROFILE,
+            draw_profiles(analysis, WIDE),
+            draw_profiles(analysis, NARROW),
+            "Share of tasks on which an arm needs at most so many times the steps of the quickest "
+            "arm. Higher is better: at the left who is quickest, at the right who gets there at "
+            f"all. Dashed grey: {analysis.baseline}.",
+        )
 
 
 def draw_profiles(analysis: SuiteAnalysis, page: Page = WIDE) -> Figure:

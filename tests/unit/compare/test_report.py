@@ -74,7 +74,7 @@ def test_page_is_well_formed_and_fetches_nothing(report):
     narrow = [attrs["srcset"] for tag, attrs in parsed(html) if tag == "source"]
     assert len(narrow) == 7
     sources += narrow
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(source.startswith("data:image/webp;base64,") for source in sources)
     assert not re.search(r"https?://|@import|url\(|<link|<script", html)
 
 
