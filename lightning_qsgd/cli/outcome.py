@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lightning_qsgd.compare.planning.job import run_name
@@ -47,8 +48,11 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     }
     logs = write_tensorboard(results, folder, configs)
     console.print(summary_table(results))
-    if results.all_failures:
-        console.print(f"[bold red]{len(results.all_failures)} runs failed[/]; see the report.")
+    if results.untuned:
+        console.print(f"[bold red]Could not be tuned:[/] {escape(', '.join(results.untuned))}.")
+    failed = [one for one in results.all_failures if not one.untuned]
+    if failed:
+        console.print(f"[bold red]{len(failed)} runs failed[/]; see the report.")
     command, goal = tensorboard_command(logs), results.comparison.goal
     closing = {
         "Picture": drawn if (drawn := folder / "gains.png").is_file() else "",

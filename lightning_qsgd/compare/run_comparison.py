@@ -8,6 +8,7 @@ from statistics import median, stdev
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.job import (
@@ -27,6 +28,7 @@ from lightning_qsgd.compare.results.results import (
     Provenance,
     Results,
     TunedArm,
+    UntunedArm,
 )
 from lightning_qsgd.compare.results.results_folder import load_results, save_results
 from lightning_qsgd.compare.running.board import Board
@@ -53,11 +55,15 @@ def run_comparison(
         All runs; they are saved in the workshop's folder too.
 
     Raises:
-        RuntimeError: If runs are no pairs, or an arm that must equal the baseline does not.
+        RuntimeError: If the baseline could not be tuned, or runs are no pairs.
     """
     folder = workshop.store.folder
-    tuned = _tune(question, workshop, console)
-    configs = _tuned_configs(question, tuned)
+    searched = _tune(question, workshop, console)
+    untuned = [one for one in searched.values() if isinstance(one, UntunedArm)]
+    _say_untuned(untuned, question.plan.baseline, console)
+    tuned = {arm: one for arm, one in searched.items() if isinstance(one, TunedArm)}
+    lost = {one.arm for one in untuned}
+    configs = {a: c for a, c in _tuned_configs(question, tuned).items() if a not in lost}
     goal = _with_target(question, configs, workshop, console)
     comparison = _comparison(question, goal, tuned)
     jobs = question.jobs(configs, question.plan.seed_block) + question.horizon_jobs(configs)
@@ -66,8 +72,14 @@ def run_comparison(
         if workshop.store.is_damaged(job.name):
             file = workshop.store.path(job.name)
             console.print(f"{file} is damaged: the run is made again.", soft_wrap=True)
+    failures = tuple(
+        FailedRun(one.arm, seed, one.reason, untuned=True)
+        for one in untuned
+        for seed in question.plan.seed_block
+    )
+    runs = _known(comparison, folder, jobs)
     known = Results(
-        *(comparison, _known(comparison, folder, jobs), (), tuple(tuned.values()), provenance),
+        *(comparison, runs, failures, tuple(tuned.values()), provenance),
         _empty_horizons(question, comparison),
     )
     save_results(collect(known, workshop.store, jobs), folder)
@@ -154,7 +166,9 @@ def _known(comparison: Comparison, folder: Path, jobs: Sequence[Job]) -> tuple[R
     if (saved.comparison.arms, saved.comparison.seeds) != (comparison.arms, comparison.seeds):
         return ()
     wanted = {(job.arm, job.seed): job.fingerprint for job in jobs if job.block == RUNS}
-    return tuple(r for r in saved.runs if r.fingerprint and r.fingerprint == wanted[r.arm, r.seed])
+    return tuple(
+        r for r in saved.runs if r.fingerprint and r.fingerprint == wanted.get((r.arm, r.seed))
+    )
 
 
 def spread_of(question: Question, store: RunStore, goal: Goal) -> float:
@@ -188,7 +202,26 @@ def unequal_arms(plan: Plan, results: Results) -> list[str]:
     ]
 
 
-def _tune(question: Question, workshop: Workshop, console: Console) -> dict[str, TunedArm]:
+def _say_untuned(untuned: Sequence[UntunedArm], baseline: str, console: Console) -> None:
+    """Name the arms that will have no runs.
+
+    Raises:
+        RuntimeError: If the baseline is one of them.
+    """
+    for one in untuned:
+        if one.arm == baseline:
+            raise RuntimeError(
+                f"{one.reason}\nEvery arm is compared with this baseline, so no run was made."
+            )
+        console.print(
+            f"[bold red]NOT TUNED[/] {escape(one.reason)}\nThe other arms are compared without it.",
+            soft_wrap=True,
+        )
+
+
+def _tune(
+    question: Question, workshop: Workshop, console: Console
+) -> dict[str, TunedArm | UntunedArm]:
     search = question.plan.tuning
     if search is None or not question.plan.tuned:
         return {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_qsgd.compare.planning.job import TUNING, Job, value_at, with_values
 from lightning_qsgd.compare.planning.search import Range, Search
-from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue
+from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue, UntunedArm
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
@@ -73,7 +73,7 @@ class ArmSearch:
         space: Ranges by hyperparameter, with their places; they may widen.
         study: Optuna's study, in what `Range.searched` draws.
         extra: Trials after ranges have been widened.
-        failure: What the last failed run said.
+        failure: What the first failed run said.
     """
 
     name: str
@@ -103,6 +103,17 @@ class ArmSearch:
             settings.setdefault(tuple(trial.params.items()), trial)
         return list(settings.values())[:count]
 
+    @property
+    def untuned(self) -> UntunedArm | None:
+        """Why nothing can be chosen; None if a trial ended with a finite metric."""
+        if self.best(1):
+            return None
+        return UntunedArm(
+            self.name,
+            f"Cannot tune {self.name!r}: each of its {len(self.study.trials)} trials failed or "
+            f"diverged. Narrow `tuning.space`, or mend the arm.\n{self.failure}".rstrip(),
+        )
+
     def tuned(self, search: Search, final: tuple[FrozenTrial, float] | None = None) -> TunedArm:
         """Return what was chosen.
 
@@ -110,16 +121,9 @@ class ArmSearch:
             search: Trials and seeds.
             final: The trial that was best at fresh seeds, and its score there; None takes the best.
 
-        Raises:
-            RuntimeError: If all trials failed or diverged.
         """
-        ranked = self.best(1)
-        if not ranked:
-            raise RuntimeError(
-                f"Cannot tune {self.name!r}: each of its {len(self.study.trials)} trials failed or "
-                f"diverged. Narrow `tuning.space`, or mend the arm. {self.failure}".rstrip()
-            )
-        chosen, score = final or (ranked[0], float(ranked[0].value or 0.0))
+        best = self.best(1)[0]
+        chosen, score = final or (best, float(best.value or 0.0))
         drawn = chosen.params
         values = tuple(
             TunedValue(
@@ -189,7 +193,7 @@ class Tuning:
         configs: Mapping[str, Mapping[str, Any]],
         make_runs: MakeRuns,
         spaces: Mapping[str, Mapping[str, Range]] | None = None,
-    ) -> dict[str, TunedArm]:
+    ) -> dict[str, TunedArm | UntunedArm]:
         """Tune arms.
 
         Args:
@@ -198,11 +202,11 @@ class Tuning:
             spaces: Ranges by arm, with places; None takes those of the search for all.
 
         Returns:
-            What was chosen, by arm.
+            What was chosen, by arm, or why nothing could be: an arm whose trials all fail stops
+            no other.
 
         Raises:
             ModuleNotFoundError: If optuna is not installed.
-            RuntimeError: If all trials of an arm failed or diverged.
             ValueError: If an arm's configuration lacks a tuned hyperparameter.
         """
         optuna = _import_optuna()
@@ -215,12 +219,15 @@ class Tuning:
             searches.append(ArmSearch(arm, config, space, study))
             searches[-1].start()
         self._trials(searches, self.search.trials, make_runs, memory)
+        failed = {one.name: why for one in searches if (why := one.untuned) is not None}
+        searches = [one for one in searches if one.name not in failed]
         more, still = ceil(self.search.trials / 3), searches
         for _ in range(self.search.extensions if self.search.trials >= FEWEST_TRIALS else 0):
             still = [one for one in still if one.widen(one.tuned(self.search), more)]
             self._trials(still, more, make_runs, memory)
         finals = self._finals(searches, make_runs)
-        return {one.name: one.tuned(self.search, finals.get(one.name)) for one in searches}
+        tuned = {one.name: one.tuned(self.search, finals.get(one.name)) for one in searches}
+        return {arm: tuned.get(arm) or failed[arm] for arm in configs}
 
     def _finals(
         self, searches: Sequence[ArmSearch], make_runs: MakeRuns
@@ -266,8 +273,8 @@ class Tuning:
             for one in searches:
                 own = [stored for job, stored in ended.items() if job.arm == one.name]
                 failed = [stored.run for stored in own if isinstance(stored.run, FailedRun)]
-                if failed:
-                    one.failure = f"The last failure was:\n{failed[-1].traceback}"
+                if failed and not one.failure:
+                    one.failure = f"The first failure was:\n{failed[0].traceback}"
                 self._tell(one.study, asked[one.name], own)
                 self._save(memory, one.name)
 

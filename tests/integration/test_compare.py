@@ -226,6 +226,48 @@ def test_a_run_that_fails_does_not_take_the_others_down(
     assert "1 runs failed" in printed
 
 
+UNLUCKY: dict[str, Any] = {
+    "tuning": {
+        **{"trials": 1, "seeds": [1]},
+        "space": {"lr": {"low": 1e-3, "high": 1e-1}, "weight_decay": {"low": 1e-3, "high": 0.1}},
+    },
+    "seeds": [0, 2, 3],
+}
+"""Of `FailsAtSeedOne`, each trial fails, and no other run."""
+
+
+def tuned(arms: dict[str, Any]) -> dict[str, Any]:
+    return {name: {**arm, "hyperparameters": "tuned"} for name, arm in arms.items()}
+
+
+def test_an_arm_that_cannot_be_tuned_stops_no_other(compare: Compare) -> None:
+    unlucky = with_model("FailsAtSeedOne")
+    arms = {**unlucky, "still": {"overlay": {**unlucky["good"]["overlay"], **STILL}}}
+    arms = {**tuned({"good": arms["good"], "bad": arms["bad"]}), "still": arms["still"]}
+    printed = compare.fail(arms=arms, **UNLUCKY)
+    assert "Could not be tuned: bad." in printed
+    results = load_results(compare.folder / "out")
+    assert len(results.runs) == 6
+    assert set(results.untuned) == {"bad"}
+    assert "the second seed is unlucky" in results.untuned["bad"]
+    verdict = verdicts(analyse(results))["bad"]
+    assert (verdict.outcome, verdict.reason[:17]) == (Outcome.NO_CLAIM, "Cannot tune 'bad'")
+    report = (compare.folder / "out" / "report.md").read_text()
+    assert "**Could not be tuned:** `bad`." in report
+    assert compare("--skip", "bad", arms=arms, **UNLUCKY).count("was done before") == 7
+
+
+def test_a_baseline_that_cannot_be_tuned_stops_the_comparison(compare: Compare) -> None:
+    good, bad = with_model("FailsAtSeedOne").values()
+    arms = tuned({"good": {"overlay": good["overlay"]}, "bad": {**bad, "kind": "baseline"}})
+    with pytest.raises(SystemExit):
+        compare(arms=arms, **UNLUCKY)
+    said = " ".join(compare.command_line._capsys.readouterr().err.split())
+    assert "Cannot tune 'bad'" in said
+    assert "Every arm is compared with this baseline, so no run was made." in said
+    assert not (compare.folder / "out" / "runs").exists()
+
+
 def test_an_arm_without_the_metric_is_refused_with_what_was_logged(compare: Compare) -> None:
     refused = compare.refuse(arms=with_model("Silent"), seeds=[0])
     assert "The arm 'bad' fails in its first steps" in refused

@@ -100,7 +100,8 @@ class Question:
         """List the runs that end earlier, of the baseline and the arms on trial.
 
         Args:
-            configs: Configuration of the whole run by arm, with tuned values.
+            configs: Configuration of the whole run by arm, with tuned values; an arm that is not
+                there is not run.
         """
         plan = self.plan
         return [
@@ -114,6 +115,7 @@ class Question:
                         length / (plan.budget.length or 1),
                     )
                     for arm in plan.on_horizons
+                    if arm in configs
                 },
                 plan.seed_block,
                 horizon_block(length),

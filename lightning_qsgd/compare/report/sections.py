@@ -148,9 +148,11 @@ def failure_section(results: Results, analysis: Analysis) -> list[Block]:
     blocks: list[Block] = [heading]
     if diverged or missing:
         blocks.append(Bullets(diverged + missing))
+    blocks += [Code(f"`{arm}` could not be tuned", why) for arm, why in results.untuned.items()]
     blocks += [
         Code(f"`{failure.arm}`, seed {failure.seed}, failed", failure.traceback)
         for failure in results.failures
+        if not failure.untuned
     ]
     return blocks
 

@@ -177,18 +177,33 @@ class TunedArm:
 
 
 @dataclass(frozen=True)
+class UntunedArm:
+    """An arm all of whose trials failed or diverged, so that nothing could be chosen for it.
+
+    Attributes:
+        arm: Name of the arm.
+        reason: What happened, with what the first failure said.
+    """
+
+    arm: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class FailedRun:
-    """One run that raised, or whose process died.
+    """One run that raised, whose process died, or that was not made as its arm has no settings.
 
     Attributes:
         arm: Name of the arm.
         seed: Seed of the run.
         traceback: What it said last.
+        untuned: Whether it was not made because its arm could not be tuned.
     """
 
     arm: str
     seed: int
     traceback: str
+    untuned: bool = False
 
 
 @dataclass(frozen=True)
@@ -336,6 +351,11 @@ class Results:
     def all_failures(self) -> list[FailedRun]:
         """Runs that failed, at whatever horizon."""
         return [*self.failures, *(one for part in self.horizons.values() for one in part.failures)]
+
+    @property
+    def untuned(self) -> dict[str, str]:
+        """Why arms could not be tuned, by arm."""
+        return {one.arm: one.traceback for one in self.failures if one.untuned}
 
     def runs_of(self, arm: str) -> dict[int, RecordedRun]:
         """Return the ended runs of an arm by seed, in the order of the seeds."""

@@ -51,6 +51,7 @@ class ArmSummary:
         epoch_seconds: Median seconds of an epoch of training; NaN if unknown.
         step_cost: Seconds per step over the baseline's; NaN if unknown.
         relative_size: Median size of the perturbation relative to the step; NaN if unknown.
+        untuned: Why the arm has no settings, in a sentence; empty if it has.
     """
 
     arm: Arm
@@ -63,6 +64,7 @@ class ArmSummary:
     epoch_seconds: float
     step_cost: float
     relative_size: float
+    untuned: str = ""
 
     @property
     def mean(self) -> float:
@@ -274,6 +276,7 @@ def _summary(results: Results, arm: Arm) -> ArmSummary:
         _median_of_known(run.timing.seconds_per_epoch for run in runs),
         cost_ratio(results, arm.name, "step"),
         _median_of_known(relative_size(run) for run in runs),
+        results.untuned.get(arm.name, "").partition("\n")[0],
     )
 
 

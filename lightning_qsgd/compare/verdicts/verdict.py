@@ -90,6 +90,8 @@ def _outcome(challenge: Challenge, baseline: str, analysis: Analysis) -> tuple[O
     gain, method = challenge.gain, analysis.method
     if challenge.identical:
         return Outcome.IDENTICAL, f"Every number equals that of {baseline}, to the last bit."
+    if challenge.summary.untuned:
+        return Outcome.NO_CLAIM, challenge.summary.untuned
     if not gain.enough:
         planned = analysis.design.seeds >= FEWEST_PAIRS  # and runs failed, diverged or are missing
         return Outcome.NO_CLAIM if planned else Outcome.TOO_FEW, _too_few(challenge)

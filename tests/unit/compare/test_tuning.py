@@ -197,14 +197,25 @@ def test_a_setting_that_fails_at_one_seed_is_not_chosen(bad, tmp_path):
     assert tuned.values[0].best <= 3e-3
 
 
-def test_an_arm_that_always_fails_cannot_be_tuned(tmp_path):
+def test_an_arm_that_always_fails_says_why_first_and_stops_no_other(tmp_path):
     def fit(job):
-        raise ArithmeticError("no luck")
+        if job.arm == "sine":
+            raise ArithmeticError(f"no luck in {job.block}")
+        return parabola(job)
 
-    with pytest.raises(
-        RuntimeError, match=r"Cannot tune 'adamw': each of its 2 trials failed(.|\n)*no luck"
-    ):
-        made_tuning(tmp_path, trials=2).run(CONFIGS, Bench(fit))
+    found = made_tuning(tmp_path / "a", trials=6).run(CONFIGS, Bench(fit))
+    assert found["sine"].reason.startswith("Cannot tune 'sine': each of its 6 trials failed or")
+    assert "no luck in tuning/trial0" in found["sine"].reason
+    alone = made_tuning(tmp_path / "b", trials=6).run({"adamw": CONFIGS["adamw"]}, Bench())
+    assert found["adamw"] == alone["adamw"]
+
+
+def test_an_arm_that_always_diverges_cannot_be_tuned(tmp_path):
+    def fit(job):
+        return RecordedRun(job.arm, job.seed, {METRIC: math.nan})
+
+    found = made_tuning(tmp_path, trials=2).run(CONFIGS, Bench(fit))
+    assert "each of its 2 trials failed or diverged" in found["adamw"].reason
 
 
 def test_an_arm_without_the_hyperparameter_cannot_be_tuned(tmp_path):
