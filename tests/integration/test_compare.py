@@ -228,7 +228,8 @@ def test_a_run_that_fails_does_not_take_the_others_down(
 
 UNLUCKY: dict[str, Any] = {
     "tuning": {
-        **{"trials": 1, "seeds": [1]},
+        "trials": 1,
+        "seeds": [1],
         "space": {"lr": {"low": 1e-3, "high": 1e-1}, "weight_decay": {"low": 1e-3, "high": 0.1}},
     },
     "seeds": [0, 2, 3],
