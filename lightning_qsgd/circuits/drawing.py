@@ -70,7 +70,7 @@ def draw_figure(built: ParametrizedCircuit) -> Figure:
         >>> len(figure.axes)
         1
     """
-    _require_plot_extra()
+    require_plot_extra()
     from matplotlib.figure import Figure
 
     circuit = _without_global_phase(built.circuit)
@@ -100,10 +100,15 @@ def _without_global_phase(circuit: QuantumCircuit) -> QuantumCircuit:
     return copy
 
 
-def _require_plot_extra() -> None:
+def require_plot_extra() -> None:
+    """Refuse pictures where a package for them is missing.
+
+    Raises:
+        ModuleNotFoundError: If one is, with the extra that brings it.
+    """
     missing = [name for name in ("matplotlib", "pylatexenc") if find_spec(name) is None]
     if missing:
         raise ModuleNotFoundError(
-            f"Cannot draw the circuit as a picture: {' and '.join(missing)} not installed. "
-            "Run `pip install lightning-qsgd[plot]`, or use `draw_text`."
+            f"Cannot draw the circuit as a picture without {' and '.join(missing)}. "
+            "Run `pip install 'lightning-qsgd[plot]'`, or draw it as text."
         )

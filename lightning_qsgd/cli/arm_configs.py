@@ -10,7 +10,7 @@ from lightning_qsgd.cli.configs_command import find_shipped
 from lightning_qsgd.cli.job_cli import JobCLI, settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
 from lightning_qsgd.cli.recipe import Recipe
-from lightning_qsgd.cli.suggesting_parser import plain_config
+from lightning_qsgd.cli.suggesting_parser import plain_config, text_of
 from lightning_qsgd.compare.planning import ArmPlan, Plan, Range
 from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines
 from lightning_qsgd.compare.planning.question import (
@@ -20,6 +20,7 @@ from lightning_qsgd.compare.planning.question import (
     refuse_what_is_fixed,
 )
 from lightning_qsgd.compare.results.published import Published
+from lightning_qsgd.compare.tuning import import_optuna
 from lightning_qsgd.training.convergence_callback import Goal
 
 
@@ -67,6 +68,7 @@ def read_question(
     Raises:
         FileNotFoundError: If a config is not there.
         ValueError: If an arm does not fit the experiment, or figures are of no arm.
+        ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
     experiment = _experiment(plan.experiment, folder)
@@ -82,6 +84,8 @@ def read_question(
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
+    if plan.tuning is not None and plan.tuned:
+        import_optuna()  # here, and not after minutes of measuring what runs cost
     words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
     shown = published or Published()
     return Question(base["run"]["experiment"], plan, goal, configs, words, shown)
@@ -120,7 +124,7 @@ def _overlay(name: str, plan: Plan, folder: Path) -> list[str]:
     if isinstance(overlay, dict):
         return [as_yaml(overlay)]
     files = [overlay] if isinstance(overlay, str) else overlay
-    return [_found(file, folder, f"overlay of {name!r}").read_text() for file in files]
+    return [text_of(_found(file, folder, f"overlay of {name!r}")) for file in files]
 
 
 def _found(file: str, folder: Path, what: str) -> Path:

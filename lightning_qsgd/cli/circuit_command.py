@@ -20,8 +20,8 @@ from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.forecast import StepForecast, forecast_step
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.backends.samplers import ExactSampling
-from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text
-from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text, require_plot_extra
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser, text_of
 from lightning_qsgd.perturbations import (
     EntryFeatures,
     Feature,
@@ -70,6 +70,8 @@ def draw(backend: Backend, options: Namespace) -> None:
             f"{type(backend).__name__} describes no circuit: there is nothing to draw. Give a "
             "backend that evaluates a circuit."
         )
+    if options.output is not None:
+        require_plot_extra()
     console = Console()
     columns = console.width if console.is_terminal else TEXT_COLUMNS
     console.print(draw_text(built, columns), highlight=False, markup=False, soft_wrap=True)
@@ -168,8 +170,8 @@ def _parser() -> SuggestingParser:
 def _parts_of(file: str, parser: SuggestingParser) -> tuple[Any, Any]:
     """Return the parts of a config that describe the backend and what it sees."""
     try:
-        config = yaml.safe_load(Path(file).read_text())
-    except (OSError, yaml.YAMLError) as error:
+        config = yaml.safe_load(text_of(Path(file)))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         parser.error(f"Cannot read {file}: {error}. Give a config such as those in configs/arms.")
     perturbation = config.get("perturbation") if isinstance(config, dict) else None
     if not isinstance(perturbation, dict):

@@ -73,7 +73,7 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
         published = ready["published"] or Published()
         recipe.require_picklable()
         question = read_question(plan, _folder_of_config(parsed), published, recipe)
-    except (TypeError, ValueError, FileNotFoundError) as error:
+    except (TypeError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         parser.error(str(error), error)
     folder = Path(running.folder) if running.folder is not None else _default_folder(parsed)
     console = Console()

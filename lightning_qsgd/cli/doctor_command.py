@@ -8,20 +8,12 @@ from importlib.util import find_spec
 from rich.console import Console
 from rich.table import Table
 
-from lightning_qsgd.cli.suggesting_parser import SuggestingParser
+from lightning_qsgd.cli.suggesting_parser import EXTRAS, SuggestingParser
 
 PACKAGES = (
     *("lightning-qsgd", "torch", "lightning", "torchmetrics", "numpy", "jsonargparse"),
     *("qiskit", "qiskit-machine-learning", "qiskit-aer", "tensorboard"),
 )
-EXTRAS = {
-    "plot": ("matplotlib", "pylatexenc"),
-    "compare": ("optuna",),
-    "ray": ("ray",),
-    "llm": ("transformers", "datasets", "peft"),
-    "hardware": ("qiskit_ibm_runtime",),
-    "completion": ("argcomplete",),
-}
 CIRCUITS = 27
 """Circuits of one step of the paper-sized transformer: one per tensor."""
 

@@ -25,7 +25,7 @@ import yaml
 from docstring_parser import parse
 
 from lightning_qsgd.cli.commands import COMMANDS, PROGRAM, Command
-from lightning_qsgd.cli.suggesting_parser import read_yaml
+from lightning_qsgd.cli.suggesting_parser import read_yaml, text_of
 
 
 def refuse_misspelt(arguments: Sequence[str]) -> None:
@@ -216,16 +216,16 @@ def _configs_in(arguments: Sequence[str]) -> Iterator[Path]:
 
 def _mapping_in(path: Path) -> Mapping[Any, Any]:
     try:
-        found = read_yaml(path.read_text(encoding="utf-8"))
+        found = read_yaml(text_of(path))
     except yaml.YAMLError as error:
         where = str(error).replace('"<unicode string>"', str(path))
         raise ValueError(f"Cannot read {path} as YAML: {where}") from error
-    except (OSError, UnicodeDecodeError):
+    except OSError:
         return {}  # the parser has words for it
     if not isinstance(found, dict):
         raise ValueError(
             f"Expected {path} to hold options and their values, such as `seed_everything: 1`, got "
-            f"{found!r:.60}. Write a mapping."
+            f"{'an empty file' if found is None else repr(found)[:60]}. Write a mapping."
         )
     return found
 

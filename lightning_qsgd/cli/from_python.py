@@ -127,6 +127,7 @@ def compare(
 
     Raises:
         ValueError: If something does not fit together, before anything runs.
+        ModuleNotFoundError: If the extra for tuning or for the executor is not installed.
         RuntimeError: If an arm cannot be trained, the folder is in use, runs are no pairs, or the
             report could not be written.
     """
@@ -140,8 +141,8 @@ def compare(
     with warnings.catch_warnings():
         hush()
         question = read_question(plan, Path(), recipe=recipe)
+        workshop = workshop_in(folder, running, recipe)
         with locked(folder):
-            workshop = workshop_in(folder, running, recipe)
             results = carry_out(question, workshop, _command(), Console())
     return Compared(results, verdicts(analyse(results)), folder)
 

@@ -17,6 +17,17 @@ from typing import Any, NoReturn, Union, get_args, get_origin
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
+EXTRAS = {
+    "plot": ("matplotlib", "pylatexenc"),
+    "compare": ("optuna",),
+    "zoo": ("pytorch_optimizer",),
+    "ray": ("ray",),
+    "llm": ("transformers", "datasets", "peft"),
+    "hardware": ("qiskit_ibm_runtime",),
+    "completion": ("argcomplete",),
+}
+"""The modules that each extra of pyproject.toml brings, beside other extras."""
+
 
 class SuggestingParser(ArgumentParser):
     """jsonargparse's parser, with short errors that end in "did you mean" where it helps."""
@@ -25,6 +36,8 @@ class SuggestingParser(ArgumentParser):
         """Report an error in the arguments, with a suggestion, and exit with status 2."""
         plain = concise(message)
         hint = "" if "Did you mean" in message else about_class_paths(message)
+        if hint in message:  # from the parser of a part: this one only adds where that part is
+            hint = ""
         words = f"{plain.rstrip().rstrip('.')}.{hint}" if hint else plain
         super().error(with_suggestion(words, _known_names(self)), ex)
         raise SystemExit(2)  # not reached; says so to the type checker
@@ -105,6 +118,9 @@ def about_class_paths(message: str) -> str:
 
 
 def _about_module(name: str) -> str:
+    for extra, modules in EXTRAS.items():
+        if name.partition(".")[0] in modules:
+            return f" Install the extra `{extra}`: pip install 'lightning-qsgd[{extra}]'."
     parent, _, last = name.rpartition(".")
     places = (
         getattr(sys.modules.get(parent), "__path__", []) if parent else [*sys.path, os.getcwd()]
@@ -251,6 +267,24 @@ def _without_unwritable(node: Any) -> Any:
 
 def _is_unwritable(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(UNWRITABLE)
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a config.
+
+    Args:
+        path: Its file.
+
+    Raises:
+        ValueError: If it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"Cannot read {path}: line {line} is not UTF-8 text. Save the file as UTF-8."
+        ) from error
 
 
 def read_yaml(text: str) -> Any:

@@ -209,7 +209,7 @@ class Tuning:
             ModuleNotFoundError: If optuna is not installed.
             ValueError: If an arm's configuration lacks a tuned hyperparameter.
         """
-        optuna = _import_optuna()
+        optuna = import_optuna()
         sense = "maximize" if self.goal.higher_is_better else "minimize"
         memory = optuna.storages.InMemoryStorage()
         searches = []
@@ -257,7 +257,7 @@ class Tuning:
     def _trials(
         self, searches: Sequence[ArmSearch], count: int, make_runs: MakeRuns, memory: BaseStorage
     ) -> None:
-        optuna = _import_optuna()
+        optuna = import_optuna()
         for _ in range(count if searches else 0):
             number = sum(trial.state.is_finished() for trial in searches[0].study.trials)
             asked = {}
@@ -300,12 +300,12 @@ class Tuning:
         if score is not None:
             study.tell(trial, score)
         else:
-            optuna = _import_optuna()
+            optuna = import_optuna()
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
     def _save(self, memory: BaseStorage, arm: str) -> None:
         """Write the study as a journal that optuna and its dashboard read."""
-        optuna = _import_optuna()
+        optuna = import_optuna()
         file = self.folder / arm / STUDY
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp")
@@ -320,7 +320,7 @@ class Tuning:
 
 
 def _distribution(span: Range) -> FloatDistribution:
-    optuna = _import_optuna()
+    optuna = import_optuna()
     low, high = span.searched
     distribution: FloatDistribution = optuna.distributions.FloatDistribution(
         low, high, log=span.scale != "linear"
@@ -328,7 +328,12 @@ def _distribution(span: Range) -> FloatDistribution:
     return distribution
 
 
-def _import_optuna() -> Any:
+def import_optuna() -> Any:
+    """Import optuna, which only a search needs.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed, with the extra that brings it.
+    """
     try:
         import optuna
     except ModuleNotFoundError as error:

@@ -42,6 +42,16 @@ def test_draw_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert (tmp_path / "circuit.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_picture_is_refused_before_anything_is_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_qsgd.circuits.drawing.find_spec", lambda name: None)
+    status, said = failure(capsys, "draw", *COMPILED, "--output", "circuit.png")
+    assert status == 2
+    assert "pip install 'lightning-qsgd[plot]'`, or draw it as text" in " ".join(said.split())
+    assert "q_0" not in said
+
+
 def test_draw_takes_the_circuit_of_an_arm(capsys: pytest.CaptureFixture[str]) -> None:
     assert "4 qubits, 4 inputs" in run(capsys, "draw", "--arm", "configs/arms/quantum_shots.yaml")
 
@@ -125,9 +135,12 @@ def test_wrong_arguments_name_the_remedy(
 ) -> None:
     unperturbed = tmp_path / "arm.yaml"
     unperturbed.write_text("optimizer: torch.optim.Adam\n")
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("# café".encode("latin-1"))
     shots = "configs/arms/quantum_shots.yaml"
     cases = {
         ("draw", "--arm", "missing.yaml"): "There is no file missing.yaml",
+        ("draw", "--arm", str(latin)): "line 1 is not UTF-8 text",
         ("draw", "--arm", str(unperturbed)): "has no `perturbation`",
         ("draw", "--arm", shots, "--backend", "SineBackend"): "Got --arm and --backend",
         ("draw", "--output", str(tmp_path / "missing" / "c.png")): "No such file or directory",

@@ -364,6 +364,25 @@ def test_dry_run_shows_the_plan_and_runs_nothing_of_it(compare: Compare) -> None
     assert not (compare.folder / "out").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--dry_run",)])
+def test_tuning_without_optuna_is_refused_before_anything_runs(
+    more: tuple[str, ...], compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr("lightning_qsgd.cli.compare_command.workshop_in", None)
+    adamw = {"kind": "baseline", "hyperparameters": "tuned"}
+    arms = {"adamw": adamw, "still": PLAN["arms"]["still"]}
+    said = compare.refuse(*more, arms=arms, tuning={"trials": 2, "seeds": 1})
+    assert "Cannot tune: optuna is not installed" in said
+    assert "pip install 'lightning-qsgd[compare]', or leave `tuning` out" in said
+    assert not (compare.folder / "out").exists()
+
+
+def test_a_missing_module_of_an_arm_is_explained_once(compare: Compare) -> None:
+    said = compare.refuse("--arm", "nowhere.Lion")
+    assert said.count("Modules are looked for in the current folder") == 1
+
+
 def test_horizons_are_shorter_runs_that_the_report_knows(compare: Compare) -> None:
     asked: dict[str, Any] = {"horizons": [0.5], "goal": {"target": 0.2}, "seeds": [0]}
     printed = compare("--dry_run", **asked)

@@ -35,6 +35,7 @@ FILES = {
     "open.yaml": "trainer: {max_epochs: 1",
     "twice.yaml": "data: 1\ndata: 2",
     "list.yaml": "[1, 2]",
+    "empty.yaml": "",
     "plan.yaml": "experiment: digits\nseds: 3",
     "group.yaml": "trainer: {max_epohcs: 1}",
     "optimizer.yaml": "optimizer: {class_path: torch.optim.SGD, init_args: {momentun: 0.9}}",
@@ -67,6 +68,8 @@ MISSPELT = {
     "fit --trainer.max_epohcs 3": "--trainer.max_epohcs. Did you mean trainer.max_epochs?",
     "fit --goal.targte=1": "Did you mean goal.target?",
     "compare --budget.max_stepps 1": "Did you mean budget.max_steps?",
+    "fit --config empty.yaml": "such as `seed_everything: 1`, got an empty file. Write a mapping.",
+    "fit --config latin.yaml": "Cannot read latin.yaml: line 2 is not UTF-8 text. Save the file as",
     "fit --config group.yaml": "Group 'trainer' does not accept option 'max_epohcs'. Did you mean",
     "fit --config optimizer.yaml": "torch.optim.SGD does not accept option 'momentun'. Did you",
     "fit --config callback.yaml": "EarlyStopping does not accept option 'patiense'. Did you mean p",
@@ -99,6 +102,7 @@ def started(arguments: list[str], folder: Path) -> tuple[int, set[str], str]:
 def test_a_misspelt_word_is_answered_without_heavy_imports(typed, answer, tmp_path):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "latin.yaml").write_bytes("data: 1\n# café".encode("latin-1"))
 
     status, modules, said = started(typed.split(), tmp_path)
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
 
-from lightning_qsgd.cli.suggesting_parser import concise, with_suggestion
+from lightning_qsgd.cli.suggesting_parser import EXTRAS, about_class_paths, concise, with_suggestion
 
 KNOWN = ["trainer.max_epochs", "goal.target", "perturbation", "run.name"]
 CIRCUIT = "Problem with given class_path 'lightning_qsgd.circuits.SuperpositionCircuit':\n  Option "
@@ -44,6 +46,24 @@ def test_message_without_a_near_name_stays_as_it_is(message: str) -> None:
 def test_message_without_noise_stays_as_it_is() -> None:
     message = "Parser key 'goal':\n  Expected a <class 'float'>. Got value: x"
     assert concise(message) == message
+
+
+def test_every_extra_is_known_with_what_it_brings() -> None:
+    project = Path(__file__).parents[3] / "pyproject.toml"
+    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+    brought = {
+        extra: {
+            word.split(">")[0].replace("-", "_") for word in needs if "lightning-qsgd" not in word
+        }
+        for extra, needs in extras.items()
+    }
+    assert {extra: set(modules) for extra, modules in EXTRAS.items()} | {"all": set()} == brought
+
+
+def test_a_module_that_an_extra_brings_is_named_with_the_extra() -> None:
+    remedy = " Install the extra `zoo`: pip install 'lightning-qsgd[zoo]'."
+    assert about_class_paths("No module named 'pytorch_optimizer'") == remedy
+    assert about_class_paths("No module named 'pytorch_optimizer.lion'") == remedy
 
 
 def test_message_of_noise_alone_is_kept() -> None:
