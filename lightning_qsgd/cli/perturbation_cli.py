@@ -162,6 +162,12 @@ class PerturbationCLI(LightningCLI):
         super()._run_subcommand(subcommand)
         if subcommand != "fit" or self.folder is None or self.convergence is None:
             return
+        if not self.convergence.has_trained:
+            rank_zero_info(
+                f"No step was taken: at step {self.trainer.global_step} this training has reached "
+                "its end already. To go on, raise --trainer.max_epochs or --trainer.max_steps."
+            )
+            return
         if not self.is_baseline:
             self._report()
         goal, run = self.convergence.goal, self.convergence.run
@@ -279,7 +285,7 @@ class PerturbationCLI(LightningCLI):
         console = Console()
         console.print(outcome_table(outcome))
         console.print(verdict(outcome))
-        console.print(f"Record and event files: {self.folder}")
+        console.print(f"Record and event files: {self.folder}", soft_wrap=True)
         command = tensorboard_command(self.folder.parent.parent)
         console.print(f"See the curves: {command}", soft_wrap=True)
         goal = outcome.goal

@@ -75,6 +75,7 @@ class ConvergenceCallback(Callback):
         run: The record of this run, up to the last validation; complete at the end of training.
         summary: How the run converged and compares; filled at the end of training.
         logged: Tags that the run logged.
+        has_trained: Whether the last fit took a step: one resumed at its end takes none.
 
     Raises:
         RuntimeError: At the start of training, if the baseline started from other weights.
@@ -96,7 +97,7 @@ class ConvergenceCallback(Callback):
         self.baseline = baseline
         self.file = file
         self.fingerprint = fingerprint
-        self._restored = False
+        self._restored = self.has_trained = False
         self._begin()
 
     def _begin(self) -> None:
@@ -117,6 +118,7 @@ class ConvergenceCallback(Callback):
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the initial weights and compare them with the baseline's."""
+        self.has_trained = False
         if not self._restored and trainer.global_step == 0:
             self._begin()
         if self.metrics.device != pl_module.device:
@@ -139,6 +141,7 @@ class ConvergenceCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock anew; a checkpoint belongs to this fit and to no later one."""
         self._restored = self._warmed_up = False
+        self.has_trained = True
         self._begin_epoch(trainer)
 
     @override

@@ -145,6 +145,14 @@ def test_resumed_run_equals_the_uninterrupted_one(command_line: Any) -> None:
     assert same(*(command_line.checkpoint("quantum_shots", name) for name in ("whole", "rest")))
 
 
+def test_resuming_at_the_end_says_that_no_step_was_taken(command_line: Any) -> None:
+    command_line.fit(*arm("sine_0.5"))
+    checkpoint = command_line.checkpoint("sine_0.5")
+    said = command_line.fit(*arm("sine_0.5"), f"--ckpt_path={checkpoint}", "--baseline={}")
+    assert "No step was taken: at step 4 this training has reached its end already" in said
+    assert "No verdict" not in said
+
+
 @pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
 def test_other_subcommands_take_the_checkpoint_and_write_no_run(
     subcommand: str, command_line: Any
