@@ -7,6 +7,7 @@ In the wheel they lie inside the package, in a clone beside it. `--config digits
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -156,7 +157,8 @@ def configs_command(arguments: list[str]) -> None:
     parsed = parser.parse_args(arguments)
     try:
         if parsed.command == "copy":
-            _console().print(copy_config(parsed.copy.name, Path(parsed.copy.folder)))
+            told = copy_config(parsed.copy.name, Path(parsed.copy.folder))
+            _console().print(told, soft_wrap=True, markup=False)  # a command in one piece
         else:
             _print_list(_console())
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
@@ -186,7 +188,8 @@ def copy_config(name: str, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(found, target)
     command = "compare" if found.parent.name in ("compare", "suites") else "fit"
-    return f"Copied to {target}. Use it with: lightning-qsgd {command} --config {target}"
+    use = f"lightning-qsgd {command} --config {shlex.quote(str(target))}"
+    return f"Copied to {target}. Use it with: {use}"
 
 
 def _console() -> Console:

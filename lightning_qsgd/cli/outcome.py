@@ -1,6 +1,7 @@
 """What a fit with a baseline found, told and published."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Collection
@@ -53,13 +54,13 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     failed = [one for one in results.all_failures if not one.untuned]
     if failed:
         console.print(f"[bold red]{len(failed)} runs failed[/]; see the report.")
-    command, goal = tensorboard_command(logs), results.comparison.goal
+    goal = results.comparison.goal
     closing = {
         "Picture": drawn if (drawn := folder / "gains.png").is_file() else "",
         "Report": report,
-        "Curves": f"{command}/{MEAN}",
+        "Curves": tensorboard_command(logs / MEAN),
         "then open": page_of(tags.mean_tag(goal.loss), tags.mean_tag(goal.metric)),
-        "All runs": command,
+        "All runs": tensorboard_command(logs),
         "Next, type": next_command(results),
     }
     for title, line in closing.items():
@@ -101,7 +102,7 @@ def tensorboard_command(logs: Path) -> str:
     """
     beside = Path(sys.executable).with_name("tensorboard")
     found = beside if beside.is_file() else shutil.which("tensorboard") or beside
-    return f"{os.path.relpath(found)} --logdir {logs}"
+    return shlex.join([os.path.relpath(found), "--logdir", str(logs)])
 
 
 BASELINE, OWN = "adamw", "own"

@@ -27,7 +27,7 @@ def load_extra(library: str) -> Any:
         Traceback (most recent call last):
         ...
         ModuleNotFoundError: Cannot import no_such_library: language models need an extra that is \
-not installed. Install it with `pip install lightning-qsgd[llm]`.
+not installed. Install it with `pip install 'lightning-qsgd[llm]'`.
     """
     try:
         return import_module(library)
@@ -36,7 +36,7 @@ not installed. Install it with `pip install lightning-qsgd[llm]`.
             raise
         raise ModuleNotFoundError(
             f"Cannot import {library}: language models need an extra that is not installed. "
-            "Install it with `pip install lightning-qsgd[llm]`.",
+            "Install it with `pip install 'lightning-qsgd[llm]'`.",
             name=error.name,
         ) from None
 

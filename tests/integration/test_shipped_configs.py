@@ -114,6 +114,14 @@ def test_copying_never_overwrites(capsys):
     assert Path("mine/digits.yaml").read_text() == "changed"
 
 
+def test_the_command_that_uses_a_copy_can_be_pasted(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+
+    main(["configs", "copy", "digits", "a folder of mine"])
+
+    assert "fit --config 'a folder of mine/digits.yaml'" in capsys.readouterr().out
+
+
 def test_the_wheel_brings_the_configs(tmp_path):
     build = pytest.importorskip("hatchling.builders.wheel")
     root = Path(__file__).parents[2]

@@ -84,3 +84,16 @@ def test_what_pip_is_told_to_install_has_these_extras(line):
 
     assert named[1] == project["name"]
     assert {*filter(None, (named[2] or "").split(","))} <= {*project["optional-dependencies"]}
+
+
+def test_an_extra_is_quoted_wherever_pip_is_told_to_install_it():
+    """A shell such as zsh takes brackets without quotes for a pattern, and finds no file."""
+    files = [*(ROOT / "lightning_qsgd").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), PAGES[0]]
+    bare = [file for file in files if re.search(r"install lightning-qsgd\[", plain_text(file))]
+
+    assert bare == []
+
+
+def plain_text(file):
+    """Text in which a message that goes on in the next line of code is one."""
+    return re.sub(r'"\s*\n\s*f?"', "", file.read_text())

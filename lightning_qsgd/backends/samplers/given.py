@@ -173,6 +173,6 @@ def _runtime() -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "Cannot reach IBM's devices: qiskit-ibm-runtime 0.50 is not installed. Run "
-            "`pip install lightning-qsgd[hardware]`, or use AerSampling."
+            "`pip install 'lightning-qsgd[hardware]'`, or use AerSampling."
         ) from error
     return qiskit_ibm_runtime

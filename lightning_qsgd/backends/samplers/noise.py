@@ -263,7 +263,7 @@ def _snapshot(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"Cannot take the noise of {name}: qiskit-ibm-runtime is not installed. Run `pip "
-            "install lightning-qsgd[hardware]`, or use GenericDeviceNoise."
+            "install 'lightning-qsgd[hardware]'`, or use GenericDeviceNoise."
         ) from error
     known = sorted(each for each in dir(fake_provider) if _is_snapshot(fake_provider, each))
     if name not in known:

@@ -73,7 +73,7 @@ def pictures(
     if not can_draw():
         raise ModuleNotFoundError(
             "Cannot draw the pictures of the report: matplotlib is not installed. "
-            "Run `pip install lightning-qsgd[plot]`."
+            "Run `pip install 'lightning-qsgd[plot]'`."
         )
     from matplotlib import rc_context
 

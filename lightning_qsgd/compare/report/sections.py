@@ -23,7 +23,7 @@ from lightning_qsgd.compare.verdicts.verdict import Verdict
 
 NO_PICTURES = (
     "**Pictures are missing** because matplotlib was not installed. Run `pip install "
-    "lightning-qsgd[plot]`, then `lightning-qsgd report FOLDER` with the folder of this report."
+    "'lightning-qsgd[plot]'`, then `lightning-qsgd report FOLDER` with the folder of this report."
 )
 
 

@@ -420,5 +420,5 @@ def test_a_missing_library_is_reported_before_training(monkeypatch: pytest.Monke
     sampling = HardwareSampling("ibm_nowhere", shots=8)
     backend = SamplerBackend(SuperpositionCircuit(2), sampling=sampling, max_circuits=10)
     base = torch.optim.SGD(dense_problem().parameters, lr=1e-2)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install lightning-qsgd\[hardware\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightning-qsgd\[hardware\]'"):
         PerturbedOptimizer(base, Perturbation(backend))

@@ -129,3 +129,4 @@ def test_the_tensorboard_that_is_named_is_that_of_this_python(tmp_path, monkeypa
     assert tensorboard_command(Path("runs")) == "mine/tensorboard --logdir runs"
     (tmp_path / "mine" / "tensorboard").unlink()
     assert tensorboard_command(Path("runs")) == "other/tensorboard --logdir runs"
+    assert tensorboard_command(Path("my runs")) == "other/tensorboard --logdir 'my runs'"

@@ -195,7 +195,7 @@ def test_without_matplotlib_the_report_says_what_is_missing(without_matplotlib, 
     assert "**Pictures are missing** because matplotlib was not installed." in markdown
     assert "<img" not in html
     assert not list(tmp_path.glob("*.png"))
-    with pytest.raises(ModuleNotFoundError, match=r"Run `pip install lightning-qsgd\[plot\]`"):
+    with pytest.raises(ModuleNotFoundError, match=r"Run `pip install 'lightning-qsgd\[plot\]'`"):
         pictures_file.pictures(case(), analyse(case(), METHOD), {})
 
 

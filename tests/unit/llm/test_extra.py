@@ -21,7 +21,7 @@ for build in (lambda: llm.CausalLM(source), lambda: llm.TrainedTokenizer().build
     try:
         build()
     except ModuleNotFoundError as error:
-        assert "pip install lightning-qsgd[llm]" in str(error), error
+        assert "pip install 'lightning-qsgd[llm]'" in str(error), error
     else:
         raise SystemExit("was built")
 """
