@@ -148,6 +148,9 @@ def _lengths(analysis: Analysis) -> list[str]:
 def _question(results: Results) -> str:
     asked, goal = results.comparison, results.comparison.goal
     kinds = [arm.kind for arm in asked.challengers]
+    sorts = [f"{count(kinds.count('arm'), 'arm')} on trial"]
+    sorts += [count(kinds.count(k), k) for k in ("control", "reference") if k in kinds]
+    reference = " A reference is shown for orientation." if "reference" in kinds else ""
     direction = "higher" if goal.higher_is_better else "lower"
     budget = f" for {asked.budget}" if asked.budget else ""
     target = "" if goal.target is None else f" The target is {goal.metric} = {goal.target:g}."
@@ -158,15 +161,14 @@ def _question(results: Results) -> str:
     )
     return (
         f"The same model was trained{budget} in {count(len(asked.arms), 'way')}: the baseline "
-        f"`{asked.baseline.name}`, {count(kinds.count('arm'), 'arm')} on trial, "
-        f"{count(kinds.count('control'), 'control')} and "
-        f"{count(kinds.count('reference'), 'reference')}, each at "
-        f"{count(len(asked.seeds), 'seed')}. A seed fixes the initial weights and the "
-        "order of the data, so that at each seed an arm "
+        f"`{asked.baseline.name}`, {' and '.join(', '.join(sorts).rsplit(', ', 1))}, each at "
+        f"{count(len(asked.seeds), 'seed')}. An arm is one way to train. A seed fixes the "
+        "initial weights and the order of the data, so that at each seed an arm "
         f"and the baseline form a pair{sizes}. They are judged by `{goal.metric}` at the end of "
         f"training ({direction} is better).{target} A control is a change of the same size without "
         "the ingredient on trial: an arm that does not beat its control owes its gain to something "
-        "else. A **gain** below is always the difference in the metric with the sign turned so "
+        f"else.{reference} A **gain** below is always the difference in the metric with the sign "
+        "turned so "
         "that positive is better."
     )
 

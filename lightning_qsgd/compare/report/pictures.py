@@ -170,9 +170,10 @@ def _caption(name: str, results: Results, analysis: Analysis) -> str:
     lines = f"Dashed grey: {baseline}. Solid blue: the arm. Dotted: its own controls."
     target = "the target" if goal.target is None else f"{goal.metric} = {goal.target:g}"
     return {
-        "gains": f"Gain of every arm over {baseline}. Diamond: mean. Line: {level} interval, which "
-        "holds together with those of all other arms. Dots: one seed each. Controls and references "
-        "lie on grey: they are not on trial.",
+        "gains": f"Gain of every arm over {baseline}; right of zero is better. Diamond: mean. "
+        f"Line: where the true gain may lie ({level} interval, for all arms at once); one that "
+        "holds zero is no evidence of an effect. Dots: one seed each. On grey: controls and "
+        "references, which are not on trial.",
         "twins": f"Every arm beside its own controls: gain over {baseline} of each, with its "
         f"interval. At the right, how far the arm is ahead of the control, with the {level} "
         "interval; one that holds zero cannot tell the two apart.",

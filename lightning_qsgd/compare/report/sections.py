@@ -162,7 +162,10 @@ def pairing_section(results: Results) -> list[Block]:
     found = [_pairing(check) for check in check_pairing(results)]
     blocks: list[Block] = [
         Heading("Pairing"),
-        Paragraph("Hashes of every arm's runs against the baseline's run of the same seed:"),
+        Paragraph(
+            "A pair is fair if both runs started from the same weights and saw the same data. So "
+            "hashes of each run are held against those of the baseline's run at the same seed:"
+        ),
         Bullets(tuple(found)),
     ]
     return [*blocks, *_other_sizes(results)]

@@ -38,6 +38,17 @@ def test_a_design_that_sees_nothing_reliably_says_so_in_words():
     assert "With 3 seeds, no effect of any size is sure to be seen." in text
 
 
+def test_kinds_of_arms_that_are_there_are_counted_and_explained():
+    values = {"base": around(0.8, 0), "arm": around(0.8, 1), "old": around(0.8, 2)}
+    arms = (Arm("base", "baseline"), Arm("arm"), Arm("old", "reference"))
+    for kinds, expected in ((arms, "1 arm on trial and 1 reference"), (arms[:2], "1 arm on trial")):
+        results = made_results({arm.name: values[arm.name] for arm in kinds}, kinds)
+        analysis = analyse(results, METHOD)
+        text = to_markdown(answer(results, analysis, verdicts(analysis)))
+        assert f"the baseline `base`, {expected}, each at {SEEDS} seeds." in text
+        assert ("A reference is shown for orientation." in text) == (len(kinds) == 3)
+
+
 def test_a_verdict_without_a_sentence_is_an_error_and_leaves_no_arm_out(monkeypatch):
     results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
     analysis = analyse(results, METHOD)
