@@ -29,5 +29,5 @@ def modules_of_this_test_alone(request: pytest.FixtureRequest) -> Iterator[None]
     own = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     yield
     for name, module in [*sys.modules.items()] if own is not None else []:
-        if str(getattr(module, "__file__", None)).startswith(str(own)):
+        if str(getattr(module, "__dict__", {}).get("__file__")).startswith(str(own)):
             del sys.modules[name]
