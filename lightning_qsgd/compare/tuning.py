@@ -18,7 +18,6 @@ from lightning_qsgd.training.recorded_run import RecordedRun
 
 if TYPE_CHECKING:
     from optuna.distributions import FloatDistribution
-    from optuna.storages import BaseStorage
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
@@ -74,6 +73,7 @@ class ArmSearch:
         study: Optuna's study, in what `Range.searched` draws.
         extra: Trials after ranges have been widened.
         failure: What the first failed run said.
+        journal: The ended trials of the study on disk; None before the first.
     """
 
     name: str
@@ -82,6 +82,7 @@ class ArmSearch:
     study: Study
     extra: int = 0
     failure: str = ""
+    journal: Study | None = None
 
     def start(self) -> None:
         """Let the first trial be the arm as its configuration has it, moved into the ranges."""
@@ -211,20 +212,19 @@ class Tuning:
         """
         optuna = import_optuna()
         sense = "maximize" if self.goal.higher_is_better else "minimize"
-        memory = optuna.storages.InMemoryStorage()
         searches = []
         for arm, config in configs.items():
             space = dict((spaces or {}).get(arm) or self.search.space_of(arm, config, {}, True))
-            study = optuna.create_study(storage=memory, study_name=arm, direction=sense)
+            study = optuna.create_study(study_name=arm, direction=sense)
             searches.append(ArmSearch(arm, config, space, study))
             searches[-1].start()
-        self._trials(searches, self.search.trials, make_runs, memory)
+        self._trials(searches, self.search.trials, make_runs)
         failed = {one.name: why for one in searches if (why := one.untuned) is not None}
         searches = [one for one in searches if one.name not in failed]
         more, still = ceil(self.search.trials / 3), searches
         for _ in range(self.search.extensions if self.search.trials >= FEWEST_TRIALS else 0):
             still = [one for one in still if one.widen(one.tuned(self.search), more)]
-            self._trials(still, more, make_runs, memory)
+            self._trials(still, more, make_runs)
         finals = self._finals(searches, make_runs)
         tuned = {one.name: one.tuned(self.search, finals.get(one.name)) for one in searches}
         return {arm: tuned.get(arm) or failed[arm] for arm in configs}
@@ -254,9 +254,7 @@ class Tuning:
         choose = max if self.goal.higher_is_better else min
         return {arm: choose(found, key=lambda pair: pair[1]) for arm, found in scores.items()}
 
-    def _trials(
-        self, searches: Sequence[ArmSearch], count: int, make_runs: MakeRuns, memory: BaseStorage
-    ) -> None:
+    def _trials(self, searches: Sequence[ArmSearch], count: int, make_runs: MakeRuns) -> None:
         optuna = import_optuna()
         for _ in range(count if searches else 0):
             number = sum(trial.state.is_finished() for trial in searches[0].study.trials)
@@ -275,8 +273,7 @@ class Tuning:
                 failed = [stored.run for stored in own if isinstance(stored.run, FailedRun)]
                 if failed and not one.failure:
                     one.failure = f"The first failure was:\n{failed[0].traceback}"
-                self._tell(one.study, asked[one.name], own)
-                self._save(memory, one.name)
+                self._save(one, self._tell(one.study, asked[one.name], own))
 
     def _seed(self, number: int) -> int:
         return 1000 * self.search.sampler_seed + number
@@ -295,28 +292,27 @@ class Tuning:
         known = [score for score in scores if score is not None and isfinite(score)]
         return fmean(known) if len(known) == len(ended) else None
 
-    def _tell(self, study: Study, trial: Trial, ended: Sequence[StoredRun]) -> None:
+    def _tell(self, study: Study, trial: Trial, ended: Sequence[StoredRun]) -> FrozenTrial:
         score = self._score(ended)
         if score is not None:
-            study.tell(trial, score)
-        else:
-            optuna = import_optuna()
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return study.tell(trial, score)
+        return study.tell(trial, state=import_optuna().trial.TrialState.FAIL)
 
-    def _save(self, memory: BaseStorage, arm: str) -> None:
-        """Write the study as a journal that optuna and its dashboard read."""
-        optuna = import_optuna()
-        file = self.folder / arm / STUDY
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(str(temporary))
-        optuna.copy_study(
-            from_study_name=arm,
-            from_storage=memory,
-            to_storage=optuna.storages.JournalStorage(backend),
-        )
-        temporary.replace(file)
+    def _save(self, one: ArmSearch, ended: FrozenTrial) -> None:
+        """Add a trial to a journal that optuna and its dashboard read; the first begins it anew."""
+        if one.journal is None:
+            optuna = import_optuna()
+            file = self.folder / one.name / STUDY
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for old in (file, file.with_name(f"{STUDY}.lock")):  # a killed process leaves its lock
+                old.unlink(missing_ok=True)
+            backend = optuna.storages.journal.JournalFileBackend(str(file))
+            one.journal = optuna.create_study(
+                storage=optuna.storages.JournalStorage(backend),
+                study_name=one.name,
+                direction=one.study.direction,
+            )
+        one.journal.add_trial(ended)
 
 
 def _distribution(span: Range) -> FloatDistribution:

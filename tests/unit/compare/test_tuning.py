@@ -67,6 +67,17 @@ def test_tuning_finds_the_best_values_inside_the_space(tmp_path):
     assert tuned.score > 0.8
 
 
+def test_what_a_killed_search_left_is_overwritten(tmp_path):
+    (tmp_path / "adamw").mkdir(parents=True)
+    (tmp_path / "adamw" / STUDY).write_text('{"op_code": 0, "half a li')
+    (tmp_path / "adamw" / f"{STUDY}.lock").touch()
+
+    made_tuning(tmp_path, trials=2).run(CONFIGS, Bench())
+
+    states = [trial.state.name for trial in stored_study(tmp_path, "adamw").trials]
+    assert states == ["COMPLETE"] * 2
+
+
 def test_a_best_value_at_the_edge_is_flagged(tmp_path):
     def rising(job):
         return RecordedRun(job.arm, job.seed, {METRIC: job.config["optimizer"]["init_args"]["lr"]})
