@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 from lightning_qsgd.cli.configs_command import find_shipped
-from lightning_qsgd.cli.job_cli import JobCLI, settings
+from lightning_qsgd.cli.job_cli import settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import plain_config, text_of
@@ -26,11 +26,6 @@ from lightning_qsgd.training.convergence_callback import Goal
 
 class ParsingCLI(PerturbationCLI):
     """Parses and checks configurations of `fit`, and instantiates nothing; for `Recipe.make`."""
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Know `fit` alone."""
-        return JobCLI.subcommands()
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, whatever the process' own are."""

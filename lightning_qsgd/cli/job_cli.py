@@ -13,7 +13,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 
@@ -86,11 +86,6 @@ class JobCLI(PerturbationCLI):
         arguments = {"subcommand": "fit", "fit": deepcopy(config)}
         made: JobCLI = recipe.make(cls, attributes, args=arguments, **settings(recipe))
         return made
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Know `fit` alone: building the parsers of the others takes longer than a short run."""
-        return {"fit": LightningCLI.subcommands()["fit"]}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the values, whatever the process' own arguments are."""

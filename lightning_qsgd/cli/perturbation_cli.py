@@ -96,6 +96,10 @@ class PerturbationCLI(LightningCLI):
             self.subcommand = given[0]
             OWN[given[0]].run(given[1:], self.recipe)
             return
+        every = self.subcommands()
+        asked = next(iter(given), "") if isinstance(given, list) else given.get("subcommand")
+        if asked in every:  # parsers of the others take longer to build than many a short run
+            self.subcommands = lambda: {asked: every[asked]}  # type: ignore[method-assign]
         keywords = {**DEFAULTS, **keywords, "args": args}
         LightningCLI.__init__(self, *classes, **keywords)
 

@@ -122,9 +122,8 @@ def test_help_and_version_need_no_heavy_imports(typed, tmp_path):
 
 def test_the_short_help_of_fit_says_what_every_option_of_the_parser_is(tmp_path):
     _, _, said = started(["fit", "--help"], tmp_path)
-    parsers = parsers_of_fit()
 
-    for action in parsers["fit"]._actions:
+    for action in parser_of("fit")._actions:
         name = action.option_strings[-1].rstrip("+")
         assert f"{name} " in said or ".help" in name
     assert "--trainer.max_epochs Stop training once this number of epochs is reached." in said
@@ -158,14 +157,15 @@ def roots(parser):
     return found.union(*map(roots, children.choices.values() if children else ()))
 
 
-def parsers_of_fit():
+def parser_of(subcommand):
     with pytest.raises(Found) as caught:
-        Parsers(args=["fit"])
-    return {**caught.value.args[0]}
+        Parsers(args=[subcommand])
+    (parser,) = caught.value.args[0].values()
+    return parser
 
 
 def test_what_is_known_beforehand_is_what_the_parsers_know():
-    parsers = parsers_of_fit()
+    parsers = {name: parser_of(name) for name in ("fit", "validate", "test", "predict")}
     parsers |= {"compare": compare_command._parser(), "circuit": circuit_command._parser()}
 
     known = {name: {*command.options} for name, command in COMMANDS.items() if command.options}
