@@ -104,7 +104,7 @@ def test_the_picture_leaves_nothing_behind_in_pyplot():
 def test_a_picture_without_its_extra_says_what_to_install(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
 
-    with pytest.raises(ModuleNotFoundError, match=rf"{package} .*lightning-qsgd\[plot\]"):
+    with pytest.raises(ModuleNotFoundError, match=rf"without {package}. .*lightning-qsgd\[plot\]"):
         draw_figure(superposition_circuit(2, 1))
 
 
