@@ -1,0 +1,41 @@
+"""The command `doctor`: versions, devices, extras and costs of this machine."""
+
+import re
+from importlib.metadata import version
+
+import pytest
+
+from lightning_qsgd.cli import doctor_command
+from lightning_qsgd.cli.main import main
+
+
+def said(capsys):
+    main(["doctor"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_what_is_installed_is_named_with_its_version(capsys):
+    printed = said(capsys)
+
+    for name in ("torch", "lightning", "qiskit-machine-learning", "lightning-qsgd"):
+        assert f"{name} {version(name)} " in printed
+    assert re.search(r"Devices: CPU, \d+ cores, 1 threads of torch", printed)
+
+
+def test_what_is_not_installed_comes_with_what_brings_it(capsys, monkeypatch):
+    monkeypatch.setattr(doctor_command, "PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(doctor_command, "EXTRAS", {"plot": ("json", "no_such_module"), "llm": ()})
+
+    printed = said(capsys)
+
+    assert "no-such-package not installed" in printed
+    assert "`plot`: lacks no_such_module: pip install 'lightning-qsgd[plot]'" in printed
+    assert "Extra `llm`: installed" in printed
+
+
+@pytest.mark.parametrize("backend", ["SineBackend", "CompiledBackend"])
+def test_a_step_of_each_backend_has_a_cost(capsys, backend):
+    found = re.search(rf"The 27 circuits of a step in {backend}: ([\d.,]+) ms here", said(capsys))
+
+    assert found is not None
+    assert float(found[1].replace(",", "")) > 0
