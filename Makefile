@@ -28,7 +28,7 @@ test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
 coverage: $(STAMP) ## Run all tests and tell which lines and branches of the package they miss
-	$(BIN)/python -m pytest -n $(PROCESSES) --cov=lightning_qsgd --cov-branch \
+	$(BIN)/python -m pytest -n $(PROCESSES) --cov=lightning_qsgd \
 		--cov-report=term-missing:skip-covered
 
 lint: $(STAMP) ## Check format and lint
