@@ -1,5 +1,6 @@
 """Settings of the whole suite: one thread, seeded, reproducible hypothesis."""
 
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -21,6 +22,12 @@ def seeded_and_single_threaded() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def lightnings_words_are_captured() -> None:
+    """Let `caplog` see what Lightning logs; some versions keep it from the root logger."""
+    logging.getLogger("lightning.pytorch").propagate = True
 
 
 @pytest.fixture(autouse=True)
