@@ -171,7 +171,9 @@ def _parts_of(file: str, parser: SuggestingParser) -> tuple[Any, Any]:
     """Return the parts of a config that describe the backend and what it sees."""
     try:
         config = yaml.safe_load(text_of(Path(file)))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
+        parser.error(str(error))
+    except (OSError, yaml.YAMLError) as error:
         parser.error(f"Cannot read {file}: {error}. Give a config such as those in configs/arms.")
     perturbation = config.get("perturbation") if isinstance(config, dict) else None
     if not isinstance(perturbation, dict):
