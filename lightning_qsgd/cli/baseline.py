@@ -181,3 +181,21 @@ def find_recorded(folder_of_arm: Path, wanted: str) -> tuple[Path, RecordedRun] 
         if run.fingerprint == wanted:
             return file.parent, run
     return None
+
+
+def refuse_ignored_scheduler(config: Namespace) -> None:
+    """Refuse a schedule that the arm would not follow.
+
+    LightningCLI drops `lr_scheduler` where no `optimizer` is given; a baseline, which has one,
+    would follow it.
+
+    Raises:
+        ValueError: If there is a scheduler without an optimizer.
+    """
+    if config.get("lr_scheduler") is not None and config.get("optimizer", True) is None:
+        name = config["lr_scheduler"].get("class_path", "lr_scheduler")
+        raise ValueError(
+            f"Expected an `optimizer` beside `lr_scheduler: {name}`, got none: LightningCLI "
+            "ignores the schedule then, and only a baseline would follow it. Name the optimizer, "
+            "or let `configure_optimizers` of the module return the schedule."
+        )

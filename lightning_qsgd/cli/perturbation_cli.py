@@ -24,6 +24,7 @@ from lightning_qsgd.cli.baseline import (
     baseline_config,
     baseline_of,
     find_recorded,
+    refuse_ignored_scheduler,
     remove_perturbation,
 )
 from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN
@@ -91,20 +92,25 @@ class PerturbationCLI(LightningCLI):
         self.folder: Path | None = None
         self.baseline: RecordedRun | None = None
         self.convergence: ConvergenceCallback | None = None
-        given = sys.argv[1:] if args is None else args
-        if isinstance(given, list) and given and given[0] in OWN and keywords.get("run", True):
-            self.subcommand = given[0]
-            OWN[given[0]].run(given[1:], self.recipe)
+        given: Any = sys.argv[1:] if args is None else args
+        is_typed = not isinstance(given, dict | Namespace)
+        self._asked = next(iter(given), "") if is_typed else given.get("subcommand")
+        if is_typed and self._asked in OWN and keywords.get("run", True):
+            self.subcommand = self._asked
+            OWN[self._asked].run([*given][1:], self.recipe)
             return
-        every = self.subcommands()
-        asked = next(iter(given), "") if isinstance(given, list) else given.get("subcommand")
-        if asked in every:  # parsers of the others take longer to build than many a short run
-            self.subcommands = lambda: {asked: every[asked]}  # type: ignore[method-assign]
         keywords = {**DEFAULTS, **keywords, "args": args}
         LightningCLI.__init__(self, *classes, **keywords)
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Add the one that is asked for: four parsers take longer than many a short run."""
+        every, asked = self.subcommands(), self._asked
+        if asked in every:
+            self.subcommands = lambda: {asked: every[asked]}  # type: ignore[method-assign]
+        super()._add_subcommands(parser, **kwargs)
+
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the four groups of this package, in front of those of LightningCLI."""
+        """Add this package's groups, in front of those of LightningCLI."""
         add_own_groups(parser)
         super().add_core_arguments_to_parser(parser)
 
@@ -331,24 +337,6 @@ def check_own_values(config: Namespace) -> None:
 
 
 _OWN_GROUPS = ("perturbation", "baseline", "goal", "run", "search_space")
-
-
-def refuse_ignored_scheduler(config: Namespace) -> None:
-    """Refuse a schedule that the arm would not follow.
-
-    LightningCLI drops `lr_scheduler` where no `optimizer` is given; a baseline, which has one,
-    would follow it.
-
-    Raises:
-        ValueError: If there is a scheduler without an optimizer.
-    """
-    if config.get("lr_scheduler") is not None and config.get("optimizer", True) is None:
-        name = config["lr_scheduler"].get("class_path", "lr_scheduler")
-        raise ValueError(
-            f"Expected an `optimizer` beside `lr_scheduler: {name}`, got none: LightningCLI "
-            "ignores the schedule then, and only a baseline would follow it. Name the optimizer, "
-            "or let `configure_optimizers` of the module return the schedule."
-        )
 
 
 def hyperparameters(

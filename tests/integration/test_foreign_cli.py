@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
 
+from lightning_qsgd.cli import PerturbationCLI
 from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.optimizers import ConfiguredPerturbedOptimizer, PerturbedOptimizer
 from lightning_qsgd.training import Classifier, PerturbationCallback
@@ -142,3 +143,26 @@ def test_callback_of_a_config_that_names_nothing_takes_the_papers_values(fit: An
     (callback,) = [c for c in cli.trainer.callbacks if isinstance(c, PerturbationCallback)]
     assert callback.perturbation.strength == 0.5
     assert cli.stepped.own_state.applied == 4
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_command_line_keeps_what_it_says_of_other_commands(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    (tmp_path / "usual.yaml").write_text(
+        "trainer: {fast_dev_run: true, accelerator: cpu}\nmodel: {network: lightning_qsgd.nn.MLP}"
+    )
+    usual = {"default_config_files": [str(tmp_path / "usual.yaml")]}
+
+    made = PerturbationCLI(
+        MODELS["plain"],
+        DigitsDataModule,
+        parser_kwargs={"fit": usual, "validate": usual},
+        args=kind(["fit"]),
+    )
+
+    assert made.config["fit"]["trainer"]["fast_dev_run"] is True
+    assert set(made._subcommand_parsers) == {"fit"}
