@@ -1,4 +1,6 @@
-"""Refuse impossible arguments before anything is read, drawn or built."""
+"""Refuse impossible arguments, and files that hold no text, before anything is drawn or built."""
+
+from pathlib import Path
 
 
 def require_at_least(name: str, value: int, minimum: int) -> None:
@@ -61,3 +63,22 @@ def require_dropout(dropout: float) -> None:
             f"Expected `dropout` to be in [0, 1), got {dropout}. It is the share of activations "
             "set to zero; use 0 to switch it off."
         )
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file that a user has written.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"Cannot read {path}: line {line} is not UTF-8 text. Save the file as UTF-8."
+        ) from error

@@ -6,12 +6,13 @@ from typing import Any
 
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
+from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.cli.configs_command import find_shipped
 from lightning_qsgd.cli.job_cli import settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
 from lightning_qsgd.cli.recipe import Recipe
-from lightning_qsgd.cli.suggesting_parser import plain_config, text_of
-from lightning_qsgd.compare.planning import ArmPlan, Plan, Range
+from lightning_qsgd.cli.suggesting_parser import plain_config
+from lightning_qsgd.compare.planning import ArmPlan, Lines, Plan, Range
 from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines
 from lightning_qsgd.compare.planning.question import (
     Question,
@@ -66,10 +67,12 @@ def read_question(
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
-    experiment = _experiment(plan.experiment, folder)
+    experiment = _texts(plan.experiment, folder, "experiment")
     base = _parse(recipe, "experiment", experiment)
     goal = plan.goal.resolve(Goal(**base["goal"]))
-    overlays = {name: _overlay(name, plan, folder) for name in plan.arms}
+    overlays = {
+        name: _texts(arm.overlay, folder, f"overlay of {name!r}") for name, arm in plan.arms.items()
+    }
     parsed = {
         name: _parse(recipe, f"arm {name!r}", [*experiment, *texts])
         for name, texts in overlays.items()
@@ -103,23 +106,14 @@ def _parse(recipe: Recipe, what: str, configs: list[str]) -> dict[str, Any]:
         raise ValueError(f"Cannot read the {what}: {error}") from error
 
 
-def _experiment(given: str | list[str] | dict[str, Any], folder: Path) -> list[str]:
-    """Return what `--config` takes: the paths of files, or the lines themselves."""
-    if isinstance(given, dict):
-        return [as_yaml(given)]
-    files = [given] if isinstance(given, str) else given
-    return [str(_found(file, folder, "experiment")) for file in files]
-
-
-def _overlay(name: str, plan: Plan, folder: Path) -> list[str]:
-    """Return the text of each overlay: a file that changes later must not change a stored run."""
-    overlay = plan.arms[name].overlay
-    if overlay is None or overlay == {}:
-        return []
-    if isinstance(overlay, dict):
-        return [as_yaml(overlay)]
-    files = [overlay] if isinstance(overlay, str) else overlay
-    return [text_of(_found(file, folder, f"overlay of {name!r}")) for file in files]
+def _texts(given: Lines | None, folder: Path, what: str) -> list[str]:
+    """Return the text of each file and mapping: one that changes later changes no stored run."""
+    parts = given if isinstance(given, list) else [given]
+    return [
+        as_yaml(part) if isinstance(part, dict) else text_of(_found(part, folder, what))
+        for part in parts
+        if part
+    ]
 
 
 def _found(file: str, folder: Path, what: str) -> Path:

@@ -14,6 +14,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
+from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
@@ -21,7 +22,7 @@ from lightning_qsgd.backends.forecast import StepForecast, forecast_step
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.backends.samplers import ExactSampling
 from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text, require_plot_extra
-from lightning_qsgd.cli.suggesting_parser import SuggestingParser, text_of
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.perturbations import (
     EntryFeatures,
     Feature,

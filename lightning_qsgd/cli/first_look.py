@@ -18,14 +18,14 @@ from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 import yaml
 from docstring_parser import parse
 
+from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.cli.commands import COMMANDS, PROGRAM, Command
-from lightning_qsgd.cli.suggesting_parser import read_yaml, text_of
+from lightning_qsgd.cli.suggesting_parser import about_module, read_yaml
 
 
 def refuse_misspelt(arguments: Sequence[str]) -> None:
@@ -146,18 +146,16 @@ def _refuse_class(path: Any, where: str) -> None:
 
 
 def _refuse_module(module: str, where: str) -> None:
-    parent, _, name = module.rpartition(".")
+    parent = module.rpartition(".")[0]
     if parent:
         _refuse_module(parent, where)
     around = _spec_of(parent) if parent else None
     places = around.submodule_search_locations if around is not None else None
     if (parent and not places) or module in sys.modules or _spec_of(module) is not None:
         return
-    known = {found.name for found in iter_modules(places)}
-    nearest = get_close_matches(name, known, n=1, cutoff=0.75)
-    if nearest and name not in known:
-        hint = f"Did you mean {parent}{'.' if parent else ''}{nearest[0]}?"
-        raise ValueError(f"{where}: No module named '{module}'. {hint}")
+    hint = about_module(module, places)
+    if hint:
+        raise ValueError(f"{where}: No module named '{module}'.{hint}")
 
 
 def _refuse_in_arms(plan: Mapping[Any, Any], where: str) -> None:
@@ -168,9 +166,10 @@ def _refuse_in_arms(plan: Mapping[Any, Any], where: str) -> None:
         if isinstance(arm, Mapping):
             _refuse_arguments("lightning_qsgd.compare.planning.ArmPlan", arm, where, f"arms.{name}")
             lines[f"{where}, arm `{name}`"] = arm.get("overlay")
-    for place, changed in lines.items():
-        if isinstance(changed, Mapping):
-            _refuse_keys(changed, "fit", place)
+    for place, given in lines.items():
+        for changed in given if isinstance(given, list) else [given]:
+            if isinstance(changed, Mapping):
+                _refuse_keys(changed, "fit", place)
 
 
 def short_help(name: str) -> str:

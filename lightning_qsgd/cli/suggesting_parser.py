@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from enum import Enum
 from functools import reduce
@@ -111,25 +111,38 @@ def about_class_paths(message: str) -> str:
         return f" Did you mean {module}.{nearest[0]}?" if nearest else ""
     absent = re.search(r"No module named '([\w.]+)'", message)
     if absent is not None:
-        return _about_module(absent[1])
+        return _about_absent(absent[1])
     wrong = re.search(r"does not correspond to a subclass of (\w+)", message)
     value = re.search(r"Given value: ['\"]?([\w.]+)", message)
     return _about_kind(value[1], wrong[1]) if wrong and value else ""
 
 
-def _about_module(name: str) -> str:
+def about_module(name: str, places: Iterable[str] | None) -> str:
+    """Say what a missing module may be: one that an extra brings, or another name; or nothing.
+
+    Args:
+        name: Import path of the module.
+        places: Folders of the package around it, None for all folders of `sys.path`.
+
+    Example:
+        >>> about_module("optuna.samplers", None)
+        " Install the extra `compare`: pip install 'lightning-qsgd[compare]'."
+    """
     for extra, modules in EXTRAS.items():
         if name.partition(".")[0] in modules:
             return f" Install the extra `{extra}`: pip install 'lightning-qsgd[{extra}]'."
-    parent, _, last = name.rpartition(".")
-    places = (
-        getattr(sys.modules.get(parent), "__path__", []) if parent else [*sys.path, os.getcwd()]
-    )
+    parent, dot, last = name.rpartition(".")
     known = {found.name for found in iter_modules(places)}
-    nearest = get_close_matches(last, known, n=1, cutoff=0.75)
-    if nearest:
-        return f" Did you mean {f'{parent}.' if parent else ''}{nearest[0]}?"
-    return " Modules are looked for in the current folder and among the installed packages."
+    nearest = get_close_matches(last, known, n=1, cutoff=0.75) if last not in known else []
+    return f" Did you mean {parent}{dot}{nearest[0]}?" if nearest else ""
+
+
+def _about_absent(name: str) -> str:
+    parent = name.rpartition(".")[0]
+    around = getattr(sys.modules.get(parent), "__path__", ())
+    hint = about_module(name, around if parent else [*sys.path, os.getcwd()])
+    nowhere = " Modules are looked for in the current folder and among the installed packages."
+    return hint or nowhere
 
 
 OTHER_NAME = "pytorch_lightning"
@@ -267,24 +280,6 @@ def _without_unwritable(node: Any) -> Any:
 
 def _is_unwritable(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(UNWRITABLE)
-
-
-def text_of(path: Path) -> str:
-    """Return the text of a config.
-
-    Args:
-        path: Its file.
-
-    Raises:
-        ValueError: If it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"Cannot read {path}: line {line} is not UTF-8 text. Save the file as UTF-8."
-        ) from error
 
 
 def read_yaml(text: str) -> Any:

@@ -10,6 +10,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
+from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.compare.planning import Task
 from lightning_qsgd.compare.report.suite_page import suite_answer, write_suite
@@ -95,7 +96,7 @@ def _compared(plan: dict[str, Any], place: Path, others: list[str], compare: Any
     """Run one task; return whether runs failed, which does not stop the other tasks."""
     place.mkdir(parents=True, exist_ok=True)
     file = place / PLAN
-    file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True))
+    file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True), "utf-8")
     try:
         compare(["--config", str(file), *others])
     except SystemExit as end:
@@ -107,8 +108,8 @@ def _compared(plan: dict[str, Any], place: Path, others: list[str], compare: Any
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = yaml.safe_load(text_of(path))
+    except (OSError, ValueError, yaml.YAMLError):
         return {}  # what is wrong with it, the parser of the command says
     return found if isinstance(found, dict) else {}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lightning_qsgd.argument_checks import require_at_least
+from lightning_qsgd.argument_checks import require_at_least, text_of
 from lightning_qsgd.data.split_data_module import SplitDataModule, Splits
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
@@ -122,7 +122,7 @@ def _read(path: str) -> str:
             f"Cannot read the text {path}: there is no such file in {Path.cwd()}. Give "
             "`path` as an absolute path, or relative to where the command is run."
         )
-    return file.read_text(encoding="utf-8")
+    return text_of(file)
 
 
 def _language_reference() -> str:

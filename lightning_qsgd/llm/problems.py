@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.llm.hub import from_hub, load_extra
 
 HUB_NAME, HUB_CONFIG = "openai/gsm8k", "main"
@@ -103,7 +104,7 @@ def read_problems(path: str) -> Problems:
 
 
 def _read(file: Path) -> list[Problem]:
-    return parse_problems(file.read_text(encoding="utf-8"), str(file))
+    return parse_problems(text_of(file), str(file))
 
 
 def download_problems(name: str = HUB_NAME) -> Problems:

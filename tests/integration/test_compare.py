@@ -26,7 +26,7 @@ from lightning_qsgd.compare import (
     verdicts,
 )
 from lightning_qsgd.compare.executors import RayExecutor
-from lightning_qsgd.compare.planning import Plan
+from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.running.folder_lock import locked
 from tests.compare_jobs import made_job, quick_fit
@@ -505,6 +505,17 @@ def test_every_shipped_comparison_fits_its_experiment(name: str, compare: Compar
         assert differs or question.plan.arms[arm].hyperparameters != "of_baseline"
 
 
+def test_lines_stand_beside_files_and_the_later_count(compare: Compare) -> None:
+    (compare.folder / "strong.yaml").write_text("perturbation: {strength: 3.0}")
+    overlay = ["strong.yaml", {"perturbation": {"strength": 0.5}}]
+    arms = {"a": ArmPlan(kind="baseline"), "b": ArmPlan(overlay=overlay)}
+    experiment = ["digits", {"data": {"init_args": {"batch_size": 7}}}]
+    question = read_question(Plan(experiment, arms, Budget(max_steps=4)), compare.folder)
+    assert question.configs["b"]["perturbation"]["strength"] == 0.5
+    assert question.configs["a"]["data"]["init_args"]["batch_size"] == 7
+    assert question.overlays["b"] == "perturbation: {strength: 3.0}\nperturbation:\n  strength: 0.5"
+
+
 def test_a_shaped_spectrum_is_compared_with_tuned_muon(compare: Compare) -> None:
     plan = yaml.safe_load((CONFIGS / "compare" / "spectral_digits.yaml").read_text())
     paths = [CONFIGS / "compare" / path for path in plan["experiment"]]
@@ -591,10 +602,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"arms": {**PLAN["arms"], "odd": {"overlay": {"model": "nowhere.Model"}}}},
         "No module named 'nowhere'",
     ),
+    "an experiment that is not UTF-8": ({"experiment": "latin.yaml"}, "line 2 is not UTF-8"),
     "two budgets": ({"budget": {"max_steps": 1, "max_epochs": 1}}, "exactly one of"),
     "no experiment": ({"experiment": "missing.yaml"}, "there is no file missing.yaml"),
     "misspelt overlay": (
         {"arms": {**PLAN["arms"], "odd": {"overlay": {"optimzer": 1}}}},
+        "arm `odd`: `fit` does not accept option 'optimzer'. Did you mean optimizer",
+    ),
+    "misspelt overlay beside others": (
+        {"arms": {**PLAN["arms"], "odd": {"overlay": ["arms/nudge", {"optimzer": 1}]}}},
         "arm `odd`: `fit` does not accept option 'optimzer'. Did you mean optimizer",
     ),
     "missing overlay": (
@@ -614,6 +630,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_bad_plan_is_refused_before_anything_runs(
     changes: dict[str, Any], message: str, compare: Compare
 ) -> None:
+    (compare.folder / "latin.yaml").write_bytes("model: 1\n# caf\u00e9".encode("latin-1"))
     printed = compare.refuse(**changes)
     assert re.search(message, printed), printed[-800:]
     assert "Traceback" not in printed

@@ -15,14 +15,19 @@ Hyperparameters = Literal["given", "tuned", "of_baseline"]
 """Where learning rate, weight decay and what else is tuned come from: the config as it is, a search
 of the arm's own, or what the search found for the baseline."""
 
+# A plain dict: in a `dict[str, Any]` the parser would build the classes that an overlay names.
+Lines = str | dict | list[str | dict]  # type: ignore[type-arg]
+"""Lines of a config: the name of a file, the lines themselves, or several of either, the later in
+front."""
+
 
 @dataclass(frozen=True)
 class ArmPlan:
     """Says what an arm changes in the experiment, and what part it plays.
 
     Args:
-        overlay: What the arm changes: a config file or several, relative to the comparison's
-            config, or the lines themselves; None changes nothing.
+        overlay: What the arm changes: a config file, relative to the comparison's config, the lines
+            themselves, or a list of either, the later in front; None changes nothing.
         kind: "baseline" for exactly one arm, "control" for what an arm's gain should not be due
             to, "reference" for what stands beside them for orientation, "arm" for all that are on
             trial: only these are questions, and each makes the others harder to answer.
@@ -42,8 +47,7 @@ class ArmPlan:
         'arm'
     """
 
-    # A plain dict: in a `dict[str, Any]` the parser would build the classes that an overlay names.
-    overlay: str | list[str] | dict | None = None  # type: ignore[type-arg]
+    overlay: Lines | None = None
     kind: Kind = "arm"
     control_of: list[str] = field(default_factory=list)
     hyperparameters: Hyperparameters = "given"
@@ -136,7 +140,7 @@ class Task:
     """One task of a suite: an experiment, what runs of it may spend, and what they are judged by.
 
     Args:
-        experiment: Config of `lightning-qsgd fit`, one file or several, relative to the suite's.
+        experiment: Config of `lightning-qsgd fit`, as in `Plan`; files relative to the suite's.
         budget: What each run may spend.
         goal: What runs are judged by, where it differs from the experiment's goal.
         skip: Names of the arms that do not fit this task.
@@ -146,7 +150,7 @@ class Task:
         []
     """
 
-    experiment: str | list[str]
+    experiment: Lines
     budget: Budget
     goal: GoalPlan = field(default_factory=GoalPlan)
     skip: list[str] = field(default_factory=list)
@@ -157,8 +161,8 @@ class Plan:
     """Compares arms over seeds on one experiment.
 
     Args:
-        experiment: Config of `lightning-qsgd fit`, one file or several, relative to the
-            comparison's own config, or the lines themselves.
+        experiment: Config of `lightning-qsgd fit`: a file, relative to the comparison's own config,
+            the lines themselves, or a list of either, the later in front.
         arms: The arms by name, in the order in which they are shown.
         budget: What each run may spend.
         seeds: Seeds of the reported runs: how many, or which. Seed k seeds every arm alike.
@@ -180,7 +184,7 @@ class Plan:
         (0, 1)
     """
 
-    experiment: str | list[str] | dict  # type: ignore[type-arg]
+    experiment: Lines
     arms: dict[str, ArmPlan]
     budget: Budget
     seeds: int | list[int] = 16

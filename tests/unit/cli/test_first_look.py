@@ -20,6 +20,7 @@ from lightning_qsgd.cli.commands import COMMANDS
 from lightning_qsgd.cli.configs_command import shipped_configs
 from lightning_qsgd.cli.first_look import arguments_of, refuse_misspelt
 from lightning_qsgd.cli.main import main
+from lightning_qsgd.cli.suggesting_parser import EXTRAS
 
 HEAVY = {"torch", "lightning", "qiskit", "qiskit_aer", "scipy", "sympy", "sklearn", "matplotlib"}
 RUN = """
@@ -256,6 +257,12 @@ def test_a_class_path_is_refused_only_where_the_whole_module_can_be_read(
         pytest.raises(ValueError, match=r"Did you mean mine.Model\?") if refused else nullcontext()
     ):
         refuse_misspelt(["fit", "--model", "mine.Modle"])
+
+
+def test_a_module_that_an_extra_brings_is_named_with_it_at_once(monkeypatch):
+    monkeypatch.setitem(EXTRAS, "zoo", ("pytorch_optimiser",))
+    with pytest.raises(ValueError, match=r"pip install 'lightning-qsgd\[zoo\]'"):
+        refuse_misspelt(["fit", "--optimizer", "pytorch_optimiser.Lion"])
 
 
 def test_a_class_of_the_users_is_read_and_what_it_takes_as_a_dict_is_not(tmp_path, monkeypatch):

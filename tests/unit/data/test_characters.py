@@ -76,3 +76,9 @@ def test_a_short_text_is_refused(numbered):
 def test_an_impossible_share_is_refused(fraction):
     with pytest.raises(ValueError, match=r"`val_fraction` to be in \(0, 0\.5\)"):
         CharactersDataModule("text.txt", val_fraction=fraction)
+
+
+def test_a_text_of_another_encoding_is_refused_with_its_line(tmp_path):
+    (tmp_path / "text.txt").write_bytes("tea\ncaf\u00e9\n".encode("latin-1") * 100)
+    with pytest.raises(ValueError, match=r"text.txt: line 2 is not UTF-8 text\. Save"):
+        CharactersDataModule(str(tmp_path / "text.txt"), context=3).setup("fit")
