@@ -75,19 +75,23 @@ ANOTHER = "torch.optim.NAdam"
 
 
 def next_command(results: Results) -> str:
-    """Say what to type next: repeat what failed, more seeds, or another optimizer as an arm.
+    """Say what to type next: repeat what failed, more seeds, or one arm less or more.
 
     Args:
         results: The runs.
 
     Returns:
-        A command; empty if the comparison was not made by one, or has another arm already.
+        A command; empty if the comparison was not made by one, has another arm already, or has no
+        arm left whose search found settings: another search of the same ranges would find none.
     """
     command, asked = results.provenance.command, results.comparison
     if not command.startswith("lightning-qsgd compare"):
         return ""
-    if results.all_failures or results.missing:
+    if results.missing or any(not one.untuned for one in results.all_failures):
         return command
+    if results.untuned:
+        answered = {arm.name for arm in asked.on_trial} - results.untuned.keys()
+        return f"{command} --skip {' '.join(results.untuned)}" if answered else ""
     design = Design(len(asked.seeds), len(asked.on_trial), Method(asked.alpha))
     if asked.on_trial and not design.is_comparison:
         return f"{command} --seeds {design.seeds_needed}"

@@ -99,21 +99,27 @@ COMPARE = "lightning-qsgd compare --config demo"
 
 
 @pytest.mark.parametrize(
-    ("command", "seeds", "failures", "following"),
+    ("command", "seeds", "raised", "untuned", "following"),
     [
-        (COMPARE, 12, (), f"{COMPARE} --arm torch.optim.NAdam"),
-        (COMPARE, 3, (), f"{COMPARE} --seeds 8"),
-        (COMPARE, 12, (FailedRun("arm", 12, "boom"),), COMPARE),
-        (f"{COMPARE} --arm torch.optim.NAdam", 12, (), ""),
-        ("compare(...)", 12, (), ""),
+        (COMPARE, 12, "", "", f"{COMPARE} --arm torch.optim.NAdam"),
+        (COMPARE, 3, "", "", f"{COMPARE} --seeds 9"),
+        (COMPARE, 12, "arm", "", COMPARE),
+        (COMPARE, 12, "", "arm", f"{COMPARE} --skip arm"),
+        (COMPARE, 12, "other", "arm", COMPARE),
+        (COMPARE, 12, "", "arm other", ""),
+        (f"{COMPARE} --arm torch.optim.NAdam", 12, "", "", ""),
+        ("compare(...)", 12, "", "", ""),
     ],
 )
-def test_the_command_to_type_next_fits_what_came_out(
-    command: str, seeds: int, failures: tuple[FailedRun, ...], following: str
-) -> None:
-    values = {"base": around(0.8, 0)[:seeds], "arm": around(0.8, 1)[:seeds]}
-    values["base"] += [0.8] * len(failures)
-    made = made_results(values, failures=failures, provenance=Provenance(command=command))
+def test_the_command_to_type_next_fits_what_came_out(command, seeds, raised, untuned, following):
+    values = {name: around(0.8, k)[:seeds] for k, name in enumerate(("base", "arm", "other"))}
+    failures = [FailedRun(arm, 2, "boom") for arm in raised.split()]
+    failures += [FailedRun(a, k, "?", untuned=True) for a in untuned.split() for k in range(seeds)]
+    for one in failures:
+        values[one.arm][one.seed] = None
+    provenance = Provenance(command=command)
+
+    made = made_results(values, failures=tuple(failures), provenance=provenance)
 
     assert next_command(made) == following
 
