@@ -14,11 +14,11 @@ unless `--full`. Writes benchmarks/results/layer.json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -269,7 +269,11 @@ def judge(times: dict[str, dict[str, list[float]]], guessed: list[str]) -> list[
 
 def main() -> None:
     """Check, measure, print the tables and write the JSON."""
-    full, large = ("--full" in sys.argv[1:], "--large" in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="do not extrapolate the slowest case")
+    parser.add_argument("--large", action="store_true", help="only 8 to 20 qubits")
+    given = parser.parse_args()
+    full, large = given.full, given.large
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     threadpool_limits(limits=1)
