@@ -93,7 +93,7 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
             soft_wrap=True,
         )
         sys.exit(INTERRUPTED)
-    if results.all_failures:
+    if results.all_failures or results.untuned:
         sys.exit(FAILED)
 
 

@@ -123,7 +123,8 @@ def compare(
         horizons: Shares of the budget at which arms are run again, for the steps to the target.
 
     Returns:
-        All runs and the verdicts. Runs that failed are in ``results.all_failures``.
+        All runs and the verdicts. Runs that failed are in `results.all_failures`, arms that could
+        not be tuned in `results.untuned`.
 
     Raises:
         ValueError: If something does not fit together, before anything runs.

@@ -51,9 +51,8 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     console.print(summary_table(results))
     if results.untuned:
         console.print(f"[bold red]Could not be tuned:[/] {escape(', '.join(results.untuned))}.")
-    failed = [one for one in results.all_failures if not one.untuned]
-    if failed:
-        console.print(f"[bold red]{len(failed)} runs failed[/]; see the report.")
+    if results.all_failures:
+        console.print(f"[bold red]{len(results.all_failures)} runs failed[/]; see the report.")
     goal = results.comparison.goal
     closing = {
         "Picture": drawn if (drawn := folder / "gains.png").is_file() else "",
@@ -87,7 +86,7 @@ def next_command(results: Results) -> str:
     command, asked = results.provenance.command, results.comparison
     if not command.startswith("lightning-qsgd compare"):
         return ""
-    if results.missing or any(not one.untuned for one in results.all_failures):
+    if results.all_failures or results.missing:
         return command
     if results.untuned:
         answered = {arm.name for arm in asked.on_trial} - results.untuned.keys()

@@ -28,7 +28,6 @@ from lightning_qsgd.compare.results.results import (
     Provenance,
     Results,
     TunedArm,
-    UntunedArm,
 )
 from lightning_qsgd.compare.results.results_folder import load_results, save_results
 from lightning_qsgd.compare.running.board import Board
@@ -58,12 +57,9 @@ def run_comparison(
         RuntimeError: If the baseline could not be tuned, or runs are no pairs.
     """
     folder = workshop.store.folder
-    searched = _tune(question, workshop, console)
-    untuned = [one for one in searched.values() if isinstance(one, UntunedArm)]
+    tuned, untuned = _tune(question, workshop, console)
     _say_untuned(untuned, question.plan.baseline, console)
-    tuned = {arm: one for arm, one in searched.items() if isinstance(one, TunedArm)}
-    lost = {one.arm for one in untuned}
-    configs = {a: c for a, c in _tuned_configs(question, tuned).items() if a not in lost}
+    configs = {a: c for a, c in _tuned_configs(question, tuned).items() if a not in untuned}
     goal = _with_target(question, configs, workshop, console)
     comparison = _comparison(question, goal, tuned)
     jobs = question.jobs(configs, question.plan.seed_block) + question.horizon_jobs(configs)
@@ -72,15 +68,10 @@ def run_comparison(
         if workshop.store.is_damaged(job.name):
             file = workshop.store.path(job.name)
             console.print(f"{file} is damaged: the run is made again.", soft_wrap=True)
-    failures = tuple(
-        FailedRun(one.arm, seed, one.reason, untuned=True)
-        for one in untuned
-        for seed in question.plan.seed_block
-    )
     runs = _known(comparison, folder, jobs)
     known = Results(
-        *(comparison, runs, failures, tuple(tuned.values()), provenance),
-        _empty_horizons(question, comparison),
+        *(comparison, runs, (), tuple(tuned.values()), provenance),
+        *(_empty_horizons(question, comparison), untuned),
     )
     save_results(collect(known, workshop.store, jobs), folder)
     console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
@@ -202,29 +193,29 @@ def unequal_arms(plan: Plan, results: Results) -> list[str]:
     ]
 
 
-def _say_untuned(untuned: Sequence[UntunedArm], baseline: str, console: Console) -> None:
+def _say_untuned(untuned: Mapping[str, str], baseline: str, console: Console) -> None:
     """Name the arms that will have no runs.
 
     Raises:
         RuntimeError: If the baseline is one of them.
     """
-    for one in untuned:
-        if one.arm == baseline:
+    for arm, reason in untuned.items():
+        if arm == baseline:
             raise RuntimeError(
-                f"{one.reason}\nEvery arm is compared with this baseline, so no run was made."
+                f"{reason}\nEvery arm is compared with this baseline, so no run was made."
             )
         console.print(
-            f"[bold red]NOT TUNED[/] {escape(one.reason)}\nThe other arms are compared without it.",
+            f"[bold red]NOT TUNED[/] {escape(reason)}\nThe other arms are compared without it.",
             soft_wrap=True,
         )
 
 
 def _tune(
     question: Question, workshop: Workshop, console: Console
-) -> dict[str, TunedArm | UntunedArm]:
+) -> tuple[dict[str, TunedArm], dict[str, str]]:
     search = question.plan.tuning
     if search is None or not question.plan.tuned:
-        return {}
+        return {}, {}
 
     def make_runs(jobs: Sequence[Job], title: str) -> dict[Job, StoredRun]:
         return workshop.run(jobs, Board(console, title, jobs, workshop.executor.at_a_time))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_qsgd.compare.planning.job import TUNING, Job, value_at, with_values
 from lightning_qsgd.compare.planning.search import Range, Search
-from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue, UntunedArm
+from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
@@ -105,15 +105,14 @@ class ArmSearch:
         return list(settings.values())[:count]
 
     @property
-    def untuned(self) -> UntunedArm | None:
-        """Why nothing can be chosen; None if a trial ended with a finite metric."""
+    def untuned(self) -> str:
+        """Why nothing can be chosen; empty if a trial ended with a finite metric."""
         if self.best(1):
-            return None
-        return UntunedArm(
-            self.name,
+            return ""
+        return (
             f"Cannot tune {self.name!r}: each of its {len(self.study.trials)} trials failed or "
-            f"diverged. Narrow `tuning.space`, or mend the arm.\n{self.failure}".rstrip(),
-        )
+            f"diverged. Narrow `tuning.space`, or mend the arm.\n{self.failure}"
+        ).rstrip()
 
     def tuned(self, search: Search, final: tuple[FrozenTrial, float] | None = None) -> TunedArm:
         """Return what was chosen.
@@ -194,7 +193,7 @@ class Tuning:
         configs: Mapping[str, Mapping[str, Any]],
         make_runs: MakeRuns,
         spaces: Mapping[str, Mapping[str, Range]] | None = None,
-    ) -> dict[str, TunedArm | UntunedArm]:
+    ) -> tuple[dict[str, TunedArm], dict[str, str]]:
         """Tune arms.
 
         Args:
@@ -203,8 +202,8 @@ class Tuning:
             spaces: Ranges by arm, with places; None takes those of the search for all.
 
         Returns:
-            What was chosen, by arm, or why nothing could be: an arm whose trials all fail stops
-            no other.
+            What was chosen, by arm, and why nothing could be, by arm: one whose trials all fail
+            stops no other.
 
         Raises:
             ModuleNotFoundError: If optuna is not installed.
@@ -219,15 +218,14 @@ class Tuning:
             searches.append(ArmSearch(arm, config, space, study))
             searches[-1].start()
         self._trials(searches, self.search.trials, make_runs)
-        failed = {one.name: why for one in searches if (why := one.untuned) is not None}
+        failed = {one.name: why for one in searches if (why := one.untuned)}
         searches = [one for one in searches if one.name not in failed]
         more, still = ceil(self.search.trials / 3), searches
         for _ in range(self.search.extensions if self.search.trials >= FEWEST_TRIALS else 0):
             still = [one for one in still if one.widen(one.tuned(self.search), more)]
             self._trials(still, more, make_runs)
         finals = self._finals(searches, make_runs)
-        tuned = {one.name: one.tuned(self.search, finals.get(one.name)) for one in searches}
-        return {arm: tuned.get(arm) or failed[arm] for arm in configs}
+        return {one.name: one.tuned(self.search, finals.get(one.name)) for one in searches}, failed
 
     def _finals(
         self, searches: Sequence[ArmSearch], make_runs: MakeRuns

@@ -205,9 +205,8 @@ def _warnings(results: Results) -> list[Block]:
     if results.untuned:
         names = ", ".join(f"`{name}`" for name in results.untuned)
         notices.append(f"**Could not be tuned:** {names}. It has no runs; the others are compared.")
-    failed = [one for one in results.failures if not one.untuned]
-    if failed:
-        number = count(len(failed), "run")
+    if results.failures:
+        number = count(len(results.failures), "run")
         notices.append(f"**{number} failed.** Where a run is missing, its pair is left out.")
     apart = {key for found in check_pairing(results) for key in found.different}
     if apart:

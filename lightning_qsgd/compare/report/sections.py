@@ -143,7 +143,7 @@ def failure_section(results: Results, analysis: Analysis) -> list[Block]:
     )
     missing = tuple(f"`{arm}`, seed {seed}, has not ended." for arm, seed in results.missing)
     heading = Heading("Runs that are missing from the numbers")
-    if not (diverged or missing or results.failures):
+    if not (diverged or missing or results.failures or results.untuned):
         return [heading, Paragraph("None: every planned run ended with a finite metric.")]
     blocks: list[Block] = [heading]
     if diverged or missing:
@@ -152,7 +152,6 @@ def failure_section(results: Results, analysis: Analysis) -> list[Block]:
     blocks += [
         Code(f"`{failure.arm}`, seed {failure.seed}, failed", failure.traceback)
         for failure in results.failures
-        if not failure.untuned
     ]
     return blocks
 

@@ -177,33 +177,18 @@ class TunedArm:
 
 
 @dataclass(frozen=True)
-class UntunedArm:
-    """An arm all of whose trials failed or diverged, so that nothing could be chosen for it.
-
-    Attributes:
-        arm: Name of the arm.
-        reason: What happened, with what the first failure said.
-    """
-
-    arm: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class FailedRun:
-    """One run that raised, whose process died, or that was not made as its arm has no settings.
+    """One run that raised or whose process died.
 
     Attributes:
         arm: Name of the arm.
         seed: Seed of the run.
         traceback: What it said last.
-        untuned: Whether it was not made because its arm could not be tuned.
     """
 
     arm: str
     seed: int
     traceback: str
-    untuned: bool = False
 
 
 @dataclass(frozen=True)
@@ -303,6 +288,7 @@ class Results:
         provenance: Where the numbers come from.
         horizons: The same arms with shorter runs, by their length in the unit of the budget, for
             the steps that each needs to the target; their runs keep no curves on disk.
+        untuned: Why arms could not be tuned, by arm: for want of settings, no run is made of them.
 
     Raises:
         ValueError: If a run belongs to no arm or seed, or is there twice.
@@ -314,6 +300,7 @@ class Results:
     tuning: tuple[TunedArm, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
     horizons: Mapping[int, "Results"] = field(default_factory=dict)
+    untuned: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = [(run.arm, run.seed) for run in self._ended]
@@ -337,9 +324,10 @@ class Results:
 
     @property
     def planned(self) -> list[tuple[str, int]]:
-        """(Arm, seed) of all runs, in the order of arms, then seeds."""
+        """(Arm, seed) of all runs that are to be made, in the order of arms, then seeds."""
         asked = self.comparison
-        return [(arm.name, seed) for arm in asked.arms for seed in asked.seeds]
+        names = [arm.name for arm in asked.arms if arm.name not in self.untuned]
+        return [(name, seed) for name in names for seed in asked.seeds]
 
     @property
     def missing(self) -> list[tuple[str, int]]:
@@ -351,11 +339,6 @@ class Results:
     def all_failures(self) -> list[FailedRun]:
         """Runs that failed, at whatever horizon."""
         return [*self.failures, *(one for part in self.horizons.values() for one in part.failures)]
-
-    @property
-    def untuned(self) -> dict[str, str]:
-        """Why arms could not be tuned, by arm."""
-        return {one.arm: one.traceback for one in self.failures if one.untuned}
 
     def runs_of(self, arm: str) -> dict[int, RecordedRun]:
         """Return the ended runs of an arm by seed, in the order of the seeds."""

@@ -147,6 +147,7 @@ def _to_json(results: Results) -> dict[str, Any]:
             "versions": dict(results.provenance.versions),
         },
         "horizons": {length: _to_json(part) for length, part in results.horizons.items()},
+        "untuned": dict(results.untuned),
     }
     plain: dict[str, Any] = _without_infinity(saved)
     return plain
@@ -175,6 +176,7 @@ def _from_json(saved: dict[str, Any], curves: Curves | None) -> Results:
         Provenance(**saved["provenance"]),
         # Not stored by earlier versions; without curves.
         {int(n): _from_json(part, None) for n, part in saved.get("horizons", {}).items()},
+        saved.get("untuned", {}),
     )
 
 

@@ -114,12 +114,12 @@ COMPARE = "lightning-qsgd compare --config demo"
 def test_the_command_to_type_next_fits_what_came_out(command, seeds, raised, untuned, following):
     values = {name: around(0.8, k)[:seeds] for k, name in enumerate(("base", "arm", "other"))}
     failures = [FailedRun(arm, 2, "boom") for arm in raised.split()]
-    failures += [FailedRun(a, k, "?", untuned=True) for a in untuned.split() for k in range(seeds)]
     for one in failures:
         values[one.arm][one.seed] = None
-    provenance = Provenance(command=command)
+    values |= {arm: [] for arm in untuned.split()}
+    more = {"failures": tuple(failures), "untuned": dict.fromkeys(untuned.split(), "diverged")}
 
-    made = made_results(values, failures=tuple(failures), provenance=provenance)
+    made = made_results(values, provenance=Provenance(command=command), **more)
 
     assert next_command(made) == following
 
