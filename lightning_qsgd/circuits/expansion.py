@@ -1,4 +1,6 @@
-"""Gates that qiskit knows in two versions, of which one is chosen for values and gradients alike.
+"""What stands for other gates, and is replaced by them, for values and gradients alike.
+
+A `for_loop` of fixed turns is written out: no simulator binds the parameters inside of one.
 
 A `PauliEvolutionGate` of terms that do not commute is a matrix exponential for a state-vector
 simulator, and the product formula of its synthesis for gradients, for Aer and for devices. Those
@@ -22,18 +24,22 @@ from qiskit.circuit.library import PauliEvolutionGate
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.synthesis import LieTrotter, MatrixExponential, SuzukiTrotter
+from qiskit.transpiler import PassManager
+from qiskit.transpiler.passes import UnrollForLoops
 
 
 def expanded(circuit: QuantumCircuit) -> tuple[QuantumCircuit, tuple[str, ...]]:
-    """Replace such gates by their definitions.
+    """Write out loops, and replace time evolutions by the product formula of their synthesis.
 
     Args:
         circuit: Any circuit; it is left as it is.
 
     Returns:
-        The circuit, the same object where there is nothing to replace; and what was replaced, with
-        the synthesis that says by what.
+        The circuit, the same object where there is nothing to replace; and which evolutions were
+        replaced, with the synthesis that says by what. Loops that break or continue stay.
     """
+    if "for_loop" in circuit.count_ops():
+        circuit = PassManager([UnrollForLoops()]).run(circuit)
     if not any(_holds_one(step.operation) for step in circuit.data):
         return circuit, ()
     names: dict[str, None] = {}

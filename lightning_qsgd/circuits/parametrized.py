@@ -44,8 +44,9 @@ class ParametrizedCircuit(CircuitSource):
     Two of them are equal only if they are the same object.
 
     Args:
-        circuit: The circuit; measurements, if any, come last. Time evolutions of terms that do not
-            commute are replaced by the product formula of their synthesis (`expanded`).
+        circuit: The circuit; measurements, if any, come last. Loops of fixed turns are written out,
+            and time evolutions of terms that do not commute are replaced by the product formula of
+            their synthesis (`expanded`).
         inputs: Parameters that take data: model parameters, or the inputs of a layer.
         weights: Parameters of the circuit itself, in radians.
         interpret: Maps a measured integer to an index, or a tuple of indices, of the output, as for

@@ -249,5 +249,5 @@ def _unitary_of(gate: Any, num_controls: int) -> np.ndarray:
 def _refuse(gate: Any, reason: str) -> NoReturn:
     raise CannotCompile(
         f"Cannot compile gate `{gate.name}`: {reason}. Evaluate this circuit with SamplerBackend "
-        "(engine='sampler'), or decompose the gate."
+        "(engine='sampler'), on AerSampling if it resets, loops or branches; or decompose the gate."
     )

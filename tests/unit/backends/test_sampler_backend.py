@@ -250,7 +250,9 @@ def loop() -> ParametrizedCircuit:
     x = Parameter("x")
     circuit = QuantumCircuit(1)
     with circuit.for_loop(range(2)):
-        circuit.ry(x, 0)
+        circuit.ry(0.5, 0)
+        circuit.break_loop()
+    circuit.ry(x, 0)
     return ParametrizedCircuit(circuit, [x])
 
 

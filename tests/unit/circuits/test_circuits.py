@@ -127,3 +127,27 @@ def test_a_digest_names_what_a_circuit_does_and_not_how_its_parameters_are_calle
         for entanglement in ("none", "linear", "full")
     }
     assert len(by_circuit) == 6
+
+
+def test_loops_of_fixed_turns_are_written_out():
+    x, w = Parameter("x"), Parameter("w")
+    looped, written = QuantumCircuit(2, 1), QuantumCircuit(2, 1)
+    looped.ry(x, 0)
+    with looped.for_loop(range(1, 3)) as turn:
+        looped.rx(turn * w, 0)
+        with looped.for_loop((3, 5)):
+            looped.cx(0, 1)
+            looped.rz(x, 1)
+    looped.measure(1, 0)
+    written.ry(x, 0)
+    for turn in range(1, 3):
+        written.rx(turn * w, 0)
+        for _ in (3, 5):
+            written.cx(0, 1)
+            written.rz(x, 1)
+    written.measure(1, 0)
+
+    one, other = (ParametrizedCircuit(circuit, [x], [w]) for circuit in (looped, written))
+
+    assert one.circuit == other.circuit
+    assert looped.count_ops()["for_loop"] == 1
