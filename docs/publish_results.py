@@ -49,9 +49,9 @@ def publish(folder: Path, name: str) -> Path:
 
 
 def _plan(name: str, first: str) -> Path:
-    plan = find_shipped(name, first=first)
+    plan = Path(name) if Path(name).is_file() else find_shipped(name, first=first)
     if plan is None:
-        raise FileNotFoundError(f"There is no config {name} in this repository.")
+        raise FileNotFoundError(f"There is no config {name}, neither here nor in this repository.")
     return plan
 
 
@@ -59,8 +59,9 @@ def _copied(folder: Path, target: Path, plan: Path | None) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for file in (*RAW, *(name for name in PICTURES if (folder / name).is_file())):
         shutil.copyfile(folder / file, target / file)
-    if plan is not None:
-        shutil.copyfile(plan, target / "plan.yaml")
+    kept = target / "plan.yaml"
+    if plan is not None and not (kept.exists() and kept.samefile(plan)):
+        shutil.copyfile(plan, kept)
     (target / "index.md").write_text(_page((folder / "report.md").read_text()))
     return target
 
