@@ -58,6 +58,11 @@ def run_comparison(
     """
     folder = workshop.store.folder
     tuned, untuned = _tune(question, workshop, console)
+    untuned |= {
+        name: f"Cannot run {name!r}: it takes the values of {source!r}, which could not be tuned."
+        for name in question.plan.arms
+        if (source := question.plan.searched(name)) in untuned and name not in untuned
+    }
     _say_untuned(untuned, question.plan.baseline, console)
     configs = {a: c for a, c in _tuned_configs(question, tuned).items() if a not in untuned}
     goal = _with_target(question, configs, workshop, console)

@@ -244,17 +244,25 @@ def tuned(arms: dict[str, Any]) -> dict[str, Any]:
 def test_an_arm_that_cannot_be_tuned_stops_no_other(compare: Compare) -> None:
     unlucky = with_model("FailsAtSeedOne")
     arms = {**unlucky, "still": {"overlay": {**unlucky["good"]["overlay"], **STILL}}}
+    same = {
+        **unlucky["good"],
+        "kind": "control",
+        "control_of": ["bad"],
+        "hyperparameters": "of_arm",
+    }
     arms = {**tuned({"good": arms["good"], "bad": arms["bad"]}), "still": arms["still"]}
+    arms |= {"same": same}
     printed = compare.fail(arms=arms, **UNLUCKY)
-    assert "Could not be tuned: bad." in printed
+    assert "Could not be tuned: bad, same." in printed
     results = load_results(compare.folder / "out")
     assert len(results.runs) == 6
-    assert set(results.untuned) == {"bad"}
+    assert set(results.untuned) == {"bad", "same"}
+    assert results.untuned["same"].startswith("Cannot run 'same': it takes the values of 'bad'")
     assert "the second seed is unlucky" in results.untuned["bad"]
     verdict = verdicts(analyse(results))["bad"]
     assert (verdict.outcome, verdict.reason[:17]) == (Outcome.NO_CLAIM, "Cannot tune 'bad'")
     report = (compare.folder / "out" / "report.md").read_text()
-    assert "**Could not be tuned:** `bad`." in report
+    assert "**Could not be tuned:** `bad`, `same`." in report
     assert compare("--skip", "bad", arms=arms, **UNLUCKY).count("was done before") == 7
 
 
@@ -330,27 +338,31 @@ def test_tuning_and_target_use_seeds_of_their_own(compare: Compare) -> None:
         "adamw": {"kind": "baseline", "hyperparameters": "tuned"},
         "copy": {"hyperparameters": "of_baseline", "overlay": {"perturbation": {"strength": 0.5}}},
         "still": {"overlay": STILL},
+        "sine": {"hyperparameters": "tuned", "overlay": {"perturbation": {"strength": 0.1}}},
+        "same": {"kind": "control", "control_of": ["sine"], "hyperparameters": "of_arm"},
     }
     space = {"lr": {"low": 1e-5, "high": 1e-2}, "weight_decay": {"low": 1e-3, "high": 0.1}}
     tuning = {"trials": 2, "seeds": 1, "space": space}
     goal = {"target": "from_baseline", "target_seeds": [77]}
     compare(arms=arms, tuning=tuning, goal=goal, seeds=[0])
     results = load_results(compare.folder / "out")
-    (tuned,) = results.tuning
+    tuned, other = results.tuning
     assert (tuned.arm, tuned.trials, tuned.seeds) == ("adamw", 2, (100_000,))
+    assert other.arm == "sine"
     assert results.comparison.goal.target is not None
     used = {
         arm: json.loads((compare.folder / f"out/runs/{arm}/seed0.json").read_text().split("\n")[1])
         for arm in arms
     }
-    chosen = {value.name: value.best for value in tuned.values}
-    for arm in ("adamw", "copy"):
+    for arm, found in (("adamw", tuned), ("copy", tuned), ("sine", other), ("same", other)):
+        chosen = {value.name: value.best for value in found.values}
         arguments = used[arm]["config"]["optimizer"]["init_args"]
         arguments["beta1"] = arguments["betas"][0]
         assert {name: arguments[name] for name in chosen} == chosen
+    assert used["same"]["config"]["perturbation"] is None
     assert used["still"]["config"]["optimizer"]["init_args"]["lr"] == 0.0
     table = compare.table()
-    assert compare(arms=arms, tuning=tuning, goal=goal, seeds=[0]).count("done before") == 6
+    assert compare(arms=arms, tuning=tuning, goal=goal, seeds=[0]).count("done before") == 10
     assert compare.table() == table
 
 
@@ -533,7 +545,7 @@ def test_a_shaped_spectrum_is_compared_with_tuned_muon(compare: Compare) -> None
     for seed in (0, 1):
         losses = {arm: final[arm, seed] for arm in plan["arms"]}
         assert losses["strength_0"] == losses["muon"]
-        others = [losses[arm] for arm in losses if arm != "strength_0"]
+        others = [losses[arm] for arm in losses if arm not in ("strength_0", "muon_same")]
         assert len(set(others)) == len(others)
 
 

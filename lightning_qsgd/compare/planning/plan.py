@@ -11,9 +11,9 @@ from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.convergence_metrics import direction_of
 
-Hyperparameters = Literal["given", "tuned", "of_baseline"]
+Hyperparameters = Literal["given", "tuned", "of_baseline", "of_arm"]
 """Where learning rate, weight decay and what else is tuned come from: the config as it is, a search
-of the arm's own, or what the search found for the baseline."""
+of the arm's own, or what the search found for the baseline or for the arm that a control is of."""
 
 # A plain dict: in a `dict[str, Any]` the parser would build the classes that an overlay names.
 Lines = str | dict | list[str | dict]  # type: ignore[type-arg]
@@ -32,15 +32,18 @@ class ArmPlan:
             to, "reference" for what stands beside them for orientation, "arm" for all that are on
             trial: only these are questions, and each makes the others harder to answer.
         control_of: Names of the arms that this control is matched to.
-        hyperparameters: "given", "tuned" (searched, as for the baseline), or "of_baseline" (what
-            the search found for the baseline: the arm then differs by its overlay alone).
+        hyperparameters: "given", "tuned" (searched, as for the baseline), "of_baseline" (what the
+            search found for the baseline: the arm then differs by its overlay alone), or "of_arm",
+            for a control of one arm: what the search found for that arm. The base as such a control
+            tells a gain of the arm from a search of the baseline that missed good values.
         must_equal_baseline: Whether every run must equal the baseline's to the last bit, as at
             strength 0; a difference is then an error.
         description: What the arm does, in a few words for the report.
         space: Ranges of the arm's own for the search, in front of those of `tuning.space`.
 
     Raises:
-        ValueError: If anything but a control has `control_of`, or the baseline is to copy itself.
+        ValueError: If anything but a control has `control_of`, the baseline is to copy itself, or
+            anything but a control of one arm is to have the values of its arm.
 
     Example:
         >>> ArmPlan(overlay={"perturbation": {"strength": 0.5}}).kind
@@ -70,6 +73,11 @@ class ArmPlan:
             raise ValueError(
                 "Expected the baseline to have hyperparameters of its own, got 'of_baseline': it "
                 "cannot copy itself. Write 'given' or 'tuned'."
+            )
+        if self.hyperparameters == "of_arm" and len(self.control_of) != 1:
+            raise ValueError(
+                f"Expected `hyperparameters: of_arm` in a control of one arm, got `control_of: "
+                f"{self.control_of}`: it takes the values that were found for that arm. Name one."
             )
 
 
@@ -239,8 +247,11 @@ class Plan:
             wanted = not only or name in only or not set(arm.control_of).isdisjoint(only)
             if arm.kind == "baseline" or (wanted and name not in skip):
                 kept[name] = arm
-        on_trial = {name: [arm for arm in a.control_of if arm in kept] for name, a in kept.items()}
-        arms = {name: replace(arm, control_of=on_trial[name]) for name, arm in kept.items()}
+        arms = {
+            name: replace(arm, control_of=[other for other in arm.control_of if other in kept])
+            for name, arm in kept.items()
+            if arm.hyperparameters != "of_arm" or arm.control_of[0] in kept
+        }
         return replace(self, arms=arms)
 
     @property
@@ -283,7 +294,13 @@ class Plan:
     @property
     def tuned(self) -> list[str]:
         """Names of the arms that are tuned."""
-        return self._with("tuned")
+        return [name for name, arm in self.arms.items() if arm.hyperparameters == "tuned"]
+
+    def searched(self, name: str) -> str | None:
+        """Return the arm whose search gives an arm its values; None if they are given."""
+        arm = self.arms[name]
+        source = {"tuned": name, "of_baseline": self.baseline, "of_arm": [*arm.control_of, None][0]}
+        return source.get(arm.hyperparameters)
 
     def arm(self, name: str, overlay: str, lacks: tuple[str, ...] = ()) -> Arm:
         """Describe an arm for the report.
@@ -296,9 +313,6 @@ class Plan:
         asked = self.arms[name]
         controls = tuple(other for other, arm in self.arms.items() if name in arm.control_of)
         return Arm(name, asked.kind, controls, asked.description, overlay, lacks)
-
-    def _with(self, hyperparameters: str) -> list[str]:
-        return [name for name, arm in self.arms.items() if arm.hyperparameters == hyperparameters]
 
     def _require_known_controls(self) -> None:
         arms = [name for name, arm in self.arms.items() if arm.kind == "arm"]
@@ -313,20 +327,25 @@ class Plan:
                     )
 
     def _require_fair_tuning(self) -> None:
-        tuned, copying = self.tuned, self._with("of_baseline")
-        if (tuned or copying) and self.tuning is None:
+        tuned, asking = self.tuned, [name for name in self.arms if self.searched(name)]
+        if asking and self.tuning is None:
             raise ValueError(
-                f"Expected `tuning`, since {[*tuned, *copying]} ask for tuned hyperparameters: "
+                f"Expected `tuning`, since {asking} ask for tuned hyperparameters: "
                 "nothing says what to search. Add `tuning: {}` for the defaults, or write "
                 "`hyperparameters: given`."
             )
-        if (tuned or copying) and self.baseline not in tuned:
+        if asking and self.baseline not in tuned:
             raise ValueError(
-                f"Expected the baseline {self.baseline!r} to be tuned, since "
-                f"{[*tuned, *copying]} use tuned hyperparameters: an arm with a search that the "
-                "baseline was denied wins by the search. Give the baseline `hyperparameters: "
-                "tuned`."
+                f"Expected the baseline {self.baseline!r} to be tuned, since {asking} use tuned "
+                "hyperparameters: an arm with a search that the baseline was denied wins by the "
+                "search. Give the baseline `hyperparameters: tuned`."
             )
+        for name in asking:
+            if self.searched(name) not in tuned:
+                raise ValueError(
+                    f"Expected {self.searched(name)!r} to be tuned, since {name!r} takes what its "
+                    "search found. Give it `hyperparameters: tuned`."
+                )
 
 
 def _require_disjoint(blocks: Mapping[str, Iterable[int]]) -> None:

@@ -73,14 +73,13 @@ class Question:
         )
 
     def chosen(self, arm: str, tuned: Mapping[str, TunedArm]) -> dict[str, float]:
-        """Return the tuned values of an arm by place in its configuration, or the baseline's.
+        """Return the values of an arm by place in its configuration, from whosever search it is.
 
         Args:
             arm: Name of the arm.
             tuned: What was chosen for each tuned arm.
         """
-        copies = self.plan.arms[arm].hyperparameters == "of_baseline"
-        found = tuned.get(self.plan.baseline if copies else arm)
+        found = tuned.get(self.plan.searched(arm) or "")
         if found is None:
             return {}
         places = {name: str(span.path) for name, span in self.space_of(arm).items()}

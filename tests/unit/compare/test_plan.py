@@ -90,6 +90,32 @@ def test_the_baseline_cannot_copy_itself():
         ArmPlan(kind="baseline", hyperparameters="of_baseline")
 
 
+SAME = ArmPlan(kind="control", control_of=["sine"], hyperparameters="of_arm")
+"""The baseline at the values that were found for an arm."""
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"kind": "control"}, {"kind": "control", "control_of": ["sine", "lion"]}]
+)
+def test_only_a_control_of_one_arm_has_the_values_of_its_arm(fields):
+    with pytest.raises(ValueError, match="in a control of one arm, got `control_of"):
+        ArmPlan(hyperparameters="of_arm", **fields)
+
+
+def test_the_arm_whose_values_a_control_takes_is_tuned():
+    with pytest.raises(ValueError, match="Expected 'sine' to be tuned, since 'same' takes what"):
+        made_plan({**TUNED, "sine": ArmPlan(), "same": SAME}, tuning=Search())
+
+
+def test_the_control_that_takes_the_values_of_an_arm_leaves_with_it():
+    sine = ArmPlan(hyperparameters="tuned")
+    arms = {**TUNED, "same": SAME, "sine": sine, "lion": sine}
+    plan = made_plan(arms, tuning=Search())
+    assert plan.searched("same") == "sine"
+    assert list(plan.with_arms(skip=["sine"]).arms) == ["adamw", "lion"]
+    assert list(plan.with_arms(only=["sine"]).arms) == ["adamw", "same", "sine"]
+
+
 @pytest.mark.parametrize("hyperparameters", ["tuned", "of_baseline"])
 def test_an_arm_is_not_tuned_without_the_baseline(hyperparameters):
     arms = {**BASE, "sine": ArmPlan(hyperparameters=hyperparameters)}
