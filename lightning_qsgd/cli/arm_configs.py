@@ -67,11 +67,14 @@ def read_question(
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
-    experiment = _texts(plan.experiment, folder, "experiment")
+    parts = _parts(plan.experiment, folder, "experiment")
+    _ = [_text(part) for part in parts]  # refuses what is no text
+    experiment = [str(part) for part in parts]  # files may name others, from their own folder
     base = _parse(recipe, "experiment", experiment)
     goal = plan.goal.resolve(Goal(**base["goal"]))
-    overlays = {
-        name: _texts(arm.overlay, folder, f"overlay of {name!r}") for name, arm in plan.arms.items()
+    overlays = {  # texts: a file that changes later must not change a stored run
+        name: [_text(part) for part in _parts(arm.overlay, folder, f"overlay of {name!r}")]
+        for name, arm in plan.arms.items()
     }
     parsed = {
         name: _parse(recipe, f"arm {name!r}", [*experiment, *texts])
@@ -106,14 +109,18 @@ def _parse(recipe: Recipe, what: str, configs: list[str]) -> dict[str, Any]:
         raise ValueError(f"Cannot read the {what}: {error}") from error
 
 
-def _texts(given: Lines | None, folder: Path, what: str) -> list[str]:
-    """Return the text of each file and mapping: one that changes later changes no stored run."""
+def _parts(given: Lines | None, folder: Path, what: str) -> list[Path | str]:
+    """Return the files that are named, and the lines that stand in the plan itself."""
     parts = given if isinstance(given, list) else [given]
     return [
-        as_yaml(part) if isinstance(part, dict) else text_of(_found(part, folder, what))
+        as_yaml(part) if isinstance(part, dict) else _found(part, folder, what)
         for part in parts
-        if part
+        if part is not None and part != {}
     ]
+
+
+def _text(part: Path | str) -> str:
+    return text_of(part) if isinstance(part, Path) else part
 
 
 def _found(file: str, folder: Path, what: str) -> Path:

@@ -528,6 +528,17 @@ def test_lines_stand_beside_files_and_the_later_count(compare: Compare) -> None:
     assert question.overlays["b"] == "perturbation: {strength: 3.0}\nperturbation:\n  strength: 0.5"
 
 
+def test_an_experiment_names_files_from_its_own_folder(compare: Compare) -> None:
+    own = compare.folder / "own"
+    own.mkdir()
+    digits = yaml.safe_load((CONFIGS / "experiments" / "digits.yaml").read_text())
+    (own / "model.yaml").write_text(yaml.safe_dump(digits["model"]))
+    (own / "experiment.yaml").write_text(yaml.safe_dump({**digits, "model": "model.yaml"}))
+    arms = {"a": ArmPlan(kind="baseline"), "b": ArmPlan(overlay={"optimizer": "torch.optim.SGD"})}
+    question = read_question(Plan("own/experiment.yaml", arms, Budget(max_steps=4)), compare.folder)
+    assert question.configs["b"]["model"]["class_path"] == digits["model"]["class_path"]
+
+
 def test_a_shaped_spectrum_is_compared_with_tuned_muon(compare: Compare) -> None:
     plan = yaml.safe_load((CONFIGS / "compare" / "spectral_digits.yaml").read_text())
     paths = [CONFIGS / "compare" / path for path in plan["experiment"]]
