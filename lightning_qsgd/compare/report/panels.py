@@ -48,6 +48,9 @@ INK: dict[Tone, str] = {
 SHADE = "#f3f5f7"
 """Behind controls and references, which are not on trial."""
 
+OWN = {BASELINE, ARM, *CONTROLS, *INK.values(), SHADE}
+"""All colours that say something."""
+
 
 @dataclass(frozen=True)
 class Page:

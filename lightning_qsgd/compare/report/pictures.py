@@ -16,7 +16,7 @@ from lightning_qsgd.compare.report.curve_pictures import (
     draw_sizes,
 )
 from lightning_qsgd.compare.report.document import Picture
-from lightning_qsgd.compare.report.panels import NARROW, WIDE, Page, draw_gains, draw_twins
+from lightning_qsgd.compare.report.panels import NARROW, OWN, WIDE, Page, draw_gains, draw_twins
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.verdicts.analysis import Analysis
 from lightning_qsgd.compare.verdicts.verdict import Verdict
@@ -142,15 +142,17 @@ def _drawn(figure: Figure, page: Page) -> Image:
 def _in_few_colours(drawing: Image) -> Image:
     """Give each pixel the nearest of a few colours, as a palette takes a third of the space.
 
-    Pillow's own ways to find a palette change the colour of the paper. These are the most frequent
-    colours, and then again and again the one that is farthest from all so far: that of a thin line.
+    Pillow's own ways to find a palette change the colour of the paper. These are the colours that
+    say something, then the most frequent ones, and then again and again the one that is farthest
+    from all so far: that of a thin line.
     """
     from PIL import Image
 
     pixels = np.asarray(drawing.convert("RGB"), np.int32) @ np.array([1 << 16, 1 << 8, 1])
     packed, where, counts = np.unique(pixels, return_inverse=True, return_counts=True)
     colours = packed[:, None] >> np.array([16, 8, 0]) & 255
-    kept = colours[np.argsort(-counts, kind="stable")[:FREQUENT]]
+    own = np.isin(packed, [int(colour.removeprefix("#"), 16) for colour in OWN])
+    kept = colours[np.lexsort((-counts, ~own))[: max(FREQUENT, own.sum())]]
     while len(kept) < min(COLOURS, len(colours)):
         kept = np.vstack([kept, colours[_apart(colours, kept).min(axis=1).argmax()]])
     nearest = _apart(colours, kept).argmin(axis=1).astype(np.uint8)

@@ -22,7 +22,7 @@ from lightning_qsgd.compare.report.document import (
     to_html,
     to_markdown,
 )
-from lightning_qsgd.compare.report.panels import NARROW, TONES, WIDE, Page
+from lightning_qsgd.compare.report.panels import ARM, BASELINE, NARROW, TONES, WIDE, Page
 from lightning_qsgd.compare.report.pictures import LOOK, to_picture
 from lightning_qsgd.compare.report.tables import count, plain, share, signed, span
 from lightning_qsgd.compare.results.results import Results
@@ -229,8 +229,8 @@ def draw_profiles(analysis: SuiteAnalysis, page: Page = WIDE) -> Figure:
     figure = Figure(figsize=(page.width, 0.7 + 1.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, arm in zip(panels, arms, strict=False):
-        _draw_profile(panel, analysis.profiles[analysis.baseline], color="#6b7280", linestyle="--")
-        _draw_profile(panel, analysis.profiles[arm], color="#0072b2", linewidth=2)
+        _draw_profile(panel, analysis.profiles[analysis.baseline], color=BASELINE, linestyle="--")
+        _draw_profile(panel, analysis.profiles[arm], color=ARM, linewidth=2)
         panel.set_title(arm, fontsize=page.legend)
         panel.tick_params(labelsize=page.legend)
     for panel in panels[len(arms) :]:

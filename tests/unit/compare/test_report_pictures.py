@@ -29,7 +29,7 @@ from lightning_qsgd.compare.report.curve_pictures import (
     draw_sizes,
     gain_curves,
 )
-from lightning_qsgd.compare.report.panels import ARM, NARROW, SHADE, draw_gains, draw_twins
+from lightning_qsgd.compare.report.panels import ARM, NARROW, OWN, SHADE, draw_gains, draw_twins
 from lightning_qsgd.compare.report.pictures import to_png
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import RecordedCurve
@@ -253,6 +253,17 @@ def test_a_picture_keeps_its_frequent_colours_as_they_are():
         "#ffffff",
         SHADE,
     }
+
+
+def test_colours_that_say_something_are_kept_as_they_are():
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
+    axes.imshow(np.linspace(0, 1, 400).reshape(20, 20), cmap="viridis")
+    for height, colour in enumerate(sorted(OWN)):
+        axes.hlines(height, 0, 5, color=colour, linewidth=3)
+    with Image.open(io.BytesIO(to_png(figure))) as picture:
+        colours = [colour for _, colour in picture.convert("RGB").getcolors()]
+    assert {to_hex([value / 255 for value in colour]) for colour in colours} >= OWN
 
 
 def test_a_thin_line_keeps_its_colour_in_a_picture_of_many():
