@@ -31,7 +31,7 @@ def answer(
     return [
         Heading(f"{results.comparison.name}: what helps over {analysis.baseline.arm.name}?", 1),
         _short_answer(by_outcome, analysis),
-        *_warnings(results),
+        *_warnings(results, judged),
         *picture,
         Bullets((*_findings(by_outcome, analysis), *_lengths(analysis))),
         Heading("What was compared", 3),
@@ -197,8 +197,18 @@ def _certainty(analysis: Analysis) -> str:
     )
 
 
-def _warnings(results: Results) -> list[Block]:
+def _warnings(results: Results, judged: dict[str, Verdict]) -> list[Block]:
     notices = []
+    same = [
+        arm.name for arm in results.comparison.arms if arm.kind == "control" and not arm.overlay
+    ]
+    missed = ", ".join(f"`{arm}`" for arm in same if judged[arm].outcome is Outcome.BETTER)
+    if missed:
+        baseline = results.comparison.baseline.name
+        notices.append(
+            f"**The search of `{baseline}` missed better values:** {missed} differs from it in "
+            "nothing but its values, and is better. Search longer, or in other ranges."
+        )
     if results.missing:
         number = count(len(results.missing), "run")
         notices.append(f"**Not complete:** {number} of {len(results.planned)} missing.")

@@ -49,6 +49,22 @@ def test_kinds_of_arms_that_are_there_are_counted_and_explained():
         assert ("A reference is shown for orientation." in text) == (len(kinds) == 3)
 
 
+@pytest.mark.parametrize(
+    ("overlay", "mean", "said"), [("", 0.9, True), ("", 0.7, False), ("model: Other", 0.9, False)]
+)
+def test_a_baseline_that_is_better_at_other_values_is_named(overlay, mean, said):
+    arms = (
+        Arm("base", "baseline"),
+        Arm("arm", controls=("same",)),
+        Arm("same", "control", overlay=overlay),
+    )
+    values = {"base": around(0.8, 0), "arm": around(0.9, 1), "same": around(mean, 2)}
+    results = made_results(values, arms)
+    analysis = analyse(results, METHOD)
+    text = to_markdown(answer(results, analysis, verdicts(analysis)))
+    assert ("**The search of `base` missed better values:** `same` differs" in text) == said
+
+
 def test_a_verdict_without_a_sentence_is_an_error_and_leaves_no_arm_out(monkeypatch):
     results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
     analysis = analyse(results, METHOD)
