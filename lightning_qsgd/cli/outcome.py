@@ -1,10 +1,11 @@
 """What a fit with a baseline found, told and published."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite, isnan, nan
@@ -90,11 +91,17 @@ def next_command(results: Results) -> str:
         return command
     if results.untuned:
         answered = {arm.name for arm in asked.on_trial} - results.untuned.keys()
-        return f"{command} --skip {' '.join(results.untuned)}" if answered else ""
+        return _without(command, results.untuned) if answered else ""
     design = Design(len(asked.seeds), len(asked.on_trial), Method(asked.alpha))
     if asked.on_trial and not design.is_comparison:
         return f"{command} --seeds {design.seeds_needed}"
     return "" if "--arm" in command else f"{command} --arm {ANOTHER}"
+
+
+def _without(command: str, arms: Iterable[str]) -> str:
+    """Leave arms out beside those that a command leaves out: it would take the last `--skip`."""
+    before, *others = re.split(" --skip[ =]", command, maxsplit=1)
+    return " ".join([before, "--skip", shlex.join(arms), *others])
 
 
 def tensorboard_command(logs: Path) -> str:

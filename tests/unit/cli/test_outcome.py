@@ -105,6 +105,7 @@ COMPARE = "lightning-qsgd compare --config demo"
         (COMPARE, 3, "", "", f"{COMPARE} --seeds 9"),
         (COMPARE, 12, "arm", "", COMPARE),
         (COMPARE, 12, "", "arm", f"{COMPARE} --skip arm"),
+        (f"{COMPARE} --skip a b", 12, "", "arm", f"{COMPARE} --skip arm a b"),
         (COMPARE, 12, "other", "arm", COMPARE),
         (COMPARE, 12, "", "arm other", ""),
         (f"{COMPARE} --arm torch.optim.NAdam", 12, "", "", ""),
