@@ -105,6 +105,20 @@ def _number(value: float) -> str:
     return "endless" if value == inf else f"{int(value):,}"
 
 
+def in_units(seconds: float) -> str:
+    """Write a measured time to two digits, in the unit that shows them.
+
+    Example:
+        >>> in_units(0.0000041), in_units(0.061), in_units(2.34), in_units(6872.3)
+        ('4.1 us', '61 ms', '2.3 s', '6,872 s')
+    """
+    for unit, per_second in (("us", 1e6), ("ms", 1e3), ("s", 1.0)):
+        value = seconds * per_second
+        if value < 995 or unit == "s":
+            break
+    return f"{value:,.0f} {unit}" if value >= 9.95 else f"{value:.2g} {unit}"
+
+
 ENOUGH_SECONDS = 0.5
 """A batch that takes longer than this is not timed again, nor is a larger one."""
 

@@ -18,7 +18,7 @@ from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
-from lightning_qsgd.backends.forecast import StepForecast, forecast_step
+from lightning_qsgd.backends.forecast import StepForecast, forecast_step, in_units
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.backends.samplers import ExactSampling
 from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text, require_plot_extra
@@ -130,7 +130,7 @@ def bench(backend: Backend, options: Namespace) -> None:
             "Expected `circuits` to hold a number, got none: there is nothing to forecast. Give "
             "the circuits of a step, e.g. '[27]'."
         )
-    table = Table(title="Milliseconds that the circuits of one step take")
+    table = Table(title="What the circuits of one step take")
     table.add_column("backend")
     for circuits in options.circuits:
         table.add_column(f"{circuits:,} circuits", justify="right")
@@ -317,8 +317,8 @@ def _compared(
 def _cell(forecast: StepForecast) -> str:
     mark = "" if forecast.measured == forecast.circuits else "~"
     spread = forecast.slowest / forecast.seconds
-    wide = f" (up to {forecast.slowest * 1e3:,.2f})" if spread > WIDE else ""
-    return f"{mark}{forecast.seconds * 1e3:,.2f}{wide}"
+    wide = f" (up to {in_units(forecast.slowest)})" if spread > WIDE else ""
+    return f"{mark}{in_units(forecast.seconds)}{wide}"
 
 
 _NUMBERS = ("readout", "gradient", "tolerance")

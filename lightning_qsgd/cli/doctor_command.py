@@ -63,11 +63,11 @@ def _extras() -> list[str]:
 
 def _costs() -> list[str]:
     from lightning_qsgd.backends import CompiledBackend, SineBackend
-    from lightning_qsgd.backends.forecast import forecast_step
+    from lightning_qsgd.backends.forecast import forecast_step, in_units
 
     lines = []
     for backend in (SineBackend(), CompiledBackend()):
-        milliseconds = forecast_step(backend, CIRCUITS).seconds * 1e3
+        time = in_units(forecast_step(backend, CIRCUITS).seconds)
         name = type(backend).__name__
-        lines.append(f"The {CIRCUITS} circuits of a step in {name}: {milliseconds:,.2f} ms here")
+        lines.append(f"The {CIRCUITS} circuits of a step in {name}: {time} here")
     return lines

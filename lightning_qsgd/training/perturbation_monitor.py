@@ -14,7 +14,7 @@ from lightning_qsgd.backends import (
     SamplerBackend,
     forecast,
 )
-from lightning_qsgd.backends.forecast import forecast_step
+from lightning_qsgd.backends.forecast import forecast_step, in_units
 from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
 from lightning_qsgd.optimizers.base_check import blocks_per_step
 from lightning_qsgd.tracking import report_scalars, tags
@@ -101,10 +101,9 @@ def _advice(backend: Backend, circuits: int) -> str:
         return fewer
     try:
         compiled = CompiledBackend(backend.circuit, backend.weight_seed)
-        seconds = forecast_step(compiled, circuits).seconds
+        time = in_units(forecast_step(compiled, circuits).seconds)
     except ValueError:  # a gate that only the reference knows, or too little memory
         return fewer
-    time = f"{seconds * 1e3:.2g} ms" if seconds < 1 else f"{seconds:.2g} s"
     return f"CompiledBackend gives the same numbers in {time}."
 
 

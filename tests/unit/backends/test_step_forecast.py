@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends import Backend, SamplerBackend
-from lightning_qsgd.backends.forecast import forecast_step
+from lightning_qsgd.backends.forecast import forecast_step, in_units
 from lightning_qsgd.circuits import SuperpositionCircuit
 
 
@@ -89,3 +89,15 @@ def test_backends_with_shots_get_keys() -> None:
 def test_no_circuits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Expected `circuits` to be at least 1, got 0: .*Give"):
         forecast_step(ClockedBackend(1.0), circuits=0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        *((0.0000041, "4.1 us"), (0.000099, "99 us"), (0.000994, "994 us"), (0.000996, "1 ms")),
+        *((0.00999, "10 ms"), (0.061, "61 ms"), (2.34, "2.3 s"), (68.72, "69 s")),
+        *((6872.3, "6,872 s"), (0.0, "0 us")),
+    ],
+)
+def test_a_time_has_the_unit_that_shows_it(seconds: float, words: str) -> None:
+    assert in_units(seconds) == words

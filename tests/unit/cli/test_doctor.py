@@ -1,10 +1,12 @@
 """The command `doctor`: versions, devices, extras and costs of this machine."""
 
 import re
+import sys
 from importlib.metadata import version
 
 import pytest
 
+from lightning_qsgd.backends.forecast import StepForecast
 from lightning_qsgd.cli import doctor_command
 from lightning_qsgd.cli.main import main
 
@@ -35,7 +37,14 @@ def test_what_is_not_installed_comes_with_what_brings_it(capsys, monkeypatch):
 
 @pytest.mark.parametrize("backend", ["SineBackend", "CompiledBackend"])
 def test_a_step_of_each_backend_has_a_cost(capsys, backend):
-    found = re.search(rf"The 27 circuits of a step in {backend}: ([\d.,]+) ms here", said(capsys))
+    found = re.search(rf"circuits of a step in {backend}: ([\d.,]+) (us|ms|s) here", said(capsys))
 
     assert found is not None
     assert float(found[1].replace(",", "")) > 0
+
+
+def test_a_time_of_microseconds_is_not_shown_as_nothing(capsys, monkeypatch):
+    fast = StepForecast(circuits=27, seconds=4.1e-6, slowest=5e-6, measured=27)
+    monkeypatch.setattr(sys.modules[StepForecast.__module__], "forecast_step", lambda *_: fast)
+
+    assert "The 27 circuits of a step in SineBackend: 4.1 us here" in said(capsys)
