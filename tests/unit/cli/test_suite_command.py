@@ -11,6 +11,7 @@ import yaml
 from lightning_qsgd.cli.suite_command import suite_command, suite_in
 from lightning_qsgd.compare import load_results, save_results
 from lightning_qsgd.compare.report import suite_page
+from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.verdicts.suite import analyse_suite
 from tests.comparison_cases import made_results
 
@@ -83,6 +84,18 @@ def test_each_task_is_judged_at_its_share_of_the_level(suite, more, share):
     compare = Compare()
     suite_command(suite, ["--config", str(suite), "--folder", "out", *more], compare)
     assert [plan["alpha"] for plan in compare.plans] == [pytest.approx(share)] * 2
+
+
+@pytest.mark.parametrize("name", ["small", "league"])
+def test_every_task_of_a_shipped_suite_can_have_a_verdict(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compare = Compare()
+    suite = Path(__file__).parents[3] / "configs/suites" / f"{name}.yaml"
+    suite_command(suite, ["--config", str(suite), "--folder", "out", "--dry_run"], compare)
+    for plan in compare.plans:
+        on_trial = [arm for arm in plan["arms"].values() if arm.get("kind", "arm") == "arm"]
+        design = Design(plan["seeds"], len(on_trial), Method(plan["alpha"]))
+        assert design.is_comparison, design.words()
 
 
 def test_a_level_that_is_none_is_refused_before_a_task_starts(suite, capsys):
