@@ -82,7 +82,8 @@ def next_command(results: Results) -> str:
 
     Returns:
         A command; empty if the comparison was not made by one, has another arm already, or has no
-        arm left whose search found settings: another search of the same ranges would find none.
+        arm left whose search found settings: another search of the same ranges would find none. A
+        control whose search found none has to be mended: without it "better" would mean less.
     """
     command, asked = results.provenance.command, results.comparison
     if not command.startswith("lightning-qsgd compare"):
@@ -90,8 +91,9 @@ def next_command(results: Results) -> str:
     if results.all_failures or results.missing:
         return command
     if results.untuned:
-        answered = {arm.name for arm in asked.on_trial} - results.untuned.keys()
-        return _without(command, results.untuned) if answered else ""
+        on_trial = {arm.name for arm in asked.on_trial}
+        may_go = results.untuned.keys() <= on_trial and on_trial - results.untuned.keys()
+        return _without(command, results.untuned) if may_go else ""
     design = Design(len(asked.seeds), len(asked.on_trial), Method(asked.alpha))
     if asked.on_trial and not design.is_comparison:
         return f"{command} --seeds {design.seeds_needed}"

@@ -82,8 +82,8 @@ class Picture:
         file: Name of the file.
         png: Its content.
         says: What it shows, for those who do not see it, and as its caption.
-        wide: The same as WebP, for the page.
-        narrow: The same laid out for a narrow screen, as WebP for the page; empty if there is none.
+        wide: The same as WebP or PNG, for the page.
+        narrow: The same laid out for a narrow screen, for the page; empty if there is none.
     """
 
     file: str
@@ -220,12 +220,16 @@ def _picture(picture: Picture) -> str:
     return f"<figure>{image}<figcaption>{says}</figcaption></figure>"
 
 
+PNG = b"\x89PNG"
+"""How a PNG begins."""
+
 NARROW = 700
 """Width of a window, in pixels, up to which pictures are shown in their narrow form."""
 
 
-def _address(webp: bytes) -> str:
-    return f"data:image/webp;base64,{b64encode(webp).decode()}"
+def _address(image: bytes) -> str:
+    kind = "png" if image.startswith(PNG) else "webp"
+    return f"data:image/{kind};base64,{b64encode(image).decode()}"
 
 
 def _html_table(table: Table) -> str:

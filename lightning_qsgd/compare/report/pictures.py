@@ -101,7 +101,8 @@ def pictures(
 def to_picture(file: str, wide: Figure, narrow: Figure | None, says: str) -> Picture:
     """Give a picture as it lies beside the report, and as it is in the page.
 
-    The page holds WebP without loss, which takes 3/4 of the bytes of a PNG of the same dots.
+    The page holds WebP without loss, which takes 3/4 of the bytes of a PNG of the same dots, or
+    PNG where Pillow was built without WebP.
 
     Args:
         file: Name of the PNG.
@@ -109,9 +110,12 @@ def to_picture(file: str, wide: Figure, narrow: Figure | None, says: str) -> Pic
         narrow: The same laid out for a narrow screen; None if there is none.
         says: What it shows.
     """
+    from PIL import features
+
+    kind: Literal["png", "webp"] = "webp" if features.check("webp") else "png"
     image = _drawn(wide, WIDE)
-    small = b"" if narrow is None else _bytes_of(_drawn(narrow, NARROW), "webp")
-    return Picture(file, _bytes_of(image, "png"), says, _bytes_of(image, "webp"), small)
+    small = b"" if narrow is None else _bytes_of(_drawn(narrow, NARROW), kind)
+    return Picture(file, _bytes_of(image, "png"), says, _bytes_of(image, kind), small)
 
 
 def to_png(figure: Figure, page: Page = WIDE) -> bytes:

@@ -16,7 +16,7 @@ from lightning_qsgd.cli.outcome import (
     tensorboard_command,
     verdict,
 )
-from lightning_qsgd.compare import FailedRun, Provenance
+from lightning_qsgd.compare import Arm, FailedRun, Provenance
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
 from tests.comparison_cases import around, made_results
@@ -123,6 +123,20 @@ def test_the_command_to_type_next_fits_what_came_out(command, seeds, raised, unt
     made = made_results(values, provenance=Provenance(command=command), **more)
 
     assert next_command(made) == following
+
+
+def test_a_control_whose_search_found_nothing_is_not_to_be_left_out():
+    values = {name: around(0.8, k) for k, name in enumerate(("base", "arm", "other"))}
+    values["control"] = []
+    arms = (Arm("base", "baseline"), Arm("arm", controls=("control",)), Arm("other"))
+    made = made_results(
+        values,
+        (*arms, Arm("control", "control")),
+        provenance=Provenance(command=COMPARE),
+        untuned={"control": "diverged"},
+    )
+
+    assert next_command(made) == ""
 
 
 def test_the_tensorboard_that_is_named_is_that_of_this_python(tmp_path, monkeypatch):

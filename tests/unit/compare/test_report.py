@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -76,6 +77,23 @@ def test_page_is_well_formed_and_fetches_nothing(report):
     sources += narrow
     assert all(source.startswith("data:image/webp;base64,") for source in sources)
     assert not re.search(r"https?://|@import|url\(|<link|<script", html)
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="draws")
+def test_a_pillow_without_webp_gives_pages_with_png(tmp_path, monkeypatch):
+    from PIL import features
+
+    monkeypatch.setattr(features, "check", lambda name: name != "webp")
+    values = {"base": around(0.8, 0), "arm": around(0.8, 1)}
+
+    html, _ = written(made_results(values), tmp_path)
+
+    shown = [
+        attrs[name] for _, attrs in parsed(html) for name in ("src", "srcset") if name in attrs
+    ]
+    assert shown
+    for address in shown:
+        assert b64decode(address.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
 
 
 def test_pictures_are_files_beside_the_report_and_linked_from_markdown(report):
