@@ -114,23 +114,28 @@ def by_name(arguments: Sequence[str]) -> list[str]:
 
 
 def _path_of(value: str, option: str, first: str) -> str:
-    if not _IS_A_NAME.fullmatch(value) or Path(value).exists():
-        return value  # a file of the user's, or the text of a config
+    if not _MAY_BE_A_PATH.fullmatch(value):
+        return value  # the text of a config
+    is_folder = Path(value).is_dir()  # it may have the name of a shipped config
+    if Path(value).exists() and not is_folder:
+        return value
     if option == "--arm" and "." in value and not value.endswith((".yaml", ".yml")):
         return value  # the class path of an optimizer
     found = find_shipped(value, first)
-    if found is None:
-        raise FileNotFoundError(_no_config(value))
-    return str(found)
+    if found is not None:
+        return str(found)
+    if is_folder:
+        raise FileNotFoundError(f"{value} is a folder: give a file in it after `{option}`.")
+    raise FileNotFoundError(_no_config(value))
 
 
-_IS_A_NAME = re.compile(r"[\w./\\~+-]*\w[\w./\\~+-]*")
+_MAY_BE_A_PATH = re.compile(r"[\w./\\~+-]+")
 
 
 def _no_config(name: str) -> str:
     known = [known for known, _ in shipped_configs()]
     known += [bare.rpartition("/")[2] for bare in known]
-    nearest = get_close_matches(Path(name).with_suffix("").as_posix(), known, n=1)
+    nearest = get_close_matches(name.removesuffix(".yaml"), known, n=1)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     return (
         f"There is no file {name}, and no shipped config has that name.{hint} "

@@ -50,6 +50,12 @@ def test_a_file_of_the_user_comes_before_a_shipped_config():
     assert with_shipped_configs(["fit", "--config", "digits"])[-1] == "digits"
 
 
+def test_a_folder_of_that_name_hides_no_shipped_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert Path(with_shipped_configs(["fit", "--config", "digits"])[-1]).is_file()
+
+
 @pytest.mark.parametrize("option", [["--arm", "torch.optim.NAdam"], ["--arm=my_optimizers.Mine"]])
 def test_the_class_path_of_an_arm_stays(option):
     assert with_shipped_configs(["compare", *option]) == ["compare", *option]

@@ -57,6 +57,9 @@ FILES = {
 MISSPELT = {
     "fti": r"no command 'fti'. Did you mean fit?",
     "fit --config digts": "There is no file digts, and no shipped config has that name. Did you",
+    "fit --config .": ". is a folder: give a file in it after `--config`.",
+    "compare --config=..": ".. is a folder: give a file in it after `--config`.",
+    "fit --config -": "There is no file -, and no shipped config has that name.",
     "fit --config digits --modle x": "unrecognized arguments: --modle. Did you mean model?",
     "fit --perturbatoin.strength=1": "Did you mean perturbation?",
     "fit --config key.yaml": "key.yaml: `fit` does not accept option 'trainr'. Did you mean trai",
