@@ -5,12 +5,14 @@ one that prepares the perturbation when it has returned for the first time.
 """
 
 import inspect
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
+from lightning_qsgd.optimizers.motion import MotionHook
 from lightning_qsgd.optimizers.own_state import OwnState
 from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, prepare_or_skip
 from lightning_qsgd.optimizers.touched import EntriesCache
@@ -77,17 +79,53 @@ def _position_in(function: Callable[..., Any]) -> int | None:
     return list(parameters).index("closure")
 
 
-def run_pre_hooks(optimizer: Optimizer, call: Call) -> Call:
-    """Run the step pre-hooks of an optimizer; return the call that they leave.
+def has_hooks(optimizer: Optimizer) -> bool:
+    """Whether an optimizer has step hooks besides the one that watches a base."""
+    own = optimizer.__dict__
+    if own.get("_optimizer_step_pre_hooks"):
+        return True
+    after = own.get("_optimizer_step_post_hooks", {})
+    return bool(after) and any(type(hook) is not MotionHook for hook in after.values())
 
-    torch runs hooks by patching `step`, global ones included. The base's own `step` is patched
-    and fires the global hooks already; fired here as well, they would count each step twice.
+
+def inside_hooks(owners: Sequence[Optimizer], call: Call, step: Callable[[Call], Any]) -> Any:
+    """Take a step with the step hooks of wrapper and base around all of it.
+
+    Around the base's part alone they would see weights that the perturbation moves again: a
+    projection would be undone, an average would be of other weights. torch runs hooks by patching
+    `step`, so a base is without its own while it steps; it runs the global ones.
+
+    Args:
+        owners: Optimizers, from the outside to the inside; their hooks stay theirs.
+        call: How the step was called.
+        step: Takes it.
 
     Raises:
-        RuntimeError: If a hook returns something else than None or (args, kwargs).
+        RuntimeError: If a pre-hook returns something else than None or (args, kwargs).
     """
-    for hook in optimizer._optimizer_step_pre_hooks.values():
-        changed = hook(optimizer, (optimizer, *call.args), call.kwargs)
+    if not owners:
+        return step(call)
+    owner, *inner = owners
+    if not has_hooks(owner):
+        return inside_hooks(inner, call, step)
+    before, after = owner._optimizer_step_pre_hooks, owner._optimizer_step_post_hooks
+    watching = [item for item in after.items() if isinstance(item[1], MotionHook)]
+    call = _after_pre_hooks(owner, call)
+    owner._optimizer_step_pre_hooks = OrderedDict()
+    owner._optimizer_step_post_hooks = OrderedDict(watching)
+    try:
+        result = inside_hooks(inner, call, step)
+    finally:
+        owner._optimizer_step_pre_hooks, owner._optimizer_step_post_hooks = before, after
+    for hook in list(after.values()):
+        if not isinstance(hook, MotionHook):
+            hook(owner, (owner, *call.args), call.kwargs)
+    return result
+
+
+def _after_pre_hooks(owner: Optimizer, call: Call) -> Call:
+    for hook in list(owner._optimizer_step_pre_hooks.values()):
+        changed = hook(owner, (owner, *call.args), call.kwargs)
         if changed is None:
             continue
         if not (isinstance(changed, tuple) and len(changed) == 2):
@@ -97,12 +135,6 @@ def run_pre_hooks(optimizer: Optimizer, call: Call) -> Call:
             )
         call = Call(tuple(changed[0][1:]), dict(changed[1]))
     return call
-
-
-def run_post_hooks(optimizer: Optimizer, call: Call) -> None:
-    """Run the step post-hooks of an optimizer, after the perturbation was applied."""
-    for hook in optimizer._optimizer_step_post_hooks.values():
-        hook(optimizer, (optimizer, *call.args), call.kwargs)
 
 
 class Preparation:

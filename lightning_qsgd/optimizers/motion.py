@@ -41,24 +41,25 @@ class MotionWatch:
         self.past = 0
         self.last = ""
         for optimizer in _nested(base, set()):
-            handle = optimizer.register_step_post_hook(_Hook(self))
+            handle = optimizer.register_step_post_hook(MotionHook(self))
             finalize(self, handle.remove)
 
 
-class _Hook:
+class MotionHook:
     """A post-hook that keeps neither its watch alive nor copies of the optimizer in touch."""
 
     def __init__(self, watch: MotionWatch | None = None) -> None:
         self._watch = None if watch is None else ref(watch)
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Count a step that the wrapper did not take."""
         watch = None if self._watch is None else self._watch()
         if watch is not None and not watch.inside:
             watch.past += 1
             watch.last = type(optimizer).__name__
 
     def __reduce__(self) -> Any:
-        return _Hook, ()
+        return MotionHook, ()
 
 
 def _nested(value: Any, seen: set[int]) -> Iterator[Optimizer]:

@@ -28,7 +28,7 @@ from lightning_qsgd.optimizers.base_check import (
     is_dry_run,
     refuse_scaled_gradients,
 )
-from lightning_qsgd.optimizers.calls import Call, Place, Preparation, run_post_hooks, run_pre_hooks
+from lightning_qsgd.optimizers.calls import Call, Place, Preparation, has_hooks, inside_hooks
 from lightning_qsgd.optimizers.identity import class_for, is_made, keeps, own_class
 from lightning_qsgd.optimizers.learning import LearningStep
 from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch
@@ -222,27 +222,28 @@ class PerturbedOptimizer(Optimizer):
                 or the gradients are still scaled. No parameter has moved.
         """
         self.base._opt_called = True  # type: ignore[attr-defined]
-        call = Call(args, kwargs)
-        if self._optimizer_step_pre_hooks:
-            call = run_pre_hooks(self, call)
-        strength = self._schedule.at(self.own_state.steps)
-        place = call.place_of_closure(self.base.step) if call.args or call.kwargs else None
-        if place is None and is_dry_run(self.base):
-            result = self._base_step(call)
-        elif strength > 0 or self.own_state.awaits_gradient:
-            result = self._perturbed_step(strength, call, place)
+        if has_hooks(self) or has_hooks(self.base):
+            result = inside_hooks((self, self.base), Call(args, kwargs), self._whole_step)
         else:
-            result = self._base_step(call)
-            self.own_state.steps += 1
+            result = self._whole_step(Call(args, kwargs))
         if self._asked:
             self._asked = ()
-        if self._optimizer_step_post_hooks:
-            run_post_hooks(self, call)
         return result
 
     # Schedulers count steps by patching `step`, unless it says that it counts itself; they also
     # warn when it was replaced after they were built on the base.
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+
+    def _whole_step(self, call: Call) -> Any:
+        strength = self._schedule.at(self.own_state.steps)
+        place = call.place_of_closure(self.base.step) if call.args or call.kwargs else None
+        if place is None and is_dry_run(self.base):
+            return self._base_step(call)
+        if strength > 0 or self.own_state.awaits_gradient:
+            return self._perturbed_step(strength, call, place)
+        result = self._base_step(call)
+        self.own_state.steps += 1
+        return result
 
     def _perturbed_step(self, strength: float, call: Call, place: Place) -> Any:
         if getattr(self.base, "_step_supports_amp_scaling", False):
@@ -294,7 +295,7 @@ class PerturbedOptimizer(Optimizer):
     def _note_closure(self, evaluated: bool) -> None:
         """Remember whether the base evaluates closures: until it is known to, prepare at once."""
         if self._heeds_closure and not evaluated:
-            warnings.warn(_CLOSURE_IGNORED.format(type(self.base).__name__), stacklevel=4)
+            warnings.warn(_CLOSURE_IGNORED.format(type(self.base).__name__), stacklevel=5)
         known = self._heeds_closure is not None
         self._heeds_closure = evaluated and (self._heeds_closure is True or not known)
 
@@ -303,7 +304,7 @@ class PerturbedOptimizer(Optimizer):
         warnings.warn(
             f"{self._motion.last} took a step past the wrapper, which was not perturbed. Call "
             "`step` of the wrapper instead of methods that step the optimizer inside it.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
     @property

@@ -48,13 +48,41 @@ def test_hooks_on_the_wrapper_fire_once_around_the_whole_step() -> None:
     assert [each[1] for each in seen] == pytest.approx([0.5, 0.35])
 
 
-def test_hooks_on_the_base_fire_once_around_the_base_step() -> None:
+def test_hooks_on_the_base_fire_once_around_the_whole_step() -> None:
     parameter, optimizer = one()
-    seen: list[float] = []
-    optimizer.base.register_step_pre_hook(lambda *_: seen.append(parameter.item()))
-    optimizer.base.register_step_post_hook(lambda *_: seen.append(parameter.item()))
+    seen: list[tuple[Any, float]] = []
+    for register in (
+        optimizer.base.register_step_pre_hook,
+        optimizer.base.register_step_post_hook,
+    ):
+        register(lambda owner, args, kwargs: seen.append((owner, parameter.item())))
     optimizer.step()
-    assert seen == pytest.approx([0.5, 0.4])
+    optimizer.base.step()  # keeps its hooks
+    assert [owner for owner, _ in seen] == [optimizer.base] * 4
+    assert [value for _, value in seen] == pytest.approx([0.5, 0.35, 0.35, 0.25])
+    assert optimizer.steps_past == 1
+
+
+def test_a_projection_of_the_module_holds_after_the_perturbation() -> None:
+    parameter = torch.nn.Parameter(torch.tensor([0.05]))
+    base = torch.optim.SGD([parameter], lr=0.1)
+    base.register_step_post_hook(lambda *_: parameter.data.clamp_(min=0.0))
+    optimizer = PerturbedOptimizer(base)
+    parameter.grad = torch.ones(1)
+    optimizer.step()  # 0.05 - 0.1 - 0.1 * 0.5 * sin(0.05 pi)
+    assert parameter.item() == 0.0
+
+
+def test_a_pre_hook_of_the_base_changes_the_gradient_that_the_circuit_sees() -> None:
+    parameter, optimizer = one()
+
+    def clear(*_: Any) -> None:
+        parameter.grad = torch.zeros(1)
+
+    optimizer.base.register_step_pre_hook(clear)
+    optimizer.step()
+    assert parameter.item() == 0.5
+    assert optimizer.own_state.steps == 1
 
 
 def test_global_hooks_fire_once_per_step() -> None:
