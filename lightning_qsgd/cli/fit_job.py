@@ -122,7 +122,8 @@ def _fewer(trainer: Mapping[str, Any]) -> dict[str, Any]:
     kept = {}
     for name in ("limit_train_batches", "limit_val_batches"):
         given = trainer.get(name)
-        if isinstance(given, int) and not isinstance(given, bool) and given < SHORT[name]:
+        is_count = isinstance(given, int) and not isinstance(given, bool)
+        if given == 0.0 or (is_count and given < SHORT[name]):
             kept[name] = given
     return kept
 

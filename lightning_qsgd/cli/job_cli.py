@@ -3,9 +3,13 @@
 import hashlib
 import pickle
 import random
+import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import update_wrapper
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from torch import Tensor
 
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.training.checkpoints import CheckpointsElsewhere
 from lightning_qsgd.training.first_weights import add_to_hash
 from lightning_qsgd.training.wrapping import callbacks_of
 
@@ -98,8 +103,11 @@ class JobCLI(PerturbationCLI):
         """Switch off what writes or draws, which changes no number, and keep what is compared."""
         quiet = {"default_root_dir": self.scratch, "log_every_n_steps": LOG_EVERY}
         quiet |= {"enable_progress_bar": False, "enable_model_summary": False}
-        trainer = super().instantiate_trainer(**{**quiet, **kwargs, "logger": self.memory})
-        callbacks_of(trainer)[:0] = [self.pairing, *self.extra]
+        given = self._own_config()["trainer"]["logger"]
+        more = [MemoryLogger(self.scratch) for _ in given[1:]] if isinstance(given, list) else []
+        loggers = [self.memory, *more]  # as many as a module finds in `fit`
+        trainer = super().instantiate_trainer(**{**quiet, **kwargs, "logger": loggers})
+        callbacks_of(trainer)[:0] = [CheckpointsElsewhere(self.scratch), self.pairing, *self.extra]
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
@@ -112,38 +120,96 @@ class JobCLI(PerturbationCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Train, then measure the final weights: the last validation may lie before the end."""
+        """Train, then measure the final weights: the last validation may lie before the end.
+
+        Raises:
+            RuntimeError: If the data cannot be validated outside of a fit.
+        """
+        for owner in (self.model, self.datamodule):
+            if owner is not None:
+                owner.prepare_data = OneAtATime(owner.prepare_data)
         super()._run_subcommand(subcommand)
         self.logged = sorted(map(str, self.trainer.callback_metrics))
         if not self.trainer.enable_validation:  # no `validation_step`, or no data for it
             return
-        measured = self.trainer.validate(self.model, self.datamodule, verbose=False)
-        for metrics in measured:
-            self.validated |= {tag: float(value) for tag, value in metrics.items()}
+        try:
+            self.trainer.validate(self.model, self.datamodule, verbose=False)
+        except Exception as error:
+            raise RuntimeError(
+                "Cannot measure the final weights: training ended, and `trainer.validate` after it "
+                f"raised {type(error).__name__}: {error}. Let `setup` provide the validation data "
+                'for the stage "validate" too, as for "fit".'
+            ) from error
+        # Not what it returns: that lacks what is hidden from loggers, and has other names for what
+        # is logged per step and per epoch.
+        metrics = self.trainer.callback_metrics
+        self.validated |= {tag: float(value) for tag, value in metrics.items()}
 
 
 def _as_list(callbacks: Any) -> list[Any]:
     return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
 
 
+class OneAtATime:
+    """A `prepare_data` that no other run of this folder is in: Lightning promises one process.
+
+    Args:
+        method: The bound method; it stays in sight as `__wrapped__`, where Lightning looks.
+    """
+
+    def __init__(self, method: Callable[[], Any]) -> None:
+        update_wrapper(self, method)
+
+    def __call__(self) -> Any:
+        """Wait for the others, then prepare."""
+        here = hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:16]
+        with Path(gettempdir(), f"lightning-qsgd-{here}.lock").open("a") as file:
+            if sys.platform != "win32":
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            return self.__wrapped__()  # type: ignore[attr-defined]
+
+
 class Ignored:
     """Stands for a logger's own library: every attribute, call and item of it does nothing.
 
+    As a path it is a folder that is deleted with the run, and there is nothing in it.
+
+    Args:
+        scratch: That folder.
+
     Example:
-        >>> Ignored().add_image("made", 0, global_step=3)
-        >>> Ignored().config.update({"lr": 1})
+        >>> nothing = Ignored()
+        >>> nothing.add_image("made", 0, global_step=3).config.update({"lr": 1}) is nothing
+        True
+        >>> "best" in nothing.summary, list(nothing.all_writers.values())
+        (False, [])
     """
+
+    def __init__(self, scratch: str = ".") -> None:
+        self._scratch = scratch
 
     def __getattr__(self, name: str) -> "Ignored":
         if name.startswith("__"):  # pickle and copy ask for some
             raise AttributeError(name)
         return self
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing."""
+    def __call__(self, *args: Any, **kwargs: Any) -> "Ignored":
+        """Return the same nothing."""
+        return self
 
     def __getitem__(self, key: Any) -> "Ignored":
         return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __contains__(self, item: Any) -> bool:
+        return False
+
+    def __fspath__(self) -> str:
+        return self._scratch
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Do nothing."""
@@ -173,8 +239,8 @@ class MemoryLogger(Logger):
         >>> logger.log_metrics({"loss": 0.5}, step=3)
         >>> logger.points["loss"]
         [(3, 0.5)]
-        >>> logger.experiment.add_image("made", 0)
-        >>> logger.log_image("made", [0])
+        >>> drawn = logger.experiment.add_image("made", 0)
+        >>> also_drawn = logger.log_image("made", [0])
     """
 
     def __init__(self, scratch: str = ".") -> None:
@@ -185,12 +251,12 @@ class MemoryLogger(Logger):
     def __getattr__(self, name: str) -> Ignored:
         if name.startswith("_"):
             raise AttributeError(name)
-        return Ignored()
+        return Ignored(self._scratch)
 
     @property
     def experiment(self) -> Ignored:
         """The library behind a logger, which is none."""
-        return Ignored()
+        return Ignored(self._scratch)
 
     @property
     def name(self) -> str:

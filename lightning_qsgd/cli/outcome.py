@@ -27,6 +27,7 @@ from lightning_qsgd.compare.verdicts import Outcome as Judgement
 from lightning_qsgd.compare.verdicts import analyse, verdicts
 from lightning_qsgd.tracking import page_of, tags
 from lightning_qsgd.training.convergence_callback import Goal, Summary, compare, summarise
+from lightning_qsgd.training.convergence_metrics import are_splits
 from lightning_qsgd.training.recorded_run import RecordedRun
 
 MOST_SHOWN = 40
@@ -311,7 +312,7 @@ class GoalWatch(Callback):
         """
         logged = [str(tag) for tag in trainer.callback_metrics]
         alike = get_close_matches(self.metric, logged, n=1, cutoff=ALIKE)
-        if self.metric not in logged and alike:
+        if self.metric not in logged and alike and not are_splits(self.metric, alike[0]):
             raise ValueError(
                 f"{never_logged(self.metric, logged)} If it is logged later only, switch this "
                 "check off with `--trainer.num_sanity_val_steps 0`."

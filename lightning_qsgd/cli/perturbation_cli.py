@@ -54,6 +54,7 @@ from lightning_qsgd.training import (
     TensorBoardCallback,
     install_safe_checkpoints,
 )
+from lightning_qsgd.training.checkpoints import CheckpointsElsewhere
 from lightning_qsgd.training.publishing import described, name_in_progress_bar
 from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint
 from lightning_qsgd.training.wrapping import callbacks_of
@@ -158,6 +159,8 @@ class PerturbationCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         install_safe_checkpoints(trainer)
         if self.folder is not None:
+            if self.is_baseline:
+                callbacks_of(trainer).insert(0, CheckpointsElsewhere(self.folder))
             name_in_progress_bar(trainer, f"{self.folder.parent.name}/{self.folder.name}")
         if self.subcommand in ("fit", None):
             callbacks = callbacks_of(trainer)
@@ -210,6 +213,13 @@ class PerturbationCLI(LightningCLI):
         perturbation = self._get(self.config_init, "perturbation")
         if perturbation is not None:
             perturbation.backend.check_ready()
+        seed = config["seed_everything"]
+        if config["baseline"] is not None and (seed is None or seed is False):
+            raise ValueError(
+                f"Expected a number for `seed_everything` with `--baseline`, got {seed}: without a "
+                "seed the two runs share neither data order nor dropout, and their difference "
+                "would say nothing. Give a seed."
+            )
         place = RunPlace(**config["run"].as_dict())
         place.require_free()
         require_checkpoint(config["ckpt_path"], place.folder_of_arm)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
 from lightning_qsgd.atomic_file import replacing
+from lightning_qsgd.training.wrapping import callbacks_of
 
 MARK = b"lightning-qsgd sha256 "
 SEAL = len(MARK) + 64
@@ -98,6 +99,32 @@ def install_safe_checkpoints(trainer: Trainer) -> None:
     """Let a trainer write safe checkpoint files, unless it was given its own way of writing."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = SafeCheckpointIO()
+
+
+class CheckpointsElsewhere(Callback):
+    """Moves the folders that callbacks write checkpoints to below another one.
+
+    A callback with a `dirpath` of its own writes there in every run of an experiment: runs at a
+    time would overwrite and load each other's checkpoints, and a baseline that is trained first
+    would take the arm's names.
+
+    Args:
+        folder: Where checkpoints go instead; each `dirpath` has a folder of its own in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Move them before they look at their folders, those of the module's own callbacks too."""
+        callbacks = callbacks_of(trainer)
+        given = [getattr(callback, "dirpath", None) for callback in callbacks]
+        places = [place for place in dict.fromkeys(given) if place]
+        for callback, place in zip(callbacks, given, strict=True):
+            if place and not Path(place).is_relative_to(self.folder):
+                own = self.folder / "checkpoints" / str(places.index(place))
+                callback.dirpath = str(own)  # type: ignore[attr-defined]
 
 
 def _seal(file: IO[bytes]) -> None:

@@ -24,15 +24,10 @@ from lightning_qsgd.training.convergence_metrics import (
     compare,
     summarise,
 )
-from lightning_qsgd.training.first_weights import (
-    FirstWeights,
-    hashed_weights,
-    start_alike,
-    unlike,
-)
+from lightning_qsgd.training.first_weights import hashed_weights, require_pair
 from lightning_qsgd.training.publishing import publish, show
 from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, RecordedRun, Timing, save_run
-from lightning_qsgd.training.wrapping import callbacks_of, describe_optimizers
+from lightning_qsgd.training.wrapping import callbacks_of, count_trained, describe_optimizers
 
 __all__ = [
     "ConvergenceCallback",
@@ -78,7 +73,8 @@ class ConvergenceCallback(Callback):
         has_trained: Whether the last fit took a step: one resumed at its end takes none.
 
     Raises:
-        RuntimeError: At the start of training, if the baseline started from other weights.
+        RuntimeError: At the start of training, if the baseline started from other weights, or
+            trained others.
 
     Example:
         >>> callback = ConvergenceCallback(Goal(metric="val/accuracy", target=0.9))
@@ -98,6 +94,7 @@ class ConvergenceCallback(Callback):
         self.file = file
         self.fingerprint = fingerprint
         self._restored = self.has_trained = False
+        self._is_fitting = True
         self._begin()
 
     def _begin(self) -> None:
@@ -112,6 +109,7 @@ class ConvergenceCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Go first among the callbacks: others watch what this one computes at a validation."""
+        self._is_fitting = stage == TrainerFn.FITTING
         others = [callback for callback in callbacks_of(trainer) if callback is not self]
         trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
 
@@ -125,17 +123,14 @@ class ConvergenceCallback(Callback):
             self.metrics.to(pl_module.device)
         self.run.optimizers = describe_optimizers(trainer)
         if not self.run.first_weights.hashes:
-            self.run.first_weights = hashed_weights(pl_module)
+            first = hashed_weights(pl_module)
+            trained = count_trained(trainer) or first.parameters
+            self.run.first_weights = replace(first, parameters=trained)
             self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest
-        theirs = self.baseline.first_weights if self.baseline is not None else FirstWeights()
-        if start_alike(self.run.first_weights, theirs) is False:
-            names = unlike(self.run.first_weights, theirs)
-            raise RuntimeError(
-                f"The baseline started from other weights ({', '.join(names[:3])}), so the two "
-                "runs are no pair: their difference would mix the perturbation with the "
-                "initialisation. Use the same seed_everything and model, or train the baseline "
-                "anew."
-            )
+        if self.baseline is not None:
+            is_plain = trainer.ckpt_path is not None and not self._restored
+            continued = str(trainer.ckpt_path) if is_plain else ""
+            require_pair(self.run.first_weights, self.baseline.first_weights, continued)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -249,11 +244,13 @@ class ConvergenceCallback(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue a saved record.
+        """Continue a saved record, in a fit: Lightning restores callbacks to validate and test too.
 
         Raises:
             ValueError: If the state is damaged, or was written by a later version.
         """
+        if not self._is_fitting:
+            return
         run = RecordedRun.from_dict(_entry(state_dict, "run"))
         metrics = ConvergenceMetrics(self.goal, self.baseline)
         if "metrics" in state_dict:

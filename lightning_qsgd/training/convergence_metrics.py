@@ -80,9 +80,25 @@ def direction_of(metric: str) -> bool | None:
     return False if words[-1] in LOWER else True if words[-1] in HIGHER else None
 
 
+def are_splits(one: str, other: str) -> bool:
+    """Whether two names say the same of different data, such as training and validation.
+
+    Example:
+        >>> are_splits("train/iou", "val/iou"), are_splits("val/acc", "val_acc")
+        (True, False)
+        >>> are_splits("acc", "val_acc")
+        False
+    """
+    words, others = (re.split(r"[^a-z0-9]+", name.lower()) for name in (one, other))
+    data = [[word for word in names if word in DATA] for names in (words, others)]
+    rest = [[word for word in names if word not in DATA] for names in (words, others)]
+    return bool(data[0] and data[1]) and data[0] != data[1] and rest[0] == rest[1]
+
+
 LOWER = {"loss", "error", "perplexity", "ppl", "mae", "mse", "rmse", "nll", "wer", "cer"}
 HIGHER = {"acc", "accuracy", "f1", "auc", "auroc", "precision", "recall", "reward", "bleu", "iou"}
-SPLITS = {"", "train", "val", "valid", "validation", "test", "epoch", "step"}
+DATA = {"train", "val", "valid", "validation", "test"}
+SPLITS = {*DATA, "", "epoch", "step"}
 NEGATED = {"neg", "negative", "minus", "inverse"}
 
 

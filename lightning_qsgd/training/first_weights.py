@@ -26,7 +26,8 @@ class FirstWeights:
 
     Attributes:
         hashes: Hash of shape, precision and values by name, of every parameter and stored buffer.
-        parameters: Number of trainable numbers.
+        parameters: Number of numbers that are trained: those that take gradients, and that an
+            optimizer holds.
     """
 
     hashes: Mapping[str, str] = field(default_factory=dict)
@@ -210,3 +211,45 @@ def unlike(one: FirstWeights, other: FirstWeights) -> list[str]:
     common = one.hashes.keys() & other.hashes.keys()
     changed = [name for name in common if one.hashes[name] != other.hashes[name]]
     return sorted(changed or one.hashes.keys() ^ other.hashes.keys())
+
+
+def require_pair(ours: FirstWeights, baseline: FirstWeights, continued: str = "") -> None:
+    """Refuse a baseline that started from other weights, or trained others.
+
+    Args:
+        ours: Of the run.
+        baseline: Of its baseline.
+        continued: A checkpoint that the run continues and that says nothing of first weights.
+
+    Raises:
+        RuntimeError: If the two are no pair.
+
+    Example:
+        >>> weights = hashed_weights(nn.Linear(2, 3))
+        >>> require_pair(weights, weights)
+    """
+    if start_alike(ours, baseline) is False:
+        remedy = _GO_ON_ALONE.format(continued) if continued else _START_ALIKE
+        raise RuntimeError(
+            f"The baseline started from other weights ({', '.join(unlike(ours, baseline)[:3])}), "
+            "so the two runs are no pair: their difference would mix the perturbation with the "
+            f"initialisation. {remedy}"
+        )
+    if baseline.parameters and ours.parameters != baseline.parameters:
+        raise RuntimeError(
+            f"The baseline trained {baseline.parameters:,} numbers and this run trains "
+            f"{ours.parameters:,}, so the two are no pair: `configure_optimizers` of the module "
+            "leaves some out, and the command line's optimizer takes all. Write `--baseline own`, "
+            "or give the others `requires_grad_(False)`."
+        )
+
+
+_START_ALIKE = (
+    "Use the same seed_everything and model, or train the baseline anew. Weights in a default "
+    "argument, or on a class, are shared with the baseline, which trains first: make them in "
+    "`__init__`."
+)
+_GO_ON_ALONE = (
+    "This run continues {}, which says nothing of its first weights. Go on without a baseline, or "
+    "from a checkpoint of a fit with this package."
+)

@@ -165,7 +165,7 @@ class PerturbationCallback(PerturbationMonitor):
         if self._attached:
             _install(trainer, self._bases)
             self._attached = False
-            self._restored = []
+        self._restored = []  # what a validation or test restored belongs to no later fit
 
 
 def _install(trainer: Trainer, optimizers: list[Optimizer]) -> None:

@@ -115,7 +115,23 @@ class PerturbationMixin:
 
 
 def _perturb(module: PerturbationMixin, configured: Any) -> Any:
-    return perturb_configured(configured, module.perturbation or Perturbation())
+    return perturb_configured(configured, _own(module) or Perturbation())
+
+
+def _own(module: PerturbationMixin) -> Perturbation | None:
+    """Return the module's perturbation.
+
+    Raises:
+        TypeError: If the module keeps something else under that name.
+    """
+    own: Any = module.perturbation
+    if own is not None and not isinstance(own, Perturbation):
+        raise TypeError(
+            f"Expected the attribute `perturbation` of {type(module).__name__} to be a "
+            f"Perturbation, got {own!r}: PerturbationMixin keeps there what it adds to the steps. "
+            "Give the module's own value another name."
+        )
+    return own
 
 
 def _add_callback(module: PerturbationMixin, configured: Any) -> list[Callback]:
@@ -127,7 +143,7 @@ def _add_callback(module: PerturbationMixin, configured: Any) -> list[Callback]:
         return callbacks
     if any(isinstance(callback, PerturbationCallback) for callback in callbacks):
         return callbacks
-    own = PerturbationCallback(module.perturbation)
+    own = PerturbationCallback(_own(module))
     own.belongs_to_mixin = True
     return [*callbacks, own]
 

@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
@@ -31,6 +32,18 @@ def describe_optimizers(trainer: Trainer) -> str:
         _described(bare, followed.get(id(bare), "no schedule"))
         for bare in map(innermost, trainer.optimizers)
     )
+
+
+def count_trained(trainer: Trainer) -> int:
+    """Count the numbers that a trainer's optimizers move: those that take gradients, each once."""
+    held = {
+        parameter: parameter.numel()
+        for optimizer in trainer.optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.requires_grad and not is_lazy(parameter)
+    }
+    return sum(held.values())
 
 
 def innermost(optimizer: Any) -> Optimizer:

@@ -189,3 +189,15 @@ def test_an_optimizer_that_occurs_twice_is_wrapped_once() -> None:
 def test_what_is_no_optimizer_stays_for_lightning_to_judge() -> None:
     module = AutomaticPerturbed(shape=lambda m: {"monitor": "x", "optimizer": None})
     assert module.configure_optimizers() == {"monitor": "x", "optimizer": None}
+
+
+def test_a_module_that_uses_the_name_of_the_perturbation_is_refused() -> None:
+    class Adversarial(AutomaticPerturbed):
+        def __init__(self) -> None:
+            super().__init__(shape=lambda m: sgd(m.parameters()))
+            self.perturbation = 0.1
+
+    with pytest.raises(
+        TypeError, match=r"attribute `perturbation` of Adversarial .*got 0\.1.*name"
+    ):
+        Adversarial().configure_optimizers()

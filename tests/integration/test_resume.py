@@ -231,3 +231,22 @@ def test_state_of_a_resume_does_not_leak_into_a_later_fit(tmp_path: Path) -> Non
     trainer = Trainer(**QUIET, max_epochs=1, limit_train_batches=4, callbacks=[callback])
     trainer.fit(module, datamodule=DigitsDataModule(order_seed=0))
     assert callback.optimizers[0].own_state.steps == 4
+
+
+def test_what_a_validation_restores_does_not_leak_into_a_later_fit(tmp_path: Path) -> None:
+    perturb, record = PerturbationCallback(SHOTS), ConvergenceCallback()
+    saved = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+    quiet = {**QUIET, "enable_checkpointing": True, "max_epochs": 2, "limit_train_batches": 4}
+    trainer = Trainer(**quiet, callbacks=[perturb, record, saved])
+    data = DigitsDataModule(order_seed=0)
+    trainer.fit(Classifier(Noisy()), datamodule=data)
+    whole = points(record)
+
+    trainer.validate(Classifier(Noisy()), datamodule=data, ckpt_path=tmp_path / "epoch=0.ckpt")
+
+    assert points(record) == whole
+    again = Trainer(**quiet, callbacks=[perturb, record])
+    again.fit(Classifier(Noisy()), datamodule=data)
+    assert perturb.optimizers[0].own_state.steps == 8
+    assert record.run.final["val/accuracy"] == float(again.callback_metrics["val/accuracy"])
+    assert len(record.run.curve("train/loss").steps) == 8

@@ -140,7 +140,8 @@ class LocalExecutor(Executor):
         ours, theirs = context.Pipe(duplex=False)
         log = self._log(job)
         log.parent.mkdir(parents=True, exist_ok=True)
-        process = context.Process(target=work, args=(fit, job, theirs, log), daemon=True)
+        # No daemon: those may have no processes of their own, such as the workers of a loader.
+        process = context.Process(target=work, args=(fit, job, theirs, log))
         process.start()
         theirs.close()  # or the end of the process would not be seen
         return {ours: (process, job)}

@@ -1,0 +1,122 @@
+"""Projects that train well by `fit` and meet others in a comparison: files, workers, loggers."""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tests.strangers.projects import Classifier, Points, points
+
+
+class PerStep(Classifier):
+    """Logs its metric per step as well as per epoch: loggers know it by other names then."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val_nll", self.loss(batch), on_step=True, on_epoch=True)
+
+
+class Hidden(Classifier):
+    """Shows its metric in the progress bar, and to no logger."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val_nll", self.loss(batch), logger=False, prog_bar=True)
+
+
+class Plain(Classifier):
+    """Logs its metric as most do."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val_nll", self.loss(batch))
+
+
+class RestoresBest(Plain):
+    """Ends with the best weights that its checkpoint callback has written."""
+
+    def on_train_end(self) -> None:
+        best = self.trainer.checkpoint_callback.best_model_path
+        self.load_state_dict(torch.load(best, weights_only=False)["state_dict"])
+
+
+class Talks(Plain):
+    """Uses what is behind its loggers in the ways that their libraries allow."""
+
+    def on_train_start(self) -> None:
+        first, second = self.loggers
+        assert "best" not in first.experiment.summary
+        assert os.path.join(second.experiment.log_dir, "x")
+        for writer in first.experiment.all_writers.values():
+            writer.flush()
+
+
+class InWorkers(Points):
+    """Reads its data in processes of its own."""
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(points(40, 1), 8, shuffle=True, num_workers=2, persistent_workers=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(points(24, 2), 8, num_workers=1)
+
+
+class Downloads(Points):
+    """Fetches a file unless it is there, and takes a while over it."""
+
+    def prepare_data(self) -> None:
+        if not Path("fetched").exists():
+            Path("fetched").mkdir()
+            time.sleep(1)
+            torch.save(torch.ones(3), "fetched/x.pt")
+
+    def setup(self, stage: str) -> None:
+        torch.load("fetched/x.pt")
+
+
+class Strict(Points):
+    """Has data for the stages that it was written for."""
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.held_out = points(24, 2)
+
+    def teardown(self, stage: str) -> None:
+        if stage == "fit":
+            del self.held_out
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.held_out, 8)
+
+
+class Probe(Plain):
+    """Trains its last layer alone, and leaves the others out of its optimizer."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.net[2].parameters(), lr=0.05)
+
+
+HEAD = nn.Linear(8, 3)
+
+
+class Shared(Plain):
+    """Keeps a layer that all its instances train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[2] = HEAD
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=0.05)
+
+
+class Overlap(Plain):
+    """Logs the same of training and of validation, under names that differ in one word."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log_dict({"train_loss": loss, "train/mean_overlap": -loss}, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val/mean_overlap", -self.loss(batch))
