@@ -79,7 +79,7 @@ def case(**changes):
         "matched": around(0.85, 4),
         "control": around(0.85, 5),
     }
-    values["equal"][2] = None
+    values["worse"][2] = None
     arms = tuple(
         Arm(name, {"base": "baseline", "control": "control"}.get(name, "arm"))
         if name != "matched"
@@ -87,7 +87,7 @@ def case(**changes):
         for name in values
     )
     fields = {
-        "failures": (FailedRun("equal", 2, "Traceback\nValueError: boom"),),
+        "failures": (FailedRun("worse", 2, "Traceback\nValueError: boom"),),
         "provenance": Provenance("lightning-qsgd compare", "a: 1", {"torch": "2"}, "abc123"),
     }
     results = made_results(values, arms, target=0.75, **{**fields, **changes})

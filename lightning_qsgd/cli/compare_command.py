@@ -19,7 +19,7 @@ from lightning_qsgd.cli.outcome import publish
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
-from lightning_qsgd.cli.suite_command import suite_command, suite_in
+from lightning_qsgd.cli.suite_command import name_of_arm, suite_command, suite_in
 from lightning_qsgd.compare.executors import choose_executor
 from lightning_qsgd.compare.forecast import describe, plan_table, require_trainable
 from lightning_qsgd.compare.planning import Plan
@@ -30,6 +30,7 @@ from lightning_qsgd.compare.results.results_folder import RESULTS, load_results,
 from lightning_qsgd.compare.run_comparison import (
     collect,
     damaged_files,
+    foreign_files,
     run_comparison,
     unequal_arms,
 )
@@ -61,20 +62,10 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     recipe = recipe or Recipe(PerturbationCLI)
     suite = suite_in(arguments)
     if suite is not None:
-        suite_command(suite, arguments, partial(compare_command, recipe=recipe))
+        commands = (partial(one, recipe=recipe) for one in (compare_command, _understood))
+        suite_command(suite, arguments, *commands)
         return
-    parser = _parser()
-    parsed = parser.parse_args(arguments)
-    try:
-        _add_arms(parsed)
-        ready = parser.instantiate_classes(parsed)
-        running = Running(**_part(Running, ready))
-        plan = Plan(**_part(Plan, ready)).with_arms(parsed.only, parsed.skip)
-        published = ready["published"] or Published()
-        recipe.require_picklable()
-        question = read_question(plan, _folder_of_config(parsed), published, recipe)
-    except (TypeError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        parser.error(str(error), error)
+    parser, parsed, running, question = _understood(arguments, recipe)
     folder = Path(running.folder) if running.folder is not None else _default_folder(parsed)
     console = Console()
     try:
@@ -97,6 +88,29 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
         sys.exit(FAILED)
 
 
+def _understood(
+    arguments: list[str], recipe: Recipe
+) -> tuple[SuggestingParser, Namespace, Running, Question]:
+    """Read what is asked, without a run and without a file.
+
+    Raises:
+        SystemExit: With status 2 if an argument is wrong.
+    """
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        _add_arms(parsed)
+        ready = parser.instantiate_classes(parsed)
+        running = Running(**_part(Running, ready))
+        plan = Plan(**_part(Plan, ready)).with_arms(parsed.only, parsed.skip)
+        published = ready["published"] or Published()
+        recipe.require_picklable()
+        question = read_question(plan, _folder_of_config(parsed), published, recipe)
+    except (TypeError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        parser.error(str(error), error)
+    return parser, parsed, running, question
+
+
 def report_command(arguments: list[str]) -> None:
     """Rebuild the report of a comparison, also of one that was interrupted.
 
@@ -115,10 +129,11 @@ def report_command(arguments: list[str]) -> None:
     try:
         known = load_results(folder)
         with locked(folder):
-            damaged: list[str] = []
+            damaged, foreign = list[str](), list[str]()
             if (folder / "runs").is_dir():  # else the folder holds the results alone
                 store = RunStore(folder)
                 damaged = damaged_files(known, store)
+                foreign = foreign_files(known, store)
                 results = collect(known, store)
                 save_results(results, folder)
             else:
@@ -139,6 +154,14 @@ def report_command(arguments: list[str]) -> None:
         console.print(
             f"[bold red]Damaged or gone[/]: {escape(file)}. {RESULTS} still knows what it held, "
             "if the run had ended. The comparison's command makes the run again.",
+            soft_wrap=True,
+        )
+    if foreign:
+        console.print(
+            f"[bold red]{len(foreign)} stored runs left out[/], such as {escape(foreign[0])}: "
+            "another configuration made them, as after a rerun that was stopped, so they are no "
+            "pairs with the others. The comparison's command with `--changed rerun` makes them "
+            "again.",
             soft_wrap=True,
         )
 
@@ -240,8 +263,7 @@ def _parser() -> SuggestingParser:
 def _add_arms(parsed: Namespace) -> None:
     """Add an arm for each `--arm`, named after its class or file."""
     for given in parsed.arm:
-        is_file = given.endswith((".yaml", ".yml"))
-        name = Path(given).stem if is_file else given.rsplit(".", 1)[-1].lower()
+        is_file, name = given.endswith((".yaml", ".yml")), name_of_arm(given)
         if not is_file and "." not in given:
             raise ValueError(
                 f"Expected `--arm` to be the class path of an optimizer or a config, got "

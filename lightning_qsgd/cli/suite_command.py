@@ -1,19 +1,22 @@
 """Suites: ``compare`` over several tasks, one comparison after the other, and one page for all."""
 
 import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.argument_checks import text_of
-from lightning_qsgd.cli.suggesting_parser import SuggestingParser
-from lightning_qsgd.compare.planning import Task
+from lightning_qsgd.cli.suggesting_parser import SuggestingParser, read_yaml
+from lightning_qsgd.compare.planning import ArmPlan, Plan, Search, Task
 from lightning_qsgd.compare.report.suite_page import suite_answer, write_suite
+from lightning_qsgd.compare.results.arm import require_folder_name
 from lightning_qsgd.compare.results.results_folder import load_results
 from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.compare.verdicts.suite import analyse_suite, share_of
@@ -37,51 +40,67 @@ def suite_in(arguments: list[str]) -> Path | None:
     return None
 
 
-def suite_command(config: Path, arguments: list[str], compare: Any) -> None:
+Check: TypeAlias = Callable[[list[str]], Any]
+
+
+def suite_command(
+    config: Path, arguments: list[str], compare: Any, check: Check = lambda arguments: None
+) -> None:
     """Compare the same arms on every task of a suite, then answer for all of them.
 
     Each task is a comparison below the suite's folder with a plan that is written there, and may be
-    continued by itself. A task that cannot be carried out stops no other: the page says so.
+    continued by itself. All of them are checked before the first run. A task that cannot be carried
+    out stops no other: the page says so.
 
     Args:
         config: Config of the suite.
         arguments: What follows ``compare`` on the command line.
         compare: The function that runs one comparison, given its arguments.
+        check: Refuses such arguments with status 2 where they are wrong, and runs nothing.
 
     Raises:
         SystemExit: With status 2 if the suite is wrong, 1 if runs or whole tasks failed.
     """
     parser = SuggestingParser(prog="lightning-qsgd compare")
     parser.add_argument(f"--{TASKS}", type=dict[str, Task])
-    suite = _read(config)
+    parser.add_argument("--arms", type=dict[str, ArmPlan])
     try:
-        parsed = parser.parse_object({TASKS: deepcopy(suite[TASKS])})
-        tasks = parser.instantiate_classes(parsed)[TASKS]
         taken, others = _taken_out(arguments, "--folder", "--config", "--alpha")
+        others, chosen = _choices(others)
+        suite = _read(config)
+        plans = _plans(suite, config.parent, parser, chosen, _added(others))
         method = Method(float(taken.get("--alpha", suite.get("alpha", Method.alpha))))
     except (TypeError, ValueError) as error:
         parser.error(str(error), error)
     root = Path(taken["--folder"]) if "--folder" in taken else ROOT / config.stem
     console, failed, unanswered = Console(), False, dict[str, str]()
     dry = not {"--dry_run", "--dry-run"}.isdisjoint(others)
+    for name in (name for name in suite[TASKS] if name not in plans):
+        text = f"{name} is left out: it skips all arms that `--only` names."
+        console.print(text, soft_wrap=True, markup=False)
+    calls = {}
     with TemporaryDirectory() as scratch:
-        for name, task in tasks.items():
-            console.rule(name)
-            plan = _plan(suite, {**suite[TASKS][name], "skip": task.skip}, config.parent)
-            plan["alpha"] = share_of(method, len(tasks)).alpha
+        for name, (plan, choice) in plans.items():
+            plan["alpha"] = share_of(method, len(plans)).alpha
+            more = ["--folder", str(root / name), *others, *choice]
+            calls[name] = (plan, more)
+            _compared(plan, Path(scratch) / name, more, check)
+        for name, (plan, more) in calls.items():
+            console.rule(escape(name))
             place = (Path(scratch) if dry else root) / name
             try:
-                failed |= _compared(plan, place, ["--folder", str(root / name), *others], compare)
+                failed |= _compared(plan, place, more, compare)
             except RuntimeError as error:  # such as an arm whose every trial failed
                 unanswered[name] = _ends_of(str(error))
-                console.print(f"[bold red]{name} cannot answer:[/] {escape(str(error))}")
-    answered = [name for name in tasks if name not in unanswered]
+                console.print(f"[bold red]{escape(name)} cannot answer:[/] {escape(str(error))}")
+    answered = [name for name in plans if name not in unanswered]
     if answered and not dry:
         results = {name: load_results(root / name) for name in answered}
         analysis = analyse_suite(results, method, unanswered)
-        console.print(suite_answer(analysis).replace("**", "").replace("`", ""))
+        said = suite_answer(analysis).replace("**", "").replace("`", "")
+        console.print(said, markup=False)
         page = write_suite(config.stem, results, analysis, root)
-        console.print(f"Page of the suite: {page}", soft_wrap=True)
+        console.print(f"Page of the suite: {page}", soft_wrap=True, markup=False)
     if failed or unanswered:
         sys.exit(1)
 
@@ -108,23 +127,130 @@ def _compared(plan: dict[str, Any], place: Path, others: list[str], compare: Any
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(text_of(path))
+        found = read_yaml(text_of(path))
     except (OSError, ValueError, yaml.YAMLError):
         return {}  # what is wrong with it, the parser of the command says
     return found if isinstance(found, dict) else {}
 
 
-def _plan(suite: dict[str, Any], task: dict[str, Any], folder: Path) -> dict[str, Any]:
+def name_of_arm(given: str) -> str:
+    """Return the name of an arm that `--arm` adds: its file's, or its class's in small letters.
+
+    Example:
+        >>> name_of_arm("torch.optim.NAdam"), name_of_arm("configs/arms/zoo/lion.yaml")
+        ('nadam', 'lion')
+    """
+    is_file = given.endswith((".yaml", ".yml"))
+    return Path(given).stem if is_file else given.rsplit(".", 1)[-1].lower()
+
+
+def _added(arguments: list[str]) -> list[str]:
+    pairs = zip(["", *arguments], [*arguments, ""], strict=True)
+    given = [own for before, own in pairs if before == "--arm"]
+    joined = [one.removeprefix("--arm=") for one in arguments if one.startswith("--arm=")]
+    return [name_of_arm(one) for one in (*given, *joined)]
+
+
+CHOICES = ("--only", "--skip")
+
+
+def _choices(arguments: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Take the names behind `--only` and `--skip` out of the arguments; the last of each counts."""
+    kept, chosen, current = list[str](), dict[str, list[str]](), ""
+    for given in arguments:
+        option, joined, value = given.partition("=")
+        if option in CHOICES:
+            current, chosen[option] = "" if joined else option, [value] if joined else []
+        elif current and not given.startswith("-"):
+            chosen[current].append(given)
+        else:
+            kept, current = [*kept, given], ""
+    return kept, chosen
+
+
+def _plans(
+    suite: dict[str, Any],
+    folder: Path,
+    parser: SuggestingParser,
+    chosen: dict[str, list[str]],
+    added: list[str],
+) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Return the plan of each task, and which of its arms `--only` and `--skip` name.
+
+    A task that skips all arms that `--only` names is left out.
+
+    Raises:
+        TypeError, ValueError: If the suite, or what is chosen of it, is wrong.
+    """
+    _require_lines(suite.get("arms", {}))
+    parts = {key: deepcopy(suite[key]) for key in (TASKS, "arms") if key in suite}
+    ready = parser.instantiate_classes(parser.parse_object(parts))
+    tasks, arms = ready[TASKS], ready["arms"] or {}
+    if not tasks:
+        raise ValueError(
+            f"Expected `{TASKS}` to hold a task or more, got none: there is nothing to run. Give "
+            "each a name, with `experiment` and `budget` below it."
+        )
+    for option, names in chosen.items():
+        _require_known(f"`{option}`", names, [*arms, *added])
+    plans = {}
+    for title, task in tasks.items():
+        _require_known(f"`skip` of the task {title!r}", task.skip, arms)
+        # Of the plan only the arms count here; `check` looks at all of it.
+        whole = {**arms, **{name: ArmPlan() for name in added}}
+        plan = Plan(task.experiment, whole, task.budget, tuning=Search())
+        kept = {a: own for a, own in plan.with_arms(skip=task.skip).arms.items() if a in arms}
+        here = {
+            option: [arm for arm in names if arm in kept or arm in added]
+            for option, names in chosen.items()
+        }
+        if chosen.get("--only") and not here["--only"]:
+            continue
+        choice = [word for option, own in here.items() if own for word in (option, *own)]
+        plans[title] = (_plan(suite, suite[TASKS][title], kept, folder), choice)
+    return plans
+
+
+def _require_lines(arms: Any) -> None:
+    if not isinstance(arms, dict):
+        raise ValueError(
+            f"Expected `arms` of the suite to name arms, got {arms!r}: nothing says what they are. "
+            "Write `name: {...}` for each."
+        )
+    for name, lines in arms.items():
+        require_folder_name("the name of an arm", name)
+        if not isinstance(lines, dict):
+            raise ValueError(
+                f"Expected the arm {name!r} of the suite to have lines of its own, got {lines!r}: "
+                "nothing says what it is. Write `{overlay: ...}`, or `{}` for an arm that changes "
+                "nothing."
+            )
+
+
+def _require_known(what: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Arms are {[*known]}."
+            raise ValueError(
+                f"Expected {what} to name arms of the suite, got {name!r}: there is none of that "
+                f"name. {hint}"
+            )
+
+
+def _plan(
+    suite: dict[str, Any], task: dict[str, Any], arms: Mapping[str, ArmPlan], folder: Path
+) -> dict[str, Any]:
     """Join what a suite says of all tasks with what it says of one, with whole paths."""
-    skipped = task.pop("skip")
-    plan = {**{key: value for key, value in suite.items() if key != TASKS}, **task}
-    plan["experiment"] = _whole(plan["experiment"], folder)
-    plan["arms"] = {
-        name: {**arm, "overlay": _whole(arm.get("overlay"), folder)}
-        for name, arm in suite.get("arms", {}).items()
-        if name not in skipped
-    }
-    return plan
+    parts = {key: value for key, value in {**suite, **task}.items() if key not in (TASKS, "skip")}
+    parts["experiment"] = _whole(parts["experiment"], folder)
+    parts["arms"] = {}
+    for name, arm in arms.items():
+        own = suite["arms"][name]
+        parts["arms"][name] = {**own, "overlay": _whole(own.get("overlay"), folder)}
+        if "control_of" in own:
+            parts["arms"][name]["control_of"] = arm.control_of
+    return parts
 
 
 def _whole(given: Any, folder: Path) -> Any:

@@ -21,7 +21,7 @@ from lightning_qsgd.compare.planning.job import (
     with_values,
 )
 from lightning_qsgd.compare.planning.question import Question
-from lightning_qsgd.compare.results.gains import are_identical
+from lightning_qsgd.compare.results.gains import unequal_seeds
 from lightning_qsgd.compare.results.results import (
     Comparison,
     FailedRun,
@@ -72,13 +72,15 @@ def run_comparison(
     for job in jobs:
         if workshop.store.is_damaged(job.name):
             file = workshop.store.path(job.name)
-            console.print(f"{file} is damaged: the run is made again.", soft_wrap=True)
-    runs = _known(comparison, folder, jobs)
+            console.print(
+                f"{file} is damaged: the run is made again.", soft_wrap=True, markup=False
+            )
     known = Results(
-        *(comparison, runs, (), tuple(tuned.values()), provenance),
-        *(_empty_horizons(question, comparison), untuned),
+        *(comparison, (), (), tuple(tuned.values()), provenance),
+        *(_empty_horizons(question, comparison, jobs), untuned, _fingerprints(jobs, RUNS)),
     )
-    save_results(collect(known, workshop.store, jobs), folder)
+    known = replace(known, runs=_known(known, folder))
+    save_results(collect(known, workshop.store), folder)
     console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
     guards = {job.block: PairingGuard(question.plan.baseline) for job in jobs}
 
@@ -87,54 +89,87 @@ def run_comparison(
             if workshop.running.unpaired == "refuse":
                 refuse_unpaired(violation)
             console.print(
-                f"[bold red]NOT A PAIR[/] {violation} It is left out of every difference."
+                f"[bold red]NOT A PAIR[/] {escape(str(violation))} It is left out of every "
+                "difference."
             )
 
     try:
         workshop.run(jobs, Board(console, "Runs", jobs, workshop.executor.at_a_time), watch)
     finally:
-        results = collect(known, workshop.store, jobs)
+        results = collect(known, workshop.store)
         save_results(results, folder)
     return results
 
 
-def _empty_horizons(question: Question, whole: Comparison) -> dict[int, Results]:
+def _fingerprints(jobs: Sequence[Job], block: str) -> dict[str, tuple[str, ...]]:
+    """Note which runs belong, so that a report can tell without the plan."""
+    noted: dict[str, list[str]] = {}
+    for job in jobs:  # those of an arm are in the order of the seeds
+        if job.block == block:
+            noted.setdefault(job.arm, []).append(job.fingerprint)
+    return {arm: tuple(own) for arm, own in noted.items()}
+
+
+def _empty_horizons(
+    question: Question, whole: Comparison, jobs: Sequence[Job]
+) -> dict[int, Results]:
     """Describe the comparison at each horizon: shorter runs of the baseline and arms on trial."""
     plan = question.plan
     arms = tuple(replace(arm, controls=()) for arm in whole.arms if arm.name in plan.on_horizons)
     budgets = {length: str(plan.budget.of_length(length)) for length in plan.horizon_lengths}
     return {
-        length: Results(Comparison(whole.name, whole.goal, arms, whole.seeds, budget), ())
+        length: Results(
+            Comparison(whole.name, whole.goal, arms, whole.seeds, budget),
+            runs=(),
+            fingerprints=_fingerprints(jobs, horizon_block(length)),
+        )
         for length, budget in budgets.items()
     }
 
 
-def collect(
-    results: Results, store: RunStore, jobs: Sequence[Job] | None = None, block: str = RUNS
-) -> Results:
+def collect(results: Results, store: RunStore, block: str = RUNS) -> Results:
     """Put what is stored into results, finished and failed runs alike.
+
+    What another configuration has made is left out, if the results say which runs belong.
 
     Args:
         results: The comparison. Its own runs and failures stand in for files that are damaged or
             gone; all others are replaced.
         store: Where runs are kept.
-        jobs: Leaves out what another configuration has made; None takes what is there.
         block: Which runs; those of every horizon come along with the reported ones.
     """
-    wanted = None if jobs is None else {job.fingerprint for job in jobs}
     before: list[RecordedRun | FailedRun] = [*results.failures, *results.runs]
     ended = {(run.arm, run.seed): run for run in before}
     for arm, seed in results.planned:
         found = store.load(run_name(arm, seed, block))
-        if found is not None and (wanted is None or found.fingerprint in wanted):
+        if found is not None and results.belongs(arm, seed, found.fingerprint):
             ended[arm, seed] = found.run
     runs = tuple(run for run in ended.values() if not isinstance(run, FailedRun))
     failures = tuple(run for run in ended.values() if isinstance(run, FailedRun))
     horizons = {
-        length: collect(part, store, jobs, horizon_block(length))
+        length: collect(part, store, horizon_block(length))
         for length, part in results.horizons.items()
     }
     return replace(results, runs=runs, failures=failures, horizons=horizons)
+
+
+def foreign_files(results: Results, store: RunStore, block: str = RUNS) -> list[str]:
+    """Name the files of runs that another configuration has made, as after a stopped rerun.
+
+    Args:
+        results: The comparison.
+        store: Where runs are kept.
+        block: Which runs; those of every horizon come along with the reported ones.
+    """
+    names = {(arm, seed): run_name(arm, seed, block) for arm, seed in results.planned}
+    found = [
+        str(store.path(name))
+        for (arm, seed), name in names.items()
+        if (stored := store.load(name)) is not None
+        and not results.belongs(arm, seed, stored.fingerprint)
+    ]
+    parts = results.horizons.items()
+    return found + [f for n, part in parts for f in foreign_files(part, store, horizon_block(n))]
 
 
 def damaged_files(results: Results, store: RunStore) -> list[str]:
@@ -153,17 +188,19 @@ def damaged_files(results: Results, store: RunStore) -> list[str]:
     ]
 
 
-def _known(comparison: Comparison, folder: Path, jobs: Sequence[Job]) -> tuple[RecordedRun, ...]:
+def _known(asked: Results, folder: Path) -> tuple[RecordedRun, ...]:
     """Return the runs of this very comparison that results on disk have, whatever their files."""
+    comparison = asked.comparison
     try:
         saved = load_results(folder)
     except (FileNotFoundError, ValueError):
         return ()
     if (saved.comparison.arms, saved.comparison.seeds) != (comparison.arms, comparison.seeds):
         return ()
-    wanted = {(job.arm, job.seed): job.fingerprint for job in jobs if job.block == RUNS}
     return tuple(
-        r for r in saved.runs if r.fingerprint and r.fingerprint == wanted.get((r.arm, r.seed))
+        run
+        for run in saved.runs
+        if asked.fingerprints and asked.belongs(run.arm, run.seed, run.fingerprint)
     )
 
 
@@ -192,9 +229,7 @@ def unequal_arms(plan: Plan, results: Results) -> list[str]:
     return [
         name
         for name, arm in plan.arms.items()
-        if arm.must_equal_baseline
-        and results.runs_of(name).keys() & results.runs_of(plan.baseline).keys()
-        and not are_identical(results, name, plan.baseline)
+        if arm.must_equal_baseline and unequal_seeds(results, name, plan.baseline)
     ]
 
 

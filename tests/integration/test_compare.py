@@ -29,6 +29,7 @@ from lightning_qsgd.compare.executors import RayExecutor
 from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.running.folder_lock import locked
+from lightning_qsgd.compare.running.run_jobs import Workshop
 from tests.compare_jobs import made_job, quick_fit
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -324,6 +325,24 @@ def test_a_changed_configuration_is_refused_or_run_again(compare: Compare) -> No
     compare("--changed", "rerun", seeds=[0], budget={"max_steps": 13})
     assert compare.table() != before
     assert load_results(compare.folder / "out").comparison.budget == "13 steps"
+
+
+def test_a_report_after_a_rerun_that_was_stopped_mixes_no_configurations(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare()
+
+    def stop(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workshop, "run", stop)
+        with pytest.raises(SystemExit):
+            compare("--changed", "rerun", budget={"max_steps": 11})
+    printed = compare.command_line.main("report", "out")
+    assert "6 stored runs left out" in printed
+    assert "another configuration made them" in " ".join(printed.split())
+    assert len(load_results(compare.folder / "out").missing) == 6
 
 
 def test_an_added_arm_and_seed_keep_what_was_run(compare: Compare) -> None:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from math import isfinite
 
-from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph, Tone
+from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph
 from lightning_qsgd.compare.report.tables import count, known
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.statistics.power import LARGE
-from lightning_qsgd.compare.verdicts.analysis import Analysis
+from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
 from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
 
 
@@ -30,14 +30,14 @@ def answer(
     by_outcome = _by_outcome(results, judged)
     return [
         Heading(f"{results.comparison.name}: what helps over {analysis.baseline.arm.name}?", 1),
-        _short_answer(by_outcome, analysis),
-        *_warnings(results, judged),
+        _short_answer(results, by_outcome, analysis),
+        *_warnings(results, analysis, judged),
         *picture,
         Bullets((*_findings(by_outcome, analysis), *_lengths(analysis))),
         Heading("What was compared", 3),
         Paragraph(_question(results)),
         Heading("How sure this is", 3),
-        Paragraph(_certainty(analysis)),
+        Paragraph(_certainty(results, analysis)),
     ]
 
 
@@ -50,7 +50,7 @@ def three_sentences(results: Results, analysis: Analysis, judged: dict[str, Verd
         judged: Verdict by arm.
     """
     by_outcome = _by_outcome(results, judged)
-    short = _short_answer(by_outcome, analysis).text.replace("**", "").replace("`", "")
+    short = _short_answer(results, by_outcome, analysis).text.replace("**", "").replace("`", "")
     arms = "; ".join(f"{', '.join(names)}: {what}" for what, names in by_outcome.items() if names)
     parts = [short, f"Arm by arm: {arms}." if arms else "", _sight(results, analysis)]
     return " ".join(part for part in parts if part)
@@ -58,16 +58,30 @@ def three_sentences(results: Results, analysis: Analysis, judged: dict[str, Verd
 
 def _sight(results: Results, analysis: Analysis) -> str:
     """Say how small a gain would have shown; empty if nothing could."""
-    sizes = [one.detectable for one in analysis.on_trial if isfinite(one.detectable)]
-    if not sizes or not analysis.design.is_comparison:
+    known = [
+        one
+        for one in analysis.on_trial
+        if isfinite(one.detectable) and one.gain.pairs >= analysis.design.seeds_needed
+    ]
+    if not known or not analysis.design.is_comparison:
         return ""
+    sizes = [one.detectable for one in known]
     low, high = f"{min(sizes):.2g}", f"{max(sizes):.2g}"
     size = low if low == high else f"{low} to {high}, depending on the arm,"
     metric, chance = results.comparison.goal.metric, f"{analysis.method.power:.0%}"
     return (
-        f"With {count(analysis.design.seeds, 'seed')}, a true gain of {size} in {metric} would "
-        f"have shown in {chance} of cases."
+        f"With {_pairs(results, known)}, a true gain of {size} in {metric} would have shown in "
+        f"{chance} of cases if gains are normal."
     )
+
+
+def _pairs(results: Results, challenges: Sequence[Challenge]) -> str:
+    """Say how many pairs arms have, and how many were planned where that is another number."""
+    planned, found = len(results.comparison.seeds), {one.gain.pairs for one in challenges}
+    if found == {planned}:
+        return count(planned, "seed")
+    several = f"{min(found)} to {max(found)}" if len(found) > 1 else f"{min(found)}"
+    return f"{several} of the {count(planned, 'seed')} planned"
 
 
 def _by_outcome(results: Results, judged: dict[str, Verdict]) -> dict[Outcome, list[str]]:
@@ -79,24 +93,44 @@ def _by_outcome(results: Results, judged: dict[str, Verdict]) -> dict[Outcome, l
     return found
 
 
-def _short_answer(by_outcome: dict[Outcome, list[str]], analysis: Analysis) -> Notice:
+def _short_answer(
+    results: Results, by_outcome: dict[Outcome, list[str]], analysis: Analysis
+) -> Notice:
     baseline, better = f"`{analysis.baseline.arm.name}`", by_outcome[Outcome.BETTER]
     total, design = sum(map(len, by_outcome.values())), analysis.design
-    tone: Tone = "good" if better else "plain"
+    silent = {what: len(by_outcome[what]) for what in (Outcome.NO_CLAIM, Outcome.TOO_FEW)}
+    so_far = " So far: the comparison is not finished." if results.missing else ""
+    few = "" if design.is_comparison else f" {few_seeds(design)}"
     if not total:
         return Notice("**Only controls were compared**, so there is nothing to recommend.")
     if better:
         text = f"**Yes, {len(better)} of {count(total, 'arm')}** did better than {baseline}."
-        text += "" if design.is_comparison else f" {few_seeds(design)}"
-    elif len(by_outcome[Outcome.TOO_FEW]) == total or not design.is_comparison:
-        text = (
-            f"**Too few seeds to tell.** {design.words()} With fewer, not even an effect of "
-            f"{LARGE:g} standard deviations would show reliably."
+        return Notice(f"{text}{few}{so_far}", "good")
+    if silent[Outcome.NO_CLAIM] == total:
+        arms = "the arm" if total == 1 else f"any of the {total} arms"
+        why = "the report's table of verdicts says why."
+        return Notice(f"**No answer:** no claim is possible about {arms}; {why}{so_far}", "warn")
+    if sum(silent.values()) == total:
+        return Notice(f"**Too few seeds to tell.** {_lack(results, analysis)}", "warn")
+    text = f"**No:** of {count(total, 'arm')} none can be said to do better than {baseline}."
+    unsaid = silent[Outcome.NO_CLAIM]
+    text += f" About {unsaid} of them no claim is possible." if unsaid else ""
+    return Notice(f"{text}{few}{so_far}")
+
+
+def _lack(results: Results, analysis: Analysis) -> str:
+    """Say how many seeds are lacking: in the plan, or of those that it has."""
+    design, most = analysis.design, max(one.gain.pairs for one in analysis.on_trial)
+    if not design.is_comparison:
+        return (
+            f"{design.words()} With fewer, not even an effect of {LARGE:g} standard deviations "
+            "would show reliably."
         )
-        tone = "warn"
-    else:
-        text = f"**No:** of {count(total, 'arm')} none can be said to do better than {baseline}."
-    return Notice(text, tone)
+    why = "The comparison is not finished." if results.missing else "The other runs are no pairs."
+    return (
+        f"{most} of the {count(design.seeds, 'seed')} planned have runs of both an arm and "
+        f"`{analysis.baseline.arm.name}`, and {design.seeds_needed} are needed. {why}"
+    )
 
 
 SENTENCES = {
@@ -173,14 +207,17 @@ def _question(results: Results) -> str:
     )
 
 
-def _certainty(analysis: Analysis) -> str:
+def _certainty(results: Results, analysis: Analysis) -> str:
     alpha, usual = analysis.method.alpha, Method().alpha
+    tested = [one for one in analysis.on_trial if one.gain.enough]
+    visible = analysis.seen.visible
     seen = (
-        f"an effect of {analysis.design.visible:.2g} standard deviations of the paired "
-        f"differences is seen in {analysis.method.power:.0%} of cases"
-        if isfinite(analysis.design.visible)
+        f"an effect of {visible:.2g} standard deviations of the paired "
+        f"differences is seen in {analysis.method.power:.0%} of cases if they are normal"
+        if isfinite(visible)
         else "no effect of any size is sure to be seen"
     )
+    pairs = _pairs(results, tested) if tested else "so few pairs"
     shared = (
         f" The plan asks for that instead of {100 * usual:g} %, as each task of a suite does: they "
         "share the chance of a false claim."
@@ -192,12 +229,12 @@ def _certainty(analysis: Analysis) -> str:
         "for each arm on trial. Controls and references are no questions. If nothing had any "
         "effect, the chance of even one such claim about an arm would be about "
         f"{100 * alpha:.3g} % or less.{shared if alpha != usual else ''} "
-        f"With {count(analysis.design.seeds, 'seed')}, {seen}. "
+        f"With {pairs}, {seen}. "
         "The verdicts hold for this model, data, budget and tuning, not beyond."
     )
 
 
-def _warnings(results: Results, judged: dict[str, Verdict]) -> list[Block]:
+def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> list[Block]:
     notices = []
     same = [
         arm.name for arm in results.comparison.arms if arm.kind == "control" and not arm.overlay
@@ -218,6 +255,17 @@ def _warnings(results: Results, judged: dict[str, Verdict]) -> list[Block]:
     if results.failures:
         number = count(len(results.failures), "run")
         notices.append(f"**{number} failed.** Where a run is missing, its pair is left out.")
+    lost = [
+        f"`{one.arm.name}` {one.lost}"
+        for one in (analysis.baseline, *(other.summary for other in analysis.challenges))
+        if one.lost
+    ]
+    if lost:
+        notices.append(
+            f"**Runs have no result:** {', '.join(lost)}, of {len(results.comparison.seeds)}. What "
+            "is left flatters the arm that lost them, so less can be claimed: see All verdicts in "
+            "the documentation."
+        )
     apart = {key for found in check_pairing(results) for key in found.different}
     if apart:
         number = count(len(apart), "run")

@@ -100,7 +100,8 @@ def _half_width(values: Points, alpha: float) -> Points:
     n = len(values)
     if n == 1:
         return np.zeros(values.shape[1])
-    error = values.std(axis=0, ddof=1) / np.sqrt(n)
+    with np.errstate(over="ignore"):  # the square of a loss such as 1e200: the band has no end
+        error = values.std(axis=0, ddof=1) / np.sqrt(n)
     return np.asarray(stdtrit(n - 1, 1 - alpha / 2) * error)
 
 

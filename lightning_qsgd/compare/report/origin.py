@@ -8,6 +8,7 @@ from lightning_qsgd.compare.report.document import Block, Bullets, Code, Heading
 from lightning_qsgd.compare.report.tables import UNKNOWN, count, plain, signed, span
 from lightning_qsgd.compare.results.gains import cost_ratio, costs_of
 from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.statistics.power import COST_OF_THREE_TESTS
 from lightning_qsgd.compare.verdicts.analysis import Analysis, ArmSummary
 
 RECOMPUTE = """\
@@ -54,8 +55,9 @@ def recompute_section(results: Results, analysis: Analysis) -> list[Block]:
                 "decide.",
                 "Holm: the k-th smallest of m p-values times m - k + 1, none smaller than the one "
                 "before it.",
-                "Detectable gain: by the noncentral t at the level of Holm's first step, times the "
-                "standard deviation of the gains. The two other tests cost a little more.",
+                "Detectable gain: by the noncentral t at the level of Holm's first step, with "
+                f"{COST_OF_THREE_TESTS} pairs less for the two other tests, times the standard "
+                "deviation of the gains. It holds for normal gains.",
             )
         ),
     ]

@@ -130,7 +130,7 @@ def draw_panels(
         draw(chart, comparison.baseline.name, BASELINE, "--")
         for name, colour in zip(names, _colours(), strict=False):
             draw(chart, name, colour, "-" if colour == ARM else ":")
-        chart.set_title(_short(title, page), loc="left", fontweight="bold")
+        chart.set_title(short(title, page), loc="left", fontweight="bold")
         if len(names) > 1:
             chart.legend(handles=chart.get_lines()[1:], loc="best", fontsize=page.legend)
     for chart in axes[len(panels) :]:
@@ -259,12 +259,12 @@ def _shade(figure: Figure, low: float, high: float) -> None:
 
 
 LONGEST, LONGEST_IF_NARROW = 54, 23
-"""Letters of a description that fit beside the picture."""
+"""Letters of a name or description that fit beside the picture; the fewer fit above a chart."""
 
 
 def _label_beside(axes: Axes, heights: list[int], rows: list[Row], page: Page) -> None:
     named = [row.challenge.arm for row in rows]
-    labels = [f"{arm.name}\n{_short(arm.description, page)}".strip() for arm in named]
+    labels = [f"{short(arm.name, page)}\n{short(arm.description, page)}".strip() for arm in named]
     axes.set_yticks(heights, labels)
     words = axes.twinx()
     words.set_ylim(axes.get_ylim())
@@ -281,7 +281,7 @@ def _label_above(axes: Axes, heights: list[int], rows: list[Row], page: Page) ->
     axes.set_yticks([])
     across = axes.get_yaxis_transform()
     for height, row in zip(heights, rows, strict=True):
-        name, place = _short(row.challenge.arm.name, page), height + 0.33
+        name, place = short(row.challenge.arm.name, page), height + 0.33
         axes.text(0.01, place, name, transform=across, va="center", fontsize=9)
         axes.text(
             *(0.99, place, row.words),
@@ -294,7 +294,8 @@ def _label_above(axes: Axes, heights: list[int], rows: list[Row], page: Page) ->
         )
 
 
-def _short(text: str, page: Page) -> str:
+def short(text: str, page: Page) -> str:
+    """Cut a name or description to what fits beside a chart of a page, with three dots."""
     longest = LONGEST if page is WIDE else LONGEST_IF_NARROW
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 

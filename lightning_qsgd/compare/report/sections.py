@@ -42,9 +42,9 @@ def gain_section(analysis: Analysis, drawn: dict[str, Picture]) -> list[Block]:
             "comparison. `p (Holm)` is the largest p-value of the three tests, corrected for the "
             "number of arms on trial. Cohen's d is the mean gain over the standard deviation of "
             "the gains. Wins is the share of seeds at which the arm was ahead, ties "
-            "counting half. The detectable "
-            f"gain would show in {analysis.method.power:.0%} of such comparisons by t; the last "
-            "column is the number of seeds that could show half of it."
+            "counting half. The detectable gain would show in "
+            f"{analysis.method.power:.0%} of such comparisons by all three tests, if gains are "
+            "normal; the last column is the number of seeds that could show half of it."
         ),
     ]
     apart = [one for one in analysis.challenges if one.arm.kind != "arm"]

@@ -22,14 +22,13 @@ from lightning_qsgd.compare.report.document import (
     to_html,
     to_markdown,
 )
-from lightning_qsgd.compare.report.panels import ARM, BASELINE, NARROW, TONES, WIDE, Page
+from lightning_qsgd.compare.report.panels import ARM, BASELINE, NARROW, TONES, WIDE, Page, short
 from lightning_qsgd.compare.report.pictures import LOOK, to_picture
-from lightning_qsgd.compare.report.tables import count, plain, share, signed, span
+from lightning_qsgd.compare.report.tables import UNKNOWN, count, plain, share, signed, span
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.results.run_table import as_csv
-from lightning_qsgd.compare.statistics import Interval
 from lightning_qsgd.compare.verdicts.suite import SuiteAnalysis, SuiteArm, SuiteOutcome
-from lightning_qsgd.compare.verdicts.verdict import verdicts
+from lightning_qsgd.compare.verdicts.verdict import Verdict, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,8 +91,11 @@ def suite_csv(analysis: SuiteAnalysis, tasks: Mapping[str, Results]) -> str:
             rows.append((*lead, unit, one.gain.pairs, *numbers, "", "", "", ""))
     for task in analysis.unanswered:
         rows += [(a.arm, task, "arm", a.verdicts[task].outcome, *[""] * 10) for a in analysis.arms]
+    for arm_name, found_in in analysis.partly.items():
+        left = [task for task in analysis.tasks if task not in found_in]
+        rows += [(arm_name, task, "arm", SKIPPED, *[""] * 10) for task in left]
     for arm in analysis.arms:
-        gain, ratio = _shown_interval(arm), arm.ratio_interval
+        gain, ratio = arm.shown_interval, arm.ratio_interval
         total = (arm.arm, ALL, "arm", arm.outcome, "standard deviations", "")
         ends = (arm.gain, gain.low, gain.high, "", arm.step_ratio, ratio.low, ratio.high)
         rows.append((*total, *ends, _solved(arm)))
@@ -106,7 +108,12 @@ def suite_answer(analysis: SuiteAnalysis) -> str:
     tasks = count(len(analysis.tasks) + len(analysis.unanswered), "task")
     if names:
         return f"**Better than `{analysis.baseline}` over {tasks}:** {', '.join(names)}."
-    return f"**No arm** can be said to do better than `{analysis.baseline}` over {tasks}."
+    if not analysis.arms:
+        return "**No answer:** each arm is skipped by a task, so it is judged task by task only."
+    if all(arm.outcome is SuiteOutcome.NO_CLAIM for arm in analysis.arms):
+        return f"**No answer:** on none of {tasks} a claim is possible."
+    which = "No arm that all tasks have" if analysis.partly else "No arm"
+    return f"**{which}** can be said to do better than `{analysis.baseline}` over {tasks}."
 
 
 def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> list[Block]:
@@ -117,7 +124,13 @@ def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> l
         Heading(f"{name}: what helps over {analysis.baseline} on several tasks?", 1),
         Notice(suite_answer(analysis), "good" if better else "plain"),
         *_failed_tasks(analysis),
-        Bullets(tuple(f"`{arm.arm}`: {arm.outcome}." for arm in analysis.arms)),
+        *_flat_tasks(analysis),
+        Bullets(
+            (
+                *(f"`{arm.arm}`: {arm.outcome}." for arm in analysis.arms),
+                *(_skipped(arm, analysis) for arm in analysis.partly),
+            )
+        ),
     ]
     if poor:
         design = max((found.design for found in poor), key=lambda one: one.seeds_needed)
@@ -149,13 +162,41 @@ def _failed_tasks(analysis: SuiteAnalysis) -> list[Block]:
     ]
 
 
+def _flat_tasks(analysis: SuiteAnalysis) -> list[Block]:
+    return [
+        Notice(
+            f"**No gain over the suite:** all runs of `{analysis.baseline}` on `{task}` end at one "
+            "value, or fewer than two ended. A gain is counted in standard deviations of these "
+            "runs, so there is a dash, and no arm can be better or worse over the suite.",
+            "warn",
+        )
+        for task in analysis.flat
+    ]
+
+
+SKIPPED = "skipped"
+"""What stands for the verdict of an arm on a task that skips it."""
+
+
+def _skipped(arm: str, analysis: SuiteAnalysis) -> str:
+    left = [f"`{task}`" for task in analysis.tasks if task not in analysis.partly[arm]]
+    return f"`{arm}`: judged task by task only, since it is skipped by {', '.join(left)}."
+
+
 def _verdict_table(analysis: SuiteAnalysis) -> Table:
     head = ("arm", *analysis.tasks, *analysis.unanswered)
     rows: list[tuple[str | Cell, ...]] = []
-    for arm in analysis.arms:
-        outcomes = [arm.verdicts[task].outcome for task in head[1:]]
-        rows.append((arm.arm, *(Cell(outcome, TONES[outcome]) for outcome in outcomes)))
+    known = {arm.arm: arm.verdicts for arm in analysis.arms} | analysis.partly
+    for arm, verdicts_of in known.items():
+        cells = [_verdict_cell(task, verdicts_of, analysis) for task in head[1:]]
+        rows.append((arm, *cells))
     return Table(head, tuple(rows), words=head)
+
+
+def _verdict_cell(task: str, known: Mapping[str, Verdict], analysis: SuiteAnalysis) -> str | Cell:
+    if task not in known:  # nobody knows what a task has that could not be carried out
+        return SKIPPED if task in analysis.tasks else UNKNOWN
+    return Cell(known[task].outcome, TONES[known[task].outcome])
 
 
 def _total_table(analysis: SuiteAnalysis) -> Table:
@@ -165,7 +206,7 @@ def _total_table(analysis: SuiteAnalysis) -> Table:
 
 
 def _numbers(arm: SuiteArm) -> tuple[str, ...]:
-    ratio, gain = arm.ratio_interval, _shown_interval(arm)
+    ratio, gain = arm.ratio_interval, arm.shown_interval
     between = f"{plain(ratio.low)} to {plain(ratio.high)}" if isfinite(ratio.low) else "-"
     solved = share(_solved(arm))
     return signed(arm.gain), span(gain), plain(arm.step_ratio), between, solved
@@ -173,14 +214,6 @@ def _numbers(arm: SuiteArm) -> tuple[str, ...]:
 
 def _solved(arm: SuiteArm) -> float:
     return sum(map(isfinite, arm.factors)) / len(arm.factors)
-
-
-def _shown_interval(arm: SuiteArm) -> Interval:
-    """Return the interval of the gain, which goes to zero where no task bears it out."""
-    gain = arm.interval
-    if arm.outcome in (SuiteOutcome.BETTER, SuiteOutcome.WORSE) or not isfinite(gain.low):
-        return gain
-    return Interval(min(gain.low, 0.0), max(gain.high, 0.0))
 
 
 def _method(analysis: SuiteAnalysis) -> str:
@@ -192,7 +225,10 @@ def _method(analysis: SuiteAnalysis) -> str:
         "which draws tasks again and seeds within each, and hold together; that of the gain goes "
         "to zero where no task bears it out. An arm is better over the suite if its interval lies "
         "above zero, also over its controls, one task at least calls it better, and none calls it "
-        "worse or matched by a control. Each task and the question over all of them get the same "
+        "worse, or matched or beaten by a control, or makes no claim possible. An arm that a task "
+        "skips has no place here, nor in the profiles. A dash stands where a task has fewer than "
+        "three pairs, or a baseline whose runs do not spread. Each task and the question over all "
+        "of them get the same "
         f"share of {level:g} %: if nothing had any effect, the chance of any false claim on this "
         "page would be that or less. A task counts as solved if half of the seeds reached its "
         "target."
@@ -231,7 +267,7 @@ def draw_profiles(analysis: SuiteAnalysis, page: Page = WIDE) -> Figure:
     for panel, arm in zip(panels, arms, strict=False):
         _draw_profile(panel, analysis.profiles[analysis.baseline], color=BASELINE, linestyle="--")
         _draw_profile(panel, analysis.profiles[arm], color=ARM, linewidth=2)
-        panel.set_title(arm, fontsize=page.legend)
+        panel.set_title(short(arm, page), fontsize=page.legend)
         panel.tick_params(labelsize=page.legend)
     for panel in panels[len(arms) :]:
         panel.set_axis_off()

@@ -1,7 +1,7 @@
 """Tables of a report and the numbers in them."""
 
 from collections.abc import Sequence
-from math import isfinite, isnan
+from math import isfinite, isinf, isnan
 
 from lightning_qsgd.compare.report.document import Cell, Table
 from lightning_qsgd.compare.report.panels import TONES
@@ -129,7 +129,7 @@ def gain_table(analysis: Analysis, challenges: Sequence[Challenge]) -> Table:
             chance(challenge.p_holm),
             _effect(challenge.gain.effect),
             share(challenge.gain.improvement),
-            plain(challenge.detectable),
+            "none" if isinf(challenge.detectable) else plain(challenge.detectable),
             str(challenge.pairs_for_half or UNKNOWN),
         )
         for challenge in challenges

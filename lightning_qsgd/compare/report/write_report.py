@@ -1,7 +1,10 @@
 """Writes the report: HTML, Markdown, terminal."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
@@ -29,15 +32,82 @@ from lightning_qsgd.compare.report.sections import (
 from lightning_qsgd.compare.report.tables import chance, plain, signed, span
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Method
-from lightning_qsgd.compare.verdicts.analysis import Analysis, analyse
+from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge, analyse
 from lightning_qsgd.compare.verdicts.verdict import Verdict, verdicts
 
 LONGEST_WORD = 10
 """Of a verdict, "detectable"; a narrow terminal must not cut it."""
+SHORTEST_NUMBER = 8
+"""Letters of a number, "+0.00123": a terminal that would fold them drops columns instead."""
+DROPPED = ("mean", "p (Holm)", "together", "gain")
+"""What a narrow terminal leaves out, in this order; the report has it all."""
 STYLES = {"good": "bold blue", "bad": "bold red", "warn": "yellow", "quiet": "dim", "plain": ""}
 
 
-def summary_table(results: Results, method: Method | None = None) -> Table:
+@dataclass(frozen=True)
+class Summary:
+    """A table for the terminal, with as many columns as its width has room for.
+
+    Attributes:
+        results: The runs.
+        analysis: Their statistics.
+        judged: Verdict by arm.
+    """
+
+    results: Results
+    analysis: Analysis
+    judged: dict[str, Verdict]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for number in range(len(DROPPED) + 1):
+            table = self._table(DROPPED[:number])
+            # Borders and padding take three letters a column, and one more.
+            needed = sum((column.min_width or 0) + 3 for column in table.columns) + 1
+            if needed <= options.max_width:
+                break
+        yield table
+
+    def _table(self, dropped: Collection[str]) -> Table:
+        table = Table(
+            title=escape(f"{self.results.comparison.name}, {self.results.comparison.goal.metric}"),
+            caption=escape(three_sentences(self.results, self.analysis, self.judged)),
+            caption_style="",
+            caption_justify="left",
+        )
+        kept = {
+            name: self._column(name)
+            for name in ("mean", "gain", "together", "p (Holm)")
+            if name not in dropped
+        }
+        arms = [self.analysis.baseline, *(one.summary for one in self.analysis.challenges)]
+        longest = max(len(one.arm.name) for one in arms)
+        table.add_column("arm", overflow="fold", min_width=min(LONGEST_WORD, longest))
+        for name in kept:
+            title = f"{self.analysis.method.confidence} {name}" if name == "together" else name
+            table.add_column(title, justify="right", overflow="fold", min_width=SHORTEST_NUMBER)
+        table.add_column("verdict", min_width=LONGEST_WORD)
+        words = ["baseline", *map(self._verdict, self.analysis.challenges)]
+        for row, (one, verdict) in enumerate(zip(arms, words, strict=True)):
+            table.add_row(escape(one.arm.name), *(kept[name][row] for name in kept), verdict)
+        return table
+
+    def _column(self, name: str) -> list[str]:
+        others = self.analysis.challenges
+        means = [one.summary.mean for one in others]
+        return {
+            "mean": [plain(mean) for mean in (self.analysis.baseline.mean, *means)],
+            "gain": ["", *(signed(one.gain.mean) for one in others)],
+            "together": ["", *(span(one.interval) for one in others)],
+            "p (Holm)": ["", *(chance(one.p_holm) for one in others)],
+        }[name]
+
+    def _verdict(self, challenge: Challenge) -> str:
+        outcome = self.judged[challenge.arm.name].outcome
+        style = STYLES[TONES[outcome]]
+        return f"[{style}]{outcome}[/]" if style else str(outcome)
+
+
+def summary_table(results: Results, method: Method | None = None) -> Summary:
     """Lay out one row per arm, its mean, gain and verdict, and sum up in three sentences below.
 
     Args:
@@ -45,30 +115,7 @@ def summary_table(results: Results, method: Method | None = None) -> Table:
         method: How sure a claim has to be; the defaults of `Method` if None.
     """
     analysis = analyse(results, method)
-    judged = verdicts(analysis)
-    table = Table(
-        title=f"{results.comparison.name}, {results.comparison.goal.metric}",
-        caption=escape(three_sentences(results, analysis, judged)),
-        caption_style="",
-        caption_justify="left",
-    )
-    table.add_column("arm", overflow="fold")
-    for name in ("mean", "gain", f"{analysis.method.confidence} together", "p (Holm)"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("verdict", min_width=LONGEST_WORD)
-    baseline = analysis.baseline
-    table.add_row(escape(baseline.arm.name), plain(baseline.mean), "", "", "", "baseline")
-    for challenge in analysis.challenges:
-        outcome = judged[challenge.arm.name].outcome
-        table.add_row(
-            escape(challenge.arm.name),
-            plain(challenge.summary.mean),
-            signed(challenge.gain.mean),
-            span(challenge.interval),
-            chance(challenge.p_holm),
-            f"[{STYLES[TONES[outcome]]}]{outcome}[/]",
-        )
-    return table
+    return Summary(results, analysis, verdicts(analysis))
 
 
 HTML = "report.html"

@@ -29,7 +29,10 @@ def require_folder_name(what: str, name: str) -> None:
         ValueError: Expected `run.arm` to be the name of one folder, got 'a/b': ...
     """
     if not isinstance(name, str):
-        raise ValueError(f"Expected {what} to be the name of one folder, got {name!r}: no text.")
+        raise ValueError(
+            f"Expected {what} to be the name of one folder, got {name!r}: no text. "
+            "Put it in quotes: YAML takes yes, null and 1 for something else."
+        )
     unfit = name in ("", ".", "..") or set(name) & set("/\\") or not name.isprintable()
     if unfit or name.strip() != name or len(name.encode(errors="replace")) > LONGEST_NAME:
         raise ValueError(

@@ -1,6 +1,6 @@
 """From runs to the numbers that are compared: one per arm and seed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import inf, isfinite, isnan, nan
 from statistics import median
 from typing import Literal
@@ -58,9 +58,26 @@ def gains_over(
 ROUNDING = 1e-8
 """Relative difference below which two metrics count as equal."""
 
+FLOAT32 = 2.0**-22
+"""Relative difference between two gains that rounding alone can make, 2.4e-7: metrics are float32
+numbers, each rounded by up to 6e-8, and two gains hold four of them."""
+
 
 def _alike(one: float, other: float) -> bool:
     return abs(one - other) <= ROUNDING * max(abs(one), abs(other))
+
+
+def rounding_of(values: Iterable[float]) -> float:
+    """Return by how much equal gains may differ by rounding, in the metric's unit.
+
+    Args:
+        values: Metrics of either arm; those that are not finite do not count.
+
+    Example:
+        >>> 1e-7 < rounding_of([0.5, -0.8, float("nan")]) < 3e-7
+        True
+    """
+    return FLOAT32 * max((abs(value) for value in values if isfinite(value)), default=0.0)
 
 
 def diverged_seeds(results: Results, arm: str) -> list[int]:
@@ -69,22 +86,34 @@ def diverged_seeds(results: Results, arm: str) -> list[int]:
 
 
 def are_identical(results: Results, arm: str, other: str) -> bool:
-    """Tell whether two arms gave the same numbers to the last bit, at every seed that both have.
+    """Tell whether two arms gave the same numbers to the last bit, at every planned seed.
 
     Compared are the final metrics, the values of the loss and metric curves, and the hash of the
-    final weights where both runs have it. Without a common seed the answer is no.
+    final weights where both runs have it. While a run of either is missing or failed, the answer is
+    no: nobody knows what it would have given.
     """
-    ours, theirs = results.runs_of(arm), results.runs_of(other)
-    common = ours.keys() & theirs.keys()
-    goal = results.comparison.goal
-    return bool(common) and all(_same(ours[seed], theirs[seed], goal) for seed in common)
+    return _have_all(results, arm, other) and not unequal_seeds(results, arm, other)
 
 
 def are_equal(results: Results, arm: str, other: str) -> bool:
     """Tell whether two arms gave the same numbers but for rounding, as `are_identical` asks."""
     ours, theirs = results.runs_of(arm), results.runs_of(other)
-    common, goal = ours.keys() & theirs.keys(), results.comparison.goal
-    return bool(common) and all(_close(ours[seed], theirs[seed], goal) for seed in common)
+    goal = results.comparison.goal
+    return _have_all(results, arm, other) and all(
+        _close(ours[seed], theirs[seed], goal) for seed in ours
+    )
+
+
+def unequal_seeds(results: Results, arm: str, other: str) -> list[int]:
+    """Return the seeds at which both arms have ended, with numbers that differ in any bit."""
+    ours, theirs = results.runs_of(arm), results.runs_of(other)
+    goal = results.comparison.goal
+    return [seed for seed in ours if seed in theirs and not _same(ours[seed], theirs[seed], goal)]
+
+
+def _have_all(results: Results, arm: str, other: str) -> bool:
+    seeds = set(results.comparison.seeds)
+    return all(results.runs_of(name).keys() == seeds for name in (arm, other))
 
 
 def cost_to_target(run: RecordedRun, goal: Goal, axis: str) -> float:

@@ -289,6 +289,8 @@ class Results:
         horizons: The same arms with shorter runs, by their length in the unit of the budget, for
             the steps that each needs to the target; their runs keep no curves on disk.
         untuned: Why arms could not be tuned, by arm: for want of settings, no run is made of them.
+        fingerprints: Fingerprint of each planned run by arm, in the order of the seeds: a stored
+            run with another one was made with another configuration. Empty if nobody noted them.
 
     Raises:
         ValueError: If a run belongs to no arm or seed, or is there twice.
@@ -301,6 +303,7 @@ class Results:
     provenance: Provenance = field(default_factory=Provenance)
     horizons: Mapping[int, "Results"] = field(default_factory=dict)
     untuned: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = [(run.arm, run.seed) for run in self._ended]
@@ -328,6 +331,13 @@ class Results:
         asked = self.comparison
         names = [arm.name for arm in asked.arms if arm.name not in self.untuned]
         return [(name, seed) for name in names for seed in asked.seeds]
+
+    def belongs(self, arm: str, seed: int, fingerprint: str) -> bool:
+        """Tell whether a run of this fingerprint is the planned one; yes if nobody noted any."""
+        if not self.fingerprints:
+            return True
+        noted = self.fingerprints.get(arm, ())
+        return dict(zip(self.comparison.seeds, noted, strict=False)).get(seed) == fingerprint
 
     @property
     def missing(self) -> list[tuple[str, int]]:

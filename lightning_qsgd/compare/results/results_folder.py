@@ -148,6 +148,7 @@ def _to_json(results: Results) -> dict[str, Any]:
         },
         "horizons": {length: _to_json(part) for length, part in results.horizons.items()},
         "untuned": dict(results.untuned),
+        "fingerprints": dict(results.fingerprints),
     }
     plain: dict[str, Any] = _without_infinity(saved)
     return plain
@@ -177,6 +178,7 @@ def _from_json(saved: dict[str, Any], curves: Curves | None) -> Results:
         # Not stored by earlier versions; without curves.
         {int(n): _from_json(part, None) for n, part in saved.get("horizons", {}).items()},
         saved.get("untuned", {}),
+        {arm: tuple(noted) for arm, noted in saved.get("fingerprints", {}).items()},
     )
 
 

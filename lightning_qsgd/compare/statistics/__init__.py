@@ -15,7 +15,14 @@ from lightning_qsgd.compare.statistics.paired_gain import (
     PairedGain,
     paired_gain,
 )
-from lightning_qsgd.compare.statistics.power import Design, detectable_effect, holm, pairs_needed
+from lightning_qsgd.compare.statistics.power import (
+    Design,
+    detectable_effect,
+    holm,
+    pairs_needed,
+    seeds_for,
+    visible_effect,
+)
 
 __all__ = [
     "FEWEST_PAIRS",
@@ -32,5 +39,7 @@ __all__ = [
     "paired_gain",
     "pairs_needed",
     "performance_profile",
+    "seeds_for",
     "share_reached",
+    "visible_effect",
 ]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lightning_qsgd.compare.statistics.mean_tests import (
     BootstrapMean,
     Interval,
+    in_units,
     skew_corrected_interval,
     skew_corrected_p_value,
     t_interval,
@@ -47,7 +48,13 @@ def cohens_d(gains: NDArray[np.float64]) -> float:
     mean = float(gains.mean())
     if np.ptp(gains) == 0:
         return copysign(inf, mean) if mean else 0.0
-    return mean / float(gains.std(ddof=1))
+    return mean / _spread(gains)
+
+
+def _spread(sample: NDArray[np.float64]) -> float:
+    """Return the standard deviation, also of numbers whose squares have no float."""
+    scaled, unit = in_units(sample)
+    return float(scaled.std(ddof=1)) * unit
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ class Method:
     Args:
         alpha: Chance that any claim of the comparison is false, in (0, 1).
         power: Chance with which an effect counts as detectable, in (alpha, 1).
-        resamples: Bootstrap resamples. The smallest p-value that they can show is about
-            `2 / resamples`; Holm's correction multiplies it by the number of arms.
+        resamples: Bootstrap resamples. The smallest p-value that they can show is
+            `1 / (resamples + 1)`; Holm's correction multiplies it by the number of arms.
         seed: Seed of the bootstrap. Every difference is resampled with the same indices, so a
             result does not depend on which other arms took part.
 
@@ -111,7 +118,8 @@ class PairedGain:
     Attributes:
         gains: Gain by seed, positive where the arm is better, in the metric's unit.
         mean: Mean gain; NaN without pairs.
-        sd: Standard deviation of the gains; NaN with fewer than two pairs.
+        sd: Standard deviation of the gains; NaN with fewer than two pairs, and 0 where they differ
+            by rounding alone.
         t: Interval by Student's t; NaN with fewer than `FEWEST_PAIRS` pairs.
         bca: Interval by the BCa bootstrap; likewise.
         p_t: Two-sided p-value by t; 1 with fewer than `FEWEST_PAIRS` pairs.
@@ -164,7 +172,9 @@ class PairedGain:
     @property
     def effect(self) -> float:
         """Cohen's d of the pairs; NaN with fewer than two."""
-        return cohens_d(self._array) if self.pairs > 1 else nan
+        if self.pairs < 2:
+            return nan
+        return cohens_d(self._array if self.sd else np.full(self.pairs, self.mean))
 
     @property
     def improvement(self) -> float:
@@ -176,16 +186,18 @@ class PairedGain:
         return np.array(list(self.gains.values()), dtype=np.float64)
 
 
-def paired_gain(gains: dict[int, float], method: Method) -> PairedGain:
+def paired_gain(gains: dict[int, float], method: Method, rounding: float = 0.0) -> PairedGain:
     """Test whether a mean gain is zero, by Student's t and by the BCa bootstrap.
 
-    Gains that are all equal have no spread, from which either test could start. If they are zero,
-    the arms are the same and p is 1. Otherwise all that is left is that n signs agree: p is that
-    of the sign-flip test, 2 / 2**n, and the intervals shrink to the value.
+    Gains that are equal, but for rounding, have no spread, from which either test could start. If
+    they are zero, again but for rounding, p is 1. Otherwise all that is left is that n signs agree:
+    p is that of the sign-flip test, 2 / 2**n, and the intervals shrink to the value.
 
     Args:
         gains: Gain by seed, finite, in the metric's unit.
         method: Level, resamples and seed.
+        rounding: By how much equal gains may differ, in the metric's unit. It hangs on the size of
+            the metric, which the gains do not tell; see `rounding_of`.
 
     Returns:
         Mean, intervals and p-values, none of them corrected for other questions.
@@ -196,17 +208,12 @@ def paired_gain(gains: dict[int, float], method: Method) -> PairedGain:
         (0.2, True, True)
     """
     sample = np.array(list(gains.values()), dtype=np.float64)
-    mean = float(sample.mean()) if len(sample) else nan
-    sd = float(sample.std(ddof=1)) if len(sample) > 1 else nan
+    mean = _mean(sample) if len(sample) else nan
+    sd = _spread(sample) if len(sample) > 1 else nan
     if len(sample) < FEWEST_PAIRS:
         return PairedGain(gains, mean, sd)
-    if _have_no_spread(sample):
-        value = float(sample[0])
-        # If nothing helped, each sign would be a toss of a coin: all alike in 2 of 2^n cases.
-        p = 1.0 if value == 0 else 2.0 ** (1 - len(sample))
-        return PairedGain(
-            gains, value, 0.0, Interval(value, value), Interval(value, value), p, p, p
-        )
+    if _have_no_spread(sample, rounding):
+        return _by_signs(gains, sample, rounding)
     bootstrap = BootstrapMean(sample, method.resamples, np.random.default_rng(method.seed))
     return PairedGain(
         gains,
@@ -221,6 +228,23 @@ def paired_gain(gains: dict[int, float], method: Method) -> PairedGain:
     )
 
 
-def _have_no_spread(sample: NDArray[np.float64]) -> bool:
+def _mean(sample: NDArray[np.float64]) -> float:
+    scaled, unit = in_units(sample)
+    return float(scaled.mean()) * unit
+
+
+def _have_no_spread(sample: NDArray[np.float64], rounding: float) -> bool:
     # Equal differences of unequal numbers, such as 0.3 - 0.2 and 0.2 - 0.1, differ by rounding.
-    return bool(np.ptp(sample) <= 1e-12 * np.abs(sample).max())
+    return bool(np.ptp(sample) <= max(rounding, 1e-12 * np.abs(sample).max()))
+
+
+def _by_signs(gains: dict[int, float], sample: NDArray[np.float64], rounding: float) -> PairedGain:
+    """Judge gains without spread by their signs, which those within the rounding do not have."""
+    low, high = float(sample.min()), float(sample.max())
+    if low <= rounding and high >= -rounding:
+        around = Interval(min(low, 0.0), max(high, 0.0))
+        return PairedGain(gains, _mean(sample), 0.0, around, around)
+    # If nothing helped, each sign would be a toss of a coin: all alike in 2 of 2^n cases.
+    middle, p = float(np.median(sample)), 2.0 ** (1 - len(sample))
+    value = Interval(middle, middle)
+    return PairedGain(gains, middle, 0.0, value, value, p, p, p)

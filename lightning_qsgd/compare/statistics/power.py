@@ -127,11 +127,48 @@ def pairs_needed(effect: float, alpha: float, power: float) -> int:
     return enough
 
 
+COST_OF_THREE_TESTS = 3
+"""Seeds that three tests need beyond one of them by t, for normal gains; measured at an effect of
+`LARGE`, and a little more than smaller effects need."""
+
+
+def visible_effect(pairs: int, alpha: float, power: float) -> float:
+    """Find the smallest effect that all three tests see with a given chance, if gains are normal.
+
+    Args:
+        pairs: Number of pairs.
+        alpha: Level of the tests; for the first of m arms under Holm's correction, alpha / m.
+        power: Chance to see it.
+
+    Returns:
+        Mean difference in units of the standard deviation of the differences; infinite if there is
+        none.
+
+    Example:
+        >>> round(visible_effect(pairs=16, alpha=0.05, power=0.8), 2)
+        0.85
+    """
+    by_t = pairs - COST_OF_THREE_TESTS
+    return detectable_effect(by_t, alpha, power) if by_t > 1 else inf
+
+
+def seeds_for(effect: float, alpha: float, power: float) -> int:
+    """Find the number of pairs with which all three tests see an effect, if gains are normal.
+
+    Args:
+        effect: Mean difference in units of the standard deviation of the differences, > 0.
+        alpha: Level of the tests.
+        power: Chance to see it.
+
+    Example:
+        >>> seeds_for(effect=2.0, alpha=0.05, power=0.8)
+        8
+    """
+    return pairs_needed(effect, alpha, power) + COST_OF_THREE_TESTS
+
+
 LARGE = 2.0
 """An effect that no comparison should miss, in standard deviations of the paired differences."""
-
-COST_OF_THREE_TESTS = 3
-"""Seeds that three tests need beyond one of them by t, at an effect of `LARGE`; measured."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +196,16 @@ class Design:
 
     @property
     def smallest_p(self) -> float:
-        """Smallest corrected p-value that can come out: the bootstrap has so many resamples."""
+        """Smallest corrected p-value that the bootstrap with so many resamples can give.
+
+        Gains that are all equal are judged by their signs, for which p can be smaller.
+        """
         return min(1.0, max(1, self.questions) / (self.method.resamples + 1))
 
     @property
     def seeds_needed(self) -> int:
         """Seeds with which an effect of `LARGE` standard deviations would be seen."""
-        return pairs_needed(LARGE, self.level, self.method.power) + COST_OF_THREE_TESTS
+        return seeds_for(LARGE, self.level, self.method.power)
 
     @property
     def is_comparison(self) -> bool:
@@ -175,8 +215,7 @@ class Design:
     @property
     def visible(self) -> float:
         """Smallest effect that would be seen, in standard deviations of the differences."""
-        pairs = self.seeds - COST_OF_THREE_TESTS
-        return detectable_effect(pairs, self.level, self.method.power) if pairs > 1 else inf
+        return visible_effect(self.seeds, self.level, self.method.power)
 
     def words(self, spread: float = nan) -> str:
         """Say what can be seen, before anything has run.
@@ -197,8 +236,8 @@ class Design:
         text = (
             f"With {self.seeds} seeds and {arms} on trial, an effect of "
             f"{self.visible:.2g} standard deviations of the paired differences is seen in "
-            f"{self.method.power:.0%} of cases; no corrected p-value can be below "
-            f"{self.smallest_p:.1g}."
+            f"{self.method.power:.0%} of cases, if they are normal; no corrected p-value can be "
+            f"below {self.smallest_p:.1g}, unless all gains are equal."
         )
         if isnan(spread):
             return text

@@ -1,7 +1,7 @@
 """All statistics of a comparison, arm by arm."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite, isnan, nan
 from statistics import fmean, median, stdev
 
@@ -15,6 +15,7 @@ from lightning_qsgd.compare.results.gains import (
     final_values,
     gains_over,
     relative_size,
+    rounding_of,
     surpluses,
 )
 from lightning_qsgd.compare.results.pairing import unpaired
@@ -25,13 +26,13 @@ from lightning_qsgd.compare.statistics import (
     Interval,
     Method,
     PairedGain,
-    detectable_effect,
     holm,
     horizon_ratio,
     median_cost,
     paired_gain,
-    pairs_needed,
+    seeds_for,
     share_reached,
+    visible_effect,
 )
 from lightning_qsgd.compare.statistics.paired_gain import FEWEST_PAIRS, UNKNOWN
 
@@ -52,6 +53,7 @@ class ArmSummary:
         step_cost: Seconds per step over the baseline's; NaN if unknown.
         relative_size: Median size of the perturbation relative to the step; NaN if unknown.
         untuned: Why the arm has no settings, in a sentence; empty if it has.
+        failed: Seeds whose run raised or died.
     """
 
     arm: Arm
@@ -65,6 +67,20 @@ class ArmSummary:
     step_cost: float
     relative_size: float
     untuned: str = ""
+    failed: tuple[int, ...] = ()
+
+    @property
+    def lost(self) -> str:
+        """How many runs diverged or failed, in words; empty if none did.
+
+        They are no accident of the draw as a run that is still missing is: the seeds that are left
+        may be just those at which the arm does well.
+        """
+        counts = {"diverged": len(self.diverged), "failed": len(self.failed)}
+        parts = [
+            f"{what} at {n} {'seed' if n == 1 else 'seeds'}" for what, n in counts.items() if n
+        ]
+        return " and ".join(parts)
 
     @property
     def mean(self) -> float:
@@ -96,8 +112,9 @@ class Challenge:
         control_intervals: Their intervals, which hold together too.
         identical: Whether every number equals the baseline's to the last bit.
         equal: Whether every number equals the baseline's but for rounding.
-        detectable: Smallest gain that these pairs could have shown, in the metric's unit.
-        pairs_for_half: Number of pairs that could show half of it; 0 if the gains have no spread.
+        detectable: Smallest gain that these pairs could have shown, in the metric's unit, if gains
+            are normal; NaN if they have no spread, infinite if there is none.
+        pairs_for_half: Number of pairs that could show half of it; 0 without a finite one.
         horizon: How long training has to be for the target, over the baseline's, with an interval
             that holds together with those of the other arms on trial; None if nobody asked.
     """
@@ -142,6 +159,15 @@ class Analysis:
         """Those of the arms that the comparison asks about."""
         return tuple(one for one in self.challenges if one.arm.kind == "arm")
 
+    @property
+    def seen(self) -> Design:
+        """What can be seen with the pairs that there are, which may be fewer than planned.
+
+        They are those of the arm on trial that has the fewest, of all that can be tested.
+        """
+        pairs = [one.gain.pairs for one in self.on_trial if one.gain.enough]
+        return replace(self.design, seeds=min(pairs, default=0))
+
 
 def analyse(results: Results, method: Method | None = None) -> Analysis:
     """Compute every statistic that a report shows.
@@ -176,7 +202,9 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
     apart = unpaired(results)
 
     def gain_of(arm: str, other: str) -> PairedGain:
-        return paired_gain(gains_over(results, arm, other, apart), method)
+        found = gains_over(results, arm, other, apart)
+        ends = [final_values(results, name)[seed] for name in (arm, other) for seed in found]
+        return paired_gain(found, method, rounding_of(ends))
 
     gains = {arm.name: gain_of(arm.name, baseline) for arm in asked.challengers}
     corrected = _corrected(asked, gains)
@@ -250,15 +278,16 @@ def _horizon(results: Results, arm: Arm, method: Method) -> HorizonRatio | None:
 def _sensitivity(gain: PairedGain, method: Method, questions: int) -> tuple[float, int]:
     """Return the smallest gain that could have been shown, and the pairs needed for half of it.
 
-    At the level of Holm's first step, which the arm with the smallest p-value has to pass.
+    At the level of Holm's first step, which the arm with the smallest p-value has to pass, and by
+    the rule that `Design.visible` follows.
     """
     if not gain.enough or gain.sd == 0:
         return nan, 0
     level = method.alpha / questions
-    effect = detectable_effect(gain.pairs, level, method.power)
+    effect = visible_effect(gain.pairs, level, method.power)
     if effect == inf:
         return inf, 0
-    return effect * gain.sd, pairs_needed(effect / 2, level, method.power)
+    return effect * gain.sd, seeds_for(effect / 2, level, method.power)
 
 
 def _summary(results: Results, arm: Arm) -> ArmSummary:
@@ -277,6 +306,7 @@ def _summary(results: Results, arm: Arm) -> ArmSummary:
         cost_ratio(results, arm.name, "step"),
         _median_of_known(relative_size(run) for run in runs),
         results.untuned.get(arm.name, "").partition("\n")[0],
+        tuple(failure.seed for failure in results.failures if failure.arm == arm.name),
     )
 
 

@@ -4,11 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import exp, inf, isfinite, isnan, log, nan
+from statistics import stdev
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_qsgd.compare.results.gains import cost_to_target, final_values, gains_over
+from lightning_qsgd.compare.results.gains import (
+    cost_to_target,
+    costs_of,
+    final_values,
+    gains_over,
+    rounding_of,
+)
 from lightning_qsgd.compare.results.pairing import unpaired
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import (
@@ -31,10 +38,20 @@ class SuiteOutcome(StrEnum):
     MIXED = "better on some tasks, worse on others"
     WORSE = "worse over the suite"
     WORSE_SOME = "worse on some tasks"
+    CONTROLLED = "ahead, but not of its own control"
+    NO_CLAIM = "no claim possible"
+    NO_CLAIM_SOME = "no claim possible on some tasks, nothing seen on the others"
+    TOO_FEW = "too few seeds to tell"
     NOTHING = "nothing to tell it from the baseline"
 
 
 FEWEST_TASKS = 3
+
+ONE_STEP = 1.0
+"""What a run pays at least, also if it is at the target before its first step: a ratio needs it."""
+
+CONTROLLED = (Outcome.MATCHED, Outcome.BEATEN)
+"""A gain over the baseline that a control has as well."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,7 @@ class SuiteArm:
         arm: Name of the arm.
         verdicts: Its verdict by task.
         gain: Mean over tasks of its gain, in standard deviations of the baseline's runs on the
-            task; NaN if unknown.
+            task; NaN if a task has too few pairs, or a baseline whose runs do not spread.
         interval: Interval of it by the hierarchical bootstrap, together with those of other arms.
         over_controls: The same intervals of its gain over each control that every task has.
         step_ratio: Geometric mean over tasks of its steps to the target over the baseline's; a run
@@ -67,21 +84,41 @@ class SuiteArm:
     @property
     def outcome(self) -> SuiteOutcome:
         """The claim: over the suite if the interval says so, else task by task."""
-        found = [verdict.outcome for verdict in self.verdicts.values()]
-        better, worse = found.count(Outcome.BETTER), found.count(Outcome.WORSE)
+        better, worse = self._count(Outcome.BETTER), self._count(Outcome.WORSE)
         if better and worse:
             return SuiteOutcome.MIXED
-        doubted = {Outcome.MATCHED, Outcome.BEATEN, Outcome.NO_CLAIM}.intersection(found)
+        silent, doubted = self._count(Outcome.NO_CLAIM), self._count(*CONTROLLED)
         ahead = all(one.low > 0 for one in (self.interval, *self.over_controls.values()))
-        # The bootstrap is too eager with few tasks: one of them has to show it, of one or two each.
-        needed = 1 if len(found) >= FEWEST_TASKS else len(found)
-        if ahead and not doubted and better >= needed:
+        if ahead and not doubted and not silent and better >= self._needed:
             return SuiteOutcome.BETTER
-        if self.interval.high < 0 and worse >= needed:
+        if self.interval.high < 0 and not silent and worse >= self._needed:
             return SuiteOutcome.WORSE
-        if better:
-            return SuiteOutcome.SOME
-        return SuiteOutcome.WORSE_SOME if worse else SuiteOutcome.NOTHING
+        if better or worse:
+            return SuiteOutcome.SOME if better else SuiteOutcome.WORSE_SOME
+        if doubted:
+            return SuiteOutcome.CONTROLLED
+        if silent:
+            every = silent == len(self.verdicts)
+            return SuiteOutcome.NO_CLAIM if every else SuiteOutcome.NO_CLAIM_SOME
+        return SuiteOutcome.TOO_FEW if self._count(Outcome.TOO_FEW) else SuiteOutcome.NOTHING
+
+    @property
+    def shown_interval(self) -> Interval:
+        """The interval of the gain, which goes to zero where no task bears its side out."""
+        above = self._count(Outcome.BETTER, *CONTROLLED) >= self._needed
+        below = self._count(Outcome.WORSE) >= self._needed
+        low, high = self.interval.low, self.interval.high
+        if isnan(low) or (low > 0 and above) or (high < 0 and below):
+            return self.interval
+        return Interval(min(low, 0.0), max(high, 0.0))
+
+    @property
+    def _needed(self) -> int:
+        # The bootstrap is too eager with few tasks: one of them has to show it, of one or two each.
+        return 1 if len(self.verdicts) >= FEWEST_TASKS else len(self.verdicts)
+
+    def _count(self, *outcomes: Outcome) -> int:
+        return sum(verdict.outcome in outcomes for verdict in self.verdicts.values())
 
 
 @dataclass(frozen=True)
@@ -95,6 +132,10 @@ class SuiteAnalysis:
         baseline: Name of the baseline.
         profiles: Factors of every arm that all tasks have, the baseline's among them.
         unanswered: Why a task could not be carried out, by its name.
+        partly: Arms on trial that some tasks skip, with their verdict by task that has them. They
+            are judged task by task, and not over the suite.
+        flat: Tasks whose baseline ends at one value at all seeds: no gain has a size in units of
+            its spread, so that nothing can be said over the suite.
     """
 
     method: Method
@@ -103,6 +144,8 @@ class SuiteAnalysis:
     baseline: str
     profiles: dict[str, list[float]]
     unanswered: dict[str, str] = field(default_factory=dict)
+    partly: dict[str, dict[str, Verdict]] = field(default_factory=dict)
+    flat: tuple[str, ...] = ()
 
 
 def share_of(method: Method, tasks: int) -> Method:
@@ -140,18 +183,15 @@ def analyse_suite(
     share = share_of(method, len(tasks) + len(lost))
     analyses = {name: analyse(results, share) for name, results in tasks.items()}
     judged = {name: verdicts(analysis) for name, analysis in analyses.items()}
-    first = next(iter(tasks.values())).comparison
-    common = [
-        arm.name for arm in first.on_trial if all(arm.name in found for found in judged.values())
-    ]
-    baseline = first.baseline.name
+    baseline = next(iter(tasks.values())).comparison.baseline.name
+    everywhere, partly = _by_presence(tasks)
+    common = list(everywhere)
     costs = {
         arm: [_median_steps(results, arm) for results in tasks.values()]
         for arm in (baseline, *common)
     }
     profiles = performance_profile(costs)
     level = share.alpha / max(1, len(common))
-    controls = {arm.name: arm.controls for arm in first.on_trial}
     arms = tuple(
         SuiteArm(
             arm,
@@ -160,13 +200,42 @@ def analyse_suite(
             *_over_tasks(
                 [_scaled_gains(one, arm, baseline) for one in tasks.values()], level, method
             ),
-            {name: _over_control(tasks, arm, name, level, method) for name in controls[arm]},
+            {name: _over_control(tasks, arm, name, level, method) for name in everywhere[arm]},
             *_ratio([_log_ratios(results, arm) for results in tasks.values()], level, method),
             profiles[arm],
         )
         for arm in common
     )
-    return SuiteAnalysis(method, analyses, arms, baseline, profiles, lost)
+    return SuiteAnalysis(
+        *(method, analyses, arms, baseline, profiles, lost),
+        {arm: {name: judged[name][arm] for name in places} for arm, places in partly.items()},
+        tuple(name for name, results in tasks.items() if not _spread(results)),
+    )
+
+
+def _by_presence(
+    tasks: Mapping[str, Results],
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Sort the arms on trial, whatever the order of the tasks.
+
+    Returns:
+        The controls that all tasks have, by arm that all tasks have; and the tasks that have it, by
+        arm that some tasks skip.
+    """
+    places: dict[str, list[str]] = {}
+    for name, results in tasks.items():
+        for arm in results.comparison.on_trial:
+            places.setdefault(arm.name, []).append(name)
+    own = {
+        arm: [tasks[name].comparison.arm(arm).controls for name in found]
+        for arm, found in places.items()
+    }
+    everywhere = {
+        arm: [control for control in own[arm][0] if all(control in one for one in own[arm])]
+        for arm, found in places.items()
+        if len(found) == len(tasks)
+    }
+    return everywhere, {a: found for a, found in places.items() if a not in everywhere}
 
 
 def _over_tasks(
@@ -197,11 +266,18 @@ def _over_control(
 
 def _scaled_gains(results: Results, arm: str, other: str) -> NDArray[np.float64]:
     """Return gains in standard deviations of the baseline's runs; none if these do not spread."""
-    baseline = results.comparison.baseline.name
     gains = np.array(list(gains_over(results, arm, other, unpaired(results)).values()))
-    known = [value for value in final_values(results, baseline).values() if isfinite(value)]
-    spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-    return gains / spread if spread > 0 else np.array([])
+    spread = _spread(results)
+    return gains / spread if spread else np.array([])
+
+
+def _spread(results: Results) -> float:
+    """Return the standard deviation of the baseline's runs; 0 if they differ by rounding alone."""
+    values = final_values(results, results.comparison.baseline.name).values()
+    known = [value for value in values if isfinite(value)]
+    if len(known) < 2 or max(known) - min(known) <= rounding_of(known):
+        return 0.0
+    return float(stdev(known))
 
 
 def _log_ratios(results: Results, arm: str) -> NDArray[np.float64]:
@@ -215,14 +291,15 @@ def _log_ratios(results: Results, arm: str) -> NDArray[np.float64]:
                 for one in (run, theirs[seed])
                 if goal.metric in one.curves
             ]
-            if not any(map(isnan, costs)) and min(costs, default=0) > 0:
-                seen = [min(cost, max(ends)) for cost in costs]
+            if not any(map(isnan, costs)) and max(ends) > 0:
+                seen = [max(ONE_STEP, min(cost, max(ends))) for cost in costs]
                 ratios.append(log(seen[0] / seen[1]))
     return np.array(ratios)
 
 
 def _median_steps(results: Results, arm: str) -> float:
-    goal = results.comparison.goal
-    costs = [cost_to_target(run, goal, "steps") for run in results.runs_of(arm).values()]
-    known = median_cost([cost for cost in costs if not isnan(cost)])
-    return inf if isnan(known) else known
+    """Return the median steps to the target; a run that failed never got there."""
+    costs = costs_of(results, arm, "steps")
+    costs += [inf for failure in results.failures if failure.arm == arm]
+    known = median_cost(costs)
+    return inf if isnan(known) else max(ONE_STEP, known)

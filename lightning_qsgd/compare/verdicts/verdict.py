@@ -1,19 +1,25 @@
 """The rule: what may be said about an arm, in words that claim no more than its runs show.
 
-1. Every number equal to the baseline's: identical; equal but for rounding: equal.
-2. Fewer than three pairs, or not enough of them to see even an effect of two standard deviations,
-   and nothing seen: too few seeds to tell.
+1. Every number at every planned seed equal to the baseline's: identical; equal but for rounding:
+   equal.
+2. Fewer than three pairs: no claim possible, or too few seeds to tell if no more were planned.
 3. p > alpha after Holm's correction over the arms on trial, where p is the largest of three tests
-   (t, t corrected for skew, BCa bootstrap): no detectable effect.
-4. A mean gain below zero: worse. Runs that diverged: never better.
+   (t, t corrected for skew, BCa bootstrap): no detectable effect, or too few seeds to tell if there
+   are not enough pairs to see even an effect of two standard deviations.
+4. A mean gain below zero: worse.
 5. A gain that is not beyond each of the arm's controls: matched or beaten by its own control.
 6. Otherwise: better.
+
+Runs that diverged or failed are no pairs, and those that are left flatter who lost them. So an arm
+that lost runs is never better, one whose baseline lost runs is never worse, and neither is without
+a detectable effect: no claim is possible. A control that lost runs matches an arm, and beats none.
 
 `analysis.py` computes what the rule reads.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isinf, isnan
 
 from lightning_qsgd.compare.statistics import FEWEST_PAIRS, Interval, Method, PairedGain
 from lightning_qsgd.compare.statistics.power import LARGE
@@ -94,22 +100,27 @@ def _outcome(challenge: Challenge, baseline: str, analysis: Analysis) -> tuple[O
         return Outcome.NO_CLAIM, challenge.summary.untuned
     if not gain.enough:
         planned = analysis.design.seeds >= FEWEST_PAIRS  # and runs failed, diverged or are missing
-        return Outcome.NO_CLAIM if planned else Outcome.TOO_FEW, _too_few(challenge)
+        return Outcome.NO_CLAIM if planned else Outcome.TOO_FEW, _too_few(challenge, analysis)
     if challenge.equal:
         return Outcome.EQUAL, f"Every number equals that of {baseline} at every seed, to rounding."
     shown = describe_gain(gain, challenge.interval, method)
     found = f"{shown} over {baseline}, p = {challenge.p_holm:.2g}"
-    if challenge.p_holm > method.alpha:
+    seen = challenge.p_holm <= method.alpha
+    # A lost run has no gain, so that what is left flatters its arm: the opposite may still be said.
+    flattered = {
+        "it": "" if seen and gain.mean < 0 else challenge.summary.lost,
+        baseline: "" if seen and gain.mean > 0 else analysis.baseline.lost,
+    }
+    losses = [f"{name} {lost}" for name, lost in flattered.items() if lost]
+    if losses:
+        return Outcome.NO_CLAIM, (
+            f"{found} where both finished, but {', and '.join(losses)}: no mean can hold that."
+        )
+    if not seen:
         return _nothing_seen(challenge, found, analysis)
-    # A diverged run has no gain, so that what is left flatters the arm: worse may still be said.
     if gain.mean < 0:
         return Outcome.WORSE, f"{found}."
-    if challenge.summary.diverged:
-        return Outcome.NO_CLAIM, (
-            f"{found} where it finished, but it diverged at {len(challenge.summary.diverged)} "
-            "seeds, which no mean can hold."
-        )
-    return _against_controls(challenge, found, method)
+    return _against_controls(challenge, found, analysis)
 
 
 def _nothing_seen(challenge: Challenge, found: str, analysis: Analysis) -> tuple[Outcome, str]:
@@ -123,14 +134,16 @@ def _nothing_seen(challenge: Challenge, found: str, analysis: Analysis) -> tuple
     )
 
 
-def _too_few(challenge: Challenge) -> str:
+def _too_few(challenge: Challenge, analysis: Analysis) -> str:
     few = f"Only {challenge.gain.pairs} seeds have a final metric of both"
-    diverged = len(challenge.summary.diverged)
-    why = f", for it diverged at {diverged}" if diverged else ""
+    lost = {"it": challenge.summary.lost, analysis.baseline.arm.name: analysis.baseline.lost}
+    reasons = [f"{name} {words}" for name, words in lost.items() if words]
+    why = f", for {', and '.join(reasons)}" if reasons else ""
     return f"{few}{why}; {FEWEST_PAIRS} are needed."
 
 
-def _against_controls(challenge: Challenge, found: str, method: Method) -> tuple[Outcome, str]:
+def _against_controls(challenge: Challenge, found: str, analysis: Analysis) -> tuple[Outcome, str]:
+    method = analysis.method
     own, p_values = challenge.over_controls, challenge.p_over_controls
     if not own:
         unmatched = " No control was matched to it." if challenge.arm.kind == "arm" else ""
@@ -144,18 +157,25 @@ def _against_controls(challenge: Challenge, found: str, method: Method) -> tuple
         return Outcome.BETTER, f"{found}. It also beats {_listed(list(own))}."
     shown = describe_gain(own[name], challenge.control_intervals[name], method)
     ahead = own[name].mean < 0 and p_values[name] <= method.alpha
-    return (Outcome.BEATEN if ahead else Outcome.MATCHED), (
-        f"{found}; but over its control {name}: {shown}. "
+    lost = next((one.summary.lost for one in analysis.challenges if one.arm.name == name), "")
+    where = f" where both finished ({name} {lost})" if lost else ""
+    return (Outcome.BEATEN if ahead and not lost else Outcome.MATCHED), (
+        f"{found}; but over its control {name}: {shown}{where}. "
         "Nothing shows that the gain is owed to what the arm adds."
     )
 
 
 def _sensitivity(challenge: Challenge, method: Method) -> str:
-    if not challenge.pairs_for_half:
-        return "All gains are equal, so how small an effect would have shown is unknown."
+    if isnan(challenge.detectable):
+        return (
+            "All gains are equal but for rounding, so how small an effect would have shown is "
+            "unknown."
+        )
+    if isinf(challenge.detectable):
+        return "So few pairs show no gain of any size reliably."
     return (
         f"A true gain of {challenge.detectable:.3g} would have shown in {method.power:.0%} of such "
-        f"comparisons; half of it needs {challenge.pairs_for_half} seeds."
+        f"comparisons if gains are normal; half of it needs {challenge.pairs_for_half} seeds."
     )
 
 

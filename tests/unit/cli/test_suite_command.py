@@ -186,3 +186,131 @@ def test_the_table_holds_what_the_page_says(suite, tmp_path):
     row = rows["arm", "(all)"]
     assert row["verdict"] == arm.outcome == "better over the suite"
     assert (float(row["gain"]), float(row["low"])) == (arm.gain, arm.interval.low)
+
+
+CONTROL = {"kind": "control", "control_of": ["cnn"], "overlay": {}}
+SAME = {**CONTROL, "hyperparameters": "of_arm"}
+
+
+def rewritten(suite, **changes):
+    plan = yaml.safe_load(suite.read_text())
+    suite.write_text(yaml.safe_dump({**plan, **changes}, sort_keys=False))
+    return suite
+
+
+def called(suite, *more, **keywords):
+    compare = Compare()
+    suite_command(suite, ["--config", str(suite), "--folder", "out", *more], compare, **keywords)
+    return compare
+
+
+def refused(suite, capsys, *more):
+    compare = Compare()
+    with pytest.raises(SystemExit) as end:
+        suite_command(suite, ["--config", str(suite), *more], compare)
+    assert end.value.code == 2
+    assert compare.plans == []
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_control_of_a_skipped_arm_is_no_control_of_it_and_with_its_values_goes_too(suite):
+    both = {**CONTROL, "control_of": ["cnn", "arm"]}
+    arms = {**ARMS, "cnn": {"overlay": {}, "hyperparameters": "tuned"}, "ctl": both, "same": SAME}
+    arms["adamw"] = {"kind": "baseline", "hyperparameters": "tuned"}
+    tasks = {**TASKS, "two": {**TASKS["two"], "skip": []}}
+    compare = called(rewritten(suite, arms=arms, tasks=tasks, tuning={}))
+    first, second = (plan["arms"] for plan in compare.plans)
+    assert list(first) == ["adamw", "arm", "ctl"]
+    assert first["ctl"]["control_of"] == ["arm"]
+    assert second["ctl"]["control_of"] == ["cnn", "arm"]
+    assert list(second) == ["adamw", "arm", "cnn", "ctl", "same"]
+
+
+@pytest.mark.parametrize("more", [["--only", "cnn", "arm"], ["--skip", "cnn"], ["--skip=cnn"]])
+def test_a_task_that_skips_an_arm_already_is_asked_for_the_others(suite, more):
+    class Noting(Compare):
+        def __call__(self, arguments):
+            self.asked = [*getattr(self, "asked", []), arguments]
+            super().__call__(arguments)
+
+    tasks = {**TASKS, "two": {**TASKS["two"], "skip": []}}
+    compare = Noting()
+    given = ["--config", str(rewritten(suite, tasks=tasks)), "--folder", "out", *more]
+    suite_command(suite, [*given, "--seeds", "12"], compare)
+    option = more[0].partition("=")[0]
+    first, second = compare.asked
+    assert ("cnn" in first, "cnn" in second) == (False, True)
+    assert (option in first) == ("arm" in more)
+    assert first[first.index("--seeds") + 1] == second[second.index("--seeds") + 1] == "12"
+
+
+def test_a_task_that_skips_all_arms_that_are_asked_for_is_left_out_and_named(suite, capsys):
+    tasks = {**TASKS, "two": {**TASKS["two"], "skip": []}}
+    compare = called(rewritten(suite, tasks=tasks), "--only", "cnn")
+    assert [folder.name for folder in compare.folders] == ["two"]
+    assert "one is left out: it skips all arms that `--only` names." in capsys.readouterr().out
+
+
+def test_an_arm_of_the_command_line_may_be_asked_for(suite):
+    compare = called(suite, "--arm", "my_package.MyOptimizer", "--only", "myoptimizer")
+    assert [folder.name for folder in compare.folders] == ["one", "two"]
+
+
+def test_all_tasks_are_checked_before_the_first_run(suite):
+    def refuse_the_second(arguments):
+        plan = yaml.safe_load(Path(arguments[1]).read_text())
+        if plan["budget"] == {"max_steps": 5}:
+            sys.exit(2)
+
+    compare = Compare()
+    with pytest.raises(SystemExit) as end:
+        suite_command(suite, ["--config", str(suite)], compare, refuse_the_second)
+    assert end.value.code == 2
+    assert compare.plans == []
+
+
+@pytest.mark.parametrize("option", ["--only", "--skip"])
+def test_a_name_that_no_arm_has_is_refused_before_a_task_starts(suite, option, capsys):
+    said = refused(suite, capsys, option, "cmn")
+    assert f"Expected `{option}` to name arms of the suite, got 'cmn'" in said
+    assert "Did you mean 'cnn'?" in said
+
+
+def test_what_a_task_skips_must_be_an_arm(suite, capsys):
+    tasks = {**TASKS, "two": {**TASKS["two"], "skip": ["cmn"]}}
+    said = refused(rewritten(suite, tasks=tasks), capsys)
+    assert "Expected `skip` of the task 'two' to name arms of the suite, got 'cmn'" in said
+    assert "Did you mean 'cnn'?" in said
+
+
+def test_a_suite_without_a_task_is_refused(suite, capsys):
+    said = refused(rewritten(suite, tasks={}), capsys)
+    assert "Expected `tasks` to hold a task or more, got none" in said
+
+
+def test_an_arm_with_nothing_behind_it_is_refused_by_name(suite, capsys):
+    said = refused(rewritten(suite, arms={**ARMS, "cnn": None}), capsys)
+    assert "Expected the arm 'cnn' of the suite to have lines of its own, got None" in said
+    said = refused(rewritten(suite, arms=["adamw", "cnn"]), capsys)
+    assert "Expected `arms` of the suite to name arms, got ['adamw', 'cnn']" in said
+
+
+@pytest.mark.parametrize(("arm", "shown"), [(True, "True"), (None, "None"), (1, "1")])
+def test_an_arm_that_yaml_takes_for_something_else_is_to_be_put_in_quotes(
+    suite, capsys, arm, shown
+):
+    said = refused(rewritten(suite, arms={**ARMS, arm: {"overlay": {}}}), capsys)
+    assert f"got {shown}: no text. Put it in quotes" in said
+
+
+def test_a_suite_that_says_something_twice_is_left_to_the_parser_that_refuses_it(suite):
+    suite.write_text(suite.read_text() + "seeds: 4\n")
+    assert suite_in(["--config", str(suite)]) is None
+
+
+def test_names_of_tasks_cannot_style_the_terminal(suite, capsys):
+    tasks = {"one [/x]": TASKS["one"], "[red]two": TASKS["two"]}
+    called(rewritten(suite, tasks=tasks), "--dry_run")
+    printed = capsys.readouterr().out
+    assert "one [/x]" in printed
+    assert "[red]two" in printed

@@ -7,11 +7,13 @@ import pytest
 
 from lightning_qsgd.compare import FailedRun, Results, analyse
 from lightning_qsgd.compare.results.gains import (
+    are_equal,
     are_identical,
     cost_ratio,
     cost_to_target,
     costs_of,
     relative_size,
+    unequal_seeds,
 )
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters, unpaired
 from lightning_qsgd.tracking import tags
@@ -157,3 +159,19 @@ def test_runs_without_recorded_tensors_are_paired_by_the_hash_of_the_whole():
     results = of_sizes(base=FirstWeights(), arm=FirstWeights({"head": "a"}, 4))
     assert unpaired(results) == {("arm", 0)}
     assert extra_parameters(results) == {}
+
+
+def test_identity_needs_every_planned_seed_and_a_difference_needs_one():
+    def runs(arm, *values):
+        return [made_run(arm, seed, value) for seed, value in enumerate(values)]
+
+    whole = of_runs(*runs("base", 0.1, 0.2, 0.3), *runs("arm", 0.1, 0.2, 0.3))
+    part = of_runs(*runs("base", 0.1, 0.2, 0.3), *runs("arm", 0.1, 0.2))
+    other = of_runs(*runs("base", 0.1, 0.2, 0.3), *runs("arm", 0.1, 0.25))
+    for question in (are_identical, are_equal):
+        assert [question(one, "arm", "base") for one in (whole, part, other)] == [
+            True,
+            False,
+            False,
+        ]
+    assert [unequal_seeds(one, "arm", "base") for one in (whole, part, other)] == [[], [], [1]]

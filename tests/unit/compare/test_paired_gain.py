@@ -54,6 +54,33 @@ def test_gains_that_differ_by_rounding_count_as_equal():
     assert gain_of([0.3 - 0.2, 0.2 - 0.1, 0.4 - 0.3]).p == 0.25
 
 
+def test_gains_without_spread_around_zero_are_none_whatever_their_signs():
+    for gains in ([1e-8, -1e-8, 2e-8, 1e-8], [0.0, 1e-8, 1e-8, 1e-8], [-1e-8] * 4):
+        gain = paired_gain(dict(enumerate(gains)), METHOD, rounding=1e-7)
+        assert (gain.p, gain.sd) == (1.0, 0.0)
+        assert not gain.t.excludes_zero
+    agreed = paired_gain({0: 0.1, 1: 0.1 + 1e-8, 2: 0.1 - 1e-8}, METHOD, rounding=1e-7)
+    assert (agreed.p, agreed.mean, agreed.effect) == (0.25, 0.1, math.inf)
+
+
+@pytest.mark.parametrize("unit", [2.0**-900, 2.0**-30, 2.0**900])
+def test_a_unit_changes_no_digit_of_a_gain(unit):
+    values = np.random.default_rng(3).normal(1.0, 2.0, size=9)
+    plain, scaled = gain_of(values), gain_of(values * unit)
+    assert (plain.p_t, plain.p_skew, plain.p_bca) == (scaled.p_t, scaled.p_skew, scaled.p_bca)
+    assert (plain.mean * unit, plain.sd * unit) == (scaled.mean, scaled.sd)
+    for alpha in (0.05, 0.001):
+        ours, theirs = plain.interval(alpha), scaled.interval(alpha)
+        assert (ours.low * unit, ours.high * unit) == (theirs.low, theirs.high)
+
+
+def test_a_p_value_of_the_bootstrap_is_at_least_one_in_its_resamples():
+    draw = np.random.default_rng(1)
+    samples = [1 + draw.gamma(0.3, size=pairs) for pairs in (4, 5, 9) for _ in range(20)]
+    smallest = min(gain_of(sample).p_bca for sample in samples)
+    assert smallest == pytest.approx(1 / (METHOD.resamples + 1))
+
+
 def test_two_pairs_test_nothing():
     gain = gain_of([0.1, 0.2])
     assert (gain.enough, gain.p) == (False, 1.0)

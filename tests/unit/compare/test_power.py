@@ -12,12 +12,16 @@ from lightning_qsgd.compare.statistics import (
     detectable_effect,
     paired_gain,
     pairs_needed,
+    seeds_for,
+    visible_effect,
 )
 from lightning_qsgd.compare.statistics.mean_tests import (
     skew_corrected_interval,
     skew_corrected_p_value,
 )
 from lightning_qsgd.compare.statistics.power import power_of_t
+
+METHOD = Method(resamples=999)
 
 
 @pytest.mark.parametrize(("pairs", "alpha"), [(16, 0.05), (16, 0.05 / 12), (4, 0.05)])
@@ -110,3 +114,29 @@ def test_the_skew_corrected_interval_holds_what_its_test_does_not_reject(skew):
         interval = skew_corrected_interval(sample, 0.1)
         for end in (interval.low, interval.high):
             assert skew_corrected_p_value(sample - end) == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("pairs", "questions"), [(10, 1), (12, 22), (16, 1)])
+def test_a_visible_effect_is_seen_by_all_three_tests_as_often_as_asked(pairs, questions):
+    draw, method = np.random.default_rng(pairs), Method(resamples=1999)
+    level = method.alpha / questions
+    effect = visible_effect(pairs, level, method.power)
+    assert effect == Design(pairs, questions, method).visible
+    gains = [
+        paired_gain(dict(enumerate(draw.normal(effect, 1, pairs))), method) for _ in range(200)
+    ]
+    assert 0.74 <= np.mean([gain.p <= level for gain in gains]) <= 0.95
+
+
+def test_so_few_pairs_that_no_test_remains_see_no_effect_of_any_size():
+    assert [visible_effect(pairs, 0.05, 0.8) for pairs in (1, 3, 4)] == [math.inf] * 3
+    assert seeds_for(2.0, 0.05, 0.8) == Design(1, 1).seeds_needed
+
+
+def test_no_p_value_of_the_bootstrap_is_below_what_the_words_say():
+    design = Design(16, 1, Method(resamples=999))
+    assert "below 0.001, unless all gains are equal" in design.words()
+    draw = np.random.default_rng(0)
+    gains = [paired_gain(dict(enumerate(5 + draw.normal(size=5))), METHOD) for _ in range(20)]
+    assert min(gain.p for gain in gains) >= design.smallest_p
+    assert paired_gain(dict.fromkeys(range(16), 5.0), METHOD).p < design.smallest_p

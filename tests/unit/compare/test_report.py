@@ -133,7 +133,7 @@ def test_verdicts_of_all_arms_are_in_both_reports_and_in_the_terminal(report):
     said = " ".join(terminal.split())
     assert "Yes, 1 of 4 arms did better than base. Arm by arm: better: better; matched:" in said
     assert re.search(
-        r"With 12 seeds, a true gain of 0\.0\d+ to 0\.0\d+, depending on the arm,", said
+        r"With 11 to 12 of the 12 seeds planned, a true gain of 0\.0\d+ to 0\.0\d+, depending", said
     )
 
 
@@ -143,6 +143,19 @@ def test_a_narrow_terminal_folds_words_and_cuts_none():
     terminal = console.export_text()
     assert "…" not in terminal
     assert max(map(len, terminal.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("width", [30, 40, 60])
+def test_a_narrower_terminal_drops_columns_and_cuts_no_verdict(width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(summary_table(case(), METHOD))
+    terminal = console.export_text()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in terminal
+    assert max(map(len, terminal.splitlines())) <= width
+    for word in ("better", "worse", "matched by", "its own", "control", "verdict"):
+        assert word in terminal
+    assert ("gain" in terminal.split("better")[0]) == (width >= 40)
+    assert "mean" not in terminal.split("better")[0]
 
 
 def test_script_of_the_report_recomputes_the_numbers_from_the_table(
@@ -233,6 +246,14 @@ def test_arm_names_cannot_style_the_terminal():
     values = {"[red]base": [1, 2, 3], "[b]arm": [1, 2, 4]}
     console.print(summary_table(made_results(values), METHOD))
     assert "[red]base" in console.export_text()
+
+
+def test_names_of_experiment_and_metric_cannot_style_the_terminal():
+    console = Console(width=200, record=True, file=io.StringIO())
+    results = made_results({"base": [1, 2, 3], "arm": [1, 2, 4]})
+    named = replace(results.comparison, name="my [/x] exp [red]")
+    console.print(summary_table(replace(results, comparison=named), METHOD))
+    assert "my [/x] exp [red], val/accuracy" in console.export_text()
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="draws")

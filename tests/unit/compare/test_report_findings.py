@@ -170,3 +170,72 @@ def test_gains_are_turned_where_lower_is_better(without_matplotlib, tmp_path):
     _, markdown = written(made_results(values, higher_is_better=False), tmp_path)
     assert "(lower is better)" in markdown
     assert re.search(rf"\| arm \| {SEEDS} \| \+0\.\d+ \|", markdown)
+
+
+def first_page(values, **fields):
+    results = made_results(values, **fields)
+    analysis = analyse(results, METHOD)
+    judged = verdicts(analysis)
+    text = to_markdown(answer(results, analysis, judged))
+    return text, three_sentences(results, analysis, judged)
+
+
+def cut(values, seeds):
+    return values[:seeds] + [None] * (SEEDS - seeds)
+
+
+def test_a_comparison_that_was_stopped_says_so_and_counts_the_pairs_that_there_are():
+    text, said = first_page({"base": cut(around(0.8, 0), 5), "arm": cut(around(0.8, 1), 5)})
+    assert "> **Too few seeds to tell.** 5 of the 12 seeds planned have runs of both" in text
+    assert "and 8 are needed. The comparison is not finished." in text
+    assert "With 5 of the 12 seeds planned, an effect of" in text
+    assert "With 12 seeds" not in text + said
+    _, said = first_page({"base": cut(around(0.8, 0), 9), "arm": cut(around(0.8, 1), 9)})
+    assert said.startswith("No: of 1 arm none can be said to do better than base. So far:")
+    assert "With 9 of the 12 seeds planned, a true gain of" in said
+    _, said = first_page({"base": cut(around(0.8, 0), 9), "arm": cut(around(0.9, 1), 9)})
+    assert said.startswith("Yes, 1 of 1 arm did better than base. So far: the comparison is not")
+
+
+def test_a_loss_at_a_few_seeds_is_no_lack_of_seeds():
+    _, said = first_page({"base": [0.8, 0.81, 0.79], "arm": [0.5, 0.51, 0.488]})
+    assert said.startswith("No: of 1 arm none can be said to do better than base. With 3 seeds,")
+    assert said.endswith("Arm by arm: arm: worse.")
+
+
+def test_arms_without_a_claim_get_no_answer_and_no_no():
+    nothing = [None] * SEEDS
+    failures = tuple(FailedRun("arm", seed, "boom") for seed in range(SEEDS))
+    _, said = first_page({"base": around(0.8, 0), "arm": nothing}, failures=failures)
+    assert said.startswith("No answer: no claim is possible about the arm; the report's table")
+    _, said = first_page({"base": nothing, "arm": nothing, "other": nothing})
+    assert said.startswith("No answer: no claim is possible about any of the 2 arms;")
+    assert "So far: the comparison is not finished." in said
+    values = {"base": around(0.8, 0), "arm": nothing, "other": around(0.8, 1)}
+    _, said = first_page(values, failures=failures)
+    assert said.startswith("No: of 2 arms none can be said to do better than base. About 1 of them")
+
+
+def test_the_first_page_names_the_arms_that_lost_runs():
+    lost = [float("nan")] * 3 + around(0.8, 1)[3:]
+    failures = (FailedRun("base", 4, "boom"),)
+    base = around(0.8, 0)
+    base[4] = None
+    text, _ = first_page({"base": base, "arm": lost, "other": around(0.8, 2)}, failures=failures)
+    assert "**Runs have no result:** `base` failed at 1 seed, `arm` diverged at 3 seeds," in text
+    text, _ = first_page({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    assert "Runs have no result" not in text
+
+
+def test_the_first_page_and_the_verdicts_see_effects_of_one_size():
+    values = {"base": [0.0] * SEEDS, "arm": around(0, 1)}
+    text, _ = first_page(values)
+    (challenge,) = analyse(made_results(values), METHOD).challenges
+    assert f"an effect of {challenge.detectable / challenge.gain.sd:.2g} standard dev" in text
+
+
+def test_so_few_pairs_that_nothing_shows_are_no_equal_gains(without_matplotlib, tmp_path):
+    values = {"base": around(0.8, 0)[:3], "arm": around(0.8, 1)[:3]}
+    _, markdown = written(made_results(values), tmp_path)
+    assert "So few pairs show no gain of any size reliably." in markdown
+    assert "| none | - |" in markdown

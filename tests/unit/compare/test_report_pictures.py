@@ -29,7 +29,15 @@ from lightning_qsgd.compare.report.curve_pictures import (
     draw_sizes,
     gain_curves,
 )
-from lightning_qsgd.compare.report.panels import ARM, NARROW, OWN, SHADE, draw_gains, draw_twins
+from lightning_qsgd.compare.report.panels import (
+    ARM,
+    NARROW,
+    OWN,
+    SHADE,
+    WIDE,
+    draw_gains,
+    draw_twins,
+)
 from lightning_qsgd.compare.report.pictures import to_png
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import RecordedCurve
@@ -305,3 +313,15 @@ def test_arm_far_out_becomes_an_arrow_and_leaves_room_for_the_others(shift, text
     (label,) = axes.texts
     assert text in label.get_text()
     assert f"{analysis.challenges[0].gain.mean:+.3g}" in label.get_text()
+
+
+@pytest.mark.parametrize("page", [WIDE, NARROW])
+def test_a_long_name_is_cut_and_leaves_room_for_the_gains(page):
+    values = {"base": (0.8 + 0.01 * noise(0, 8)).tolist(), "a" * 190: (0.01 * noise(1, 8)).tolist()}
+    analysis = analyse(made_results(values), Method(resamples=999))
+    figure = draw_gains(analysis, verdicts(analysis), METRIC, page)
+    figure.draw_without_rendering()
+    box = figure.axes[0].get_position()
+    assert box.width > 0.4
+    texts = [text.get_text() for text in (*figure.axes[0].get_yticklabels(), *figure.axes[0].texts)]
+    assert any(text.startswith("aaa") and text.endswith("...") for text in texts)

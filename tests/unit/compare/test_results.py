@@ -19,10 +19,14 @@ from lightning_qsgd.compare import (
     load_results,
     save_results,
 )
+from lightning_qsgd.compare.executors import attempt
 from lightning_qsgd.compare.results.published import Published
+from lightning_qsgd.compare.run_comparison import collect, foreign_files
+from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.first_weights import FirstWeights
+from tests.compare_jobs import made_job, quick_fit
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
 
 BASE = Arm("base", "baseline")
@@ -205,3 +209,23 @@ def test_tuned_value_refuses_ranges_that_were_not_searched():
         TunedValue("lr", 0, 1, 2)
     with pytest.raises(ValueError, match="Expected a positive range for `lr` on a log scale"):
         TunedValue("lr", 0.0, 1.0, 0.5, "log")
+
+
+def test_stored_runs_of_another_configuration_are_left_out_and_named(tmp_path):
+    store, jobs = (
+        RunStore(tmp_path),
+        [made_job(arm, s) for s in range(2) for arm in ("base", "arm")],
+    )
+    for job in jobs:
+        store.save(StoredRun.of(attempt(quick_fit, job)), job)
+    noted = {arm: tuple(j.fingerprint for j in jobs if j.arm == arm) for arm in ("base", "arm")}
+    noted["arm"] = (noted["arm"][0], "another")
+    asked = replace(made_results({"base": [0.0] * 2, "arm": [0.0] * 2}), runs=())
+    results = replace(asked, fingerprints=noted)
+    save_results(results, tmp_path)
+    assert load_results(tmp_path).fingerprints == noted
+    found = collect(load_results(tmp_path), store)
+    assert {(run.arm, run.seed) for run in found.runs} == {("base", 0), ("base", 1), ("arm", 0)}
+    assert foreign_files(results, store) == [str(tmp_path / "runs/arm/seed1.json")]
+    assert foreign_files(asked, store) == []  # written by a version that noted none
+    assert len(collect(asked, store).runs) == 4

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from lightning_qsgd.compare import Arm, Method, Outcome, analyse, verdicts
+from lightning_qsgd.compare import Arm, FailedRun, Method, Outcome, analyse, verdicts
 from lightning_qsgd.compare.report.document import to_markdown
 from lightning_qsgd.compare.report.panels import NARROW, WIDE
 from lightning_qsgd.compare.report.suite_page import (
@@ -15,9 +15,10 @@ from lightning_qsgd.compare.report.suite_page import (
     draw_profiles,
     suite_answer,
     suite_blocks,
+    suite_csv,
     write_suite,
 )
-from lightning_qsgd.compare.statistics import mean_over_tasks, performance_profile
+from lightning_qsgd.compare.statistics import Interval, mean_over_tasks, performance_profile
 from lightning_qsgd.compare.verdicts.suite import SuiteAnalysis, SuiteOutcome, analyse_suite
 from tests.comparison_cases import METRIC, made_curve, made_results, written
 
@@ -227,3 +228,153 @@ def test_steps_over_the_baselines_are_a_ratio_over_tasks_and_the_page_shows_them
     assert "quick" in page
     assert "profile.png" in (tmp_path / "suite.md").read_text()
     assert "| quick | " in (tmp_path / "suite.md").read_text()
+
+
+def outcomes_of(tasks, **more):
+    return {arm.arm: arm.outcome for arm in analyse_suite(tasks, METHOD, **more).arms}
+
+
+CONTROLLED = (
+    *(Arm("adamw", "baseline"), Arm("x", controls=("c",))),
+    Arm("c", "control"),
+)
+
+
+@pytest.mark.parametrize("control", [4.0, 8.0])
+def test_an_arm_that_its_control_matches_or_beats_is_ahead_and_its_interval_says_so(control):
+    tasks = suite(np.random.default_rng(12), [{"x": 4.0, "c": control}] * 5, arms=CONTROLLED)
+    (arm,) = analyse_suite(tasks, METHOD).arms
+    assert {one.outcome for one in arm.verdicts.values()} <= {Outcome.MATCHED, Outcome.BEATEN}
+    assert arm.outcome is SuiteOutcome.CONTROLLED
+    assert arm.interval.low > 0
+    assert arm.shown_interval == arm.interval
+
+
+def test_an_interval_that_no_task_bears_out_is_shown_with_zero():
+    tasks = suite(np.random.default_rng(13), [{"a": 0.0}] * 5)
+    (arm,) = analyse_suite(tasks, METHOD).arms
+    for low, high in ((0.1, 0.3), (-0.3, -0.1)):
+        shown = replace(arm, interval=Interval(low, high)).shown_interval
+        assert (shown.low, shown.high) == (min(low, 0.0), max(high, 0.0))
+
+
+def test_tasks_without_a_claim_or_with_too_few_seeds_are_no_nothing():
+    def without(results, arm):
+        failures = tuple(FailedRun(arm, seed, "boom") for seed in results.comparison.seeds)
+        runs = tuple(run for run in results.runs if run.arm != arm)
+        return replace(results, runs=runs, failures=failures)
+
+    tasks = suite(np.random.default_rng(15), [{"a": 0.0}] * 4)
+    lost = {name: without(found, "a") for name, found in tasks.items()}
+    few = suite(np.random.default_rng(15), [{"a": 0.0}] * 4, seeds=5)
+    assert outcomes_of(tasks) == {"a": SuiteOutcome.NOTHING}
+    assert outcomes_of(lost) == {"a": SuiteOutcome.NO_CLAIM}
+    assert outcomes_of({**tasks, "task0": lost["task0"]}) == {"a": SuiteOutcome.NO_CLAIM_SOME}
+    assert outcomes_of(few) == {"a": SuiteOutcome.TOO_FEW}
+    said = suite_answer(analyse_suite(lost, METHOD))
+    assert said == "**No answer:** on none of 4 tasks a claim is possible."
+
+
+def test_an_arm_that_is_worse_where_another_task_has_no_claim_is_not_worse_over_the_suite():
+    tasks = suite(np.random.default_rng(16), [{"a": -4.0}] * 4)
+    assert outcomes_of(tasks) == {"a": SuiteOutcome.WORSE}
+    assert outcomes_of(tasks, unanswered={"lost": "boom"}) == {"a": SuiteOutcome.WORSE_SOME}
+
+
+def test_an_arm_that_a_task_skips_is_shown_task_by_task_and_judged_on_no_suite(tmp_path):
+    draw = np.random.default_rng(17)
+    shifts = {"y": 6.0, "z": 0.0}
+    tasks = {f"task{i}": task(draw, {"z": 0.0} if i == 1 else shifts, target=0.1) for i in range(3)}
+    for turned in (tasks, dict(reversed(tasks.items()))):
+        analysis = analyse_suite(turned, METHOD, {"lost": "boom"})
+        assert [arm.arm for arm in analysis.arms] == ["z"]
+        assert analysis.profiles.keys() == {"adamw", "z"}
+        page = to_markdown(suite_blocks("s", analysis, None))
+        assert "**No arm that all tasks have** can be said to do better than `adamw`" in page
+        assert "- `y`: judged task by task only, since it is skipped by `task1`." in page
+        cells = dict(zip(("arm", *turned, "lost"), row_of(page, "y"), strict=True))
+        assert cells == {
+            "arm": "y",
+            "task0": "better",
+            "task1": "skipped",
+            "task2": "better",
+            "lost": "-",
+        }
+    rows = suite_csv(analysis, tasks).splitlines()
+    assert [row.split(",")[:4] for row in rows if row.startswith("y,task1")] == [
+        ["y", "task1", "arm", "skipped"]
+    ]
+
+
+def row_of(page, arm):
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| {arm} | ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_suites_whose_arms_are_all_skipped_somewhere_give_no_answer():
+    draw = np.random.default_rng(18)
+    tasks = {name: task(draw, {name: 0.0}) for name in ("one", "other")}
+    assert suite_answer(analyse_suite(tasks, METHOD)).startswith("**No answer:** each arm is ski")
+
+
+def test_a_suite_says_the_same_in_whatever_order_its_tasks_are():
+    draw = np.random.default_rng(19)
+    without = (Arm("adamw", "baseline"), Arm("x"))
+    tasks = {f"task{i}": task(draw, {"x": 6.0, "c": 6.0}, arms=CONTROLLED) for i in range(4)} | {
+        "last": task(draw, {"x": 6.0}, arms=without)
+    }
+    turned = {name: tasks[name] for name in ("last", "task0", "task1", "task2", "task3")}
+    for one in (tasks, turned):
+        (arm,) = analyse_suite(one, METHOD).arms
+        assert arm.over_controls == {}  # one task has no control
+        assert arm.outcome is SuiteOutcome.SOME
+    everywhere = {name: found for name, found in tasks.items() if name != "last"}
+    (arm,) = analyse_suite(everywhere, METHOD).arms
+    assert arm.over_controls.keys() == {"c"}
+
+
+def test_a_baseline_that_ends_at_one_value_leaves_a_dash_and_the_page_says_why():
+    draw = np.random.default_rng(20)
+    tasks = suite(draw, [{"y": 4.0}] * 3)
+    for values in ([0.95] * SEEDS, [0.95, np.nextafter(0.95, 1)] * (SEEDS // 2)):
+        flat = made_results({"adamw": values, "y": (0.96 + 0.01 * draw.random(SEEDS)).tolist()})
+        analysis = analyse_suite({**tasks, "flat": flat}, METHOD)
+        assert analysis.flat == ("flat",)
+        page = to_markdown(suite_blocks("s", analysis, None))
+        assert "**No gain over the suite:** all runs of `adamw` on `flat` end at one value" in page
+        assert row_of(page.split("## Over all tasks")[1], "y")[1:3] == ["-", "-"]
+
+
+def test_a_target_that_is_reached_before_the_first_step_costs_one_step():
+    draw = np.random.default_rng(21)
+    tasks = suite(draw, [{"quick": 0.0, "same": 0.0}] * 3, target=0.9)
+
+    def at_once(run):
+        if run.arm != "quick":
+            return run
+        curve = replace(run.curves[METRIC], steps=[0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
+        return replace(run, curves={METRIC: replace(curve, values=[1.0] * 7)})
+
+    tasks = {name: with_curves(found, "quick") for name, found in tasks.items()}
+    tasks = {
+        name: replace(found, runs=tuple(map(at_once, found.runs))) for name, found in tasks.items()
+    }
+    analysis = analyse_suite(tasks, METHOD)
+    assert analysis.profiles["quick"] == [1.0] * 3
+    assert analysis.profiles["same"] == [40.0] * 3
+    assert analysis.arms[0].step_ratio == pytest.approx(1 / 40)
+
+
+def test_runs_that_failed_count_as_misses_of_the_target():
+    tasks = suite(np.random.default_rng(22), [{"quick": 0.0}] * 3, target=0.9)
+    tasks = {name: with_curves(found, "quick") for name, found in tasks.items()}
+    lost = tuple(FailedRun("quick", seed, "boom") for seed in range(SEEDS - 1))
+    tasks = {
+        name: replace(
+            found,
+            failures=lost,
+            runs=tuple(r for r in found.runs if r.arm != "quick" or r.seed == SEEDS - 1),
+        )
+        for name, found in tasks.items()
+    }
+    assert analyse_suite(tasks, METHOD).profiles["quick"] == [inf] * 3
