@@ -227,7 +227,7 @@ class NetworkBackend(CircuitBackend):
         return own
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"network": _without_lambda(self.network)}
+        return super().__getstate__() | {"network": _without_lambda(self.network)}
 
 
 def samples_exactly(network: Network) -> bool:

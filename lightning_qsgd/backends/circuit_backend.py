@@ -1,9 +1,11 @@
 """What backends that evaluate a circuit have in common: the circuit and its weights."""
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import pi, prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +81,15 @@ class CircuitBackend(Backend):
 
     @override
     def describe(self) -> ParametrizedCircuit:
-        return _built(self.circuit)
+        return self._described
+
+    @cached_property
+    def _described(self) -> ParametrizedCircuit:
+        """The circuit, which is kept whatever becomes of the file that it was read from."""
+        return _built(self.circuit, self.circuit.version())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_described"}
 
     def check_arguments(self, inputs: Tensor, weights: Tensor) -> None:
         """Refuse what does not fit the circuit; see `Backend.readout`.
@@ -147,5 +157,5 @@ def _check_observables(built: ParametrizedCircuit) -> None:
 
 
 @lru_cache(maxsize=32)
-def _built(source: CircuitSource) -> ParametrizedCircuit:
+def _built(source: CircuitSource, version: Hashable) -> ParametrizedCircuit:
     return source.build()

@@ -39,7 +39,9 @@ def expanded(circuit: QuantumCircuit) -> tuple[QuantumCircuit, tuple[str, ...]]:
         replaced, with the synthesis that says by what. Loops that break or continue stay.
     """
     if "for_loop" in circuit.count_ops():
-        circuit = PassManager([UnrollForLoops()]).run(circuit)
+        unrolled = PassManager([UnrollForLoops()]).run(circuit)
+        unrolled._layout = circuit.layout  # the pass forgets where a transpiler put the qubits
+        circuit = unrolled
     if not any(_holds_one(step.operation) for step in circuit.data):
         return circuit, ()
     names: dict[str, None] = {}

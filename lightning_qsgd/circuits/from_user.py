@@ -1,14 +1,16 @@
 """Circuits of the user's own: in a file, or returned by a function; named in a config."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from io import StringIO
+from math import pi
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,13 +59,12 @@ def _imported(path: str) -> Callable[..., Any]:
             "by dots; the module must be installed or on the PYTHONPATH."
         ) from error
     if not callable(found):
-        raise ValueError(
-            f"Cannot call {path!r}: it names no function. Give the module and the name of a "
-            "function, joined by dots."
-        )
+        remedy = "Give the module and the name of a function, joined by dots."
+        raise ValueError(f"Cannot call {path!r}: it names no function. {remedy}")
     return found  # type: ignore[no-any-return]
 
 
+WRITE_OUT = "Write the gates out, or write the circuit as QPY with `qiskit.qpy.dump`."
 REMEDY = "Return a ParametrizedCircuit, or a tuple (circuit, inputs, weights)."
 
 
@@ -94,6 +95,11 @@ class CircuitFromFunction(CircuitSource):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", deepcopy(dict(self.arguments)))
+
+    @override
+    def version(self) -> Hashable:
+        found = _imported(self.function)  # another object once its module was reloaded
+        return found if isinstance(found, Hashable) else id(found)
 
     @override
     def build(self) -> ParametrizedCircuit:
@@ -145,6 +151,10 @@ class CircuitFromFile(CircuitSource):
         object.__setattr__(self, "path", str(self.path))
 
     @override
+    def version(self) -> Hashable:
+        return sha256(b"\0\0".join(_contents(Path(self.path), set()))).hexdigest()
+
+    @override
     def build(self) -> ParametrizedCircuit:
         path = Path(self.path)
         if not path.is_file():
@@ -156,6 +166,16 @@ class CircuitFromFile(CircuitSource):
         inputs = [parameter for name in self.inputs for parameter in _named(name, parameters)]
         weights = [parameter for parameter in parameters if parameter not in inputs]
         return ParametrizedCircuit(circuit, inputs, weights)
+
+
+def _contents(path: Path, known: set[Path]) -> Iterator[bytes]:
+    """Yield what a file holds, and the files beside it that it includes, each once."""
+    if path in known or not path.is_file():
+        return
+    known.add(path)
+    yield (content := path.read_bytes())
+    for name in re.findall(rb'\binclude\s+"([^"\n\0]+)"', content):
+        yield from _contents(path.parent / name.decode(errors="replace"), known)
 
 
 Read = tuple[QuantumCircuit, list[Parameter]]
@@ -256,16 +276,46 @@ def _with_includes(path: Path, text: str, known: Mapping[str, str]) -> str:
 
 def _without_constants(path: Path, text: str) -> str:
     """Put the values of constants in their place: qiskit's importer knows inputs only."""
-    declared = r"\b(?:const\s+)?(?:float|angle|int|uint)(?:\[\d+\])?\s+(\w+)\s*=([^;]*);"
+    declared = r"\b(?:const\s+)?(float|angle|int|uint)(?:\[(\d+)\])?\s+(\w+)\s*=([^;]*);"
     while (found := re.search(declared, text)) is not None:
-        name, value, rest = found[1], found[2].strip(), text[found.end() :]
+        kind, width, name, value = found.groups()
+        rest = text[found.end() :]
         changed = re.search(rf"\b{name}\s*(?:[-+*/]|<<|>>)?=(?!=)", rest)
         if changed is not None:
             place = found.end() + changed.start()
             _refuse_line(path, text, place, f"it changes the variable {name!r} while it runs")
+        hidden = re.search(rf"\bgate\b[^{{;]*\b{name}\b[^{{;]*\{{", rest)
+        if hidden is not None:
+            reason = f"the gate has a parameter or qubit {name!r}, which is a constant, too"
+            _refuse_line(path, text, found.end() + hidden.start(), reason, f"Rename {name!r}.")
+        try:
+            value = _literal(kind, width, value.strip())
+        except ValueError as reason:
+            remedy = "Declare it a float of the value that you mean."
+            _refuse_line(path, text, found.start(), f"the constant {name!r} {reason}", remedy)
         lines = "\n" * found[0].count("\n")
         text = text[: found.start()] + lines + re.sub(rf"\b{name}\b", f"({value})", rest)
     return text
+
+
+def _literal(kind: str, width: str | None, value: str) -> str:
+    """Write a constant as its type would: 3 / 2 is 1 of integers and 1.5 of floats."""
+    try:
+        with redirect_stderr(StringIO()):
+            program = qasm3.loads(f'include "stdgates.inc"; qubit q; rx({value}) q;')
+        number = float(program.data[0].operation.params[0])
+    except Exception as error:
+        if kind == "float":  # of inputs, or an error that is found with its line later
+            return value
+        raise ValueError(f"is no number that could be an {kind}") from error
+    if kind == "float":
+        return repr(number)
+    bits, size = int(width or 64), "" if width is None else f"[{width}]"
+    half = 2 ** (bits - 1)
+    low, high = {"int": (-half, half), "uint": (0, 2 * half), "angle": (0, 2 * pi)}[kind]
+    if not low <= number < high or (kind != "angle" and not number.is_integer()):
+        raise ValueError(f"is {number:g}, which its type {kind}{size} would round or wrap")
+    return repr(number) if kind == "angle" else str(int(number))
 
 
 def _with_one_register(text: str) -> str:
@@ -282,8 +332,7 @@ def _refuse_what_runs(path: Path, text: str) -> None:
     words = "for|while|def|extern|defcal|cal|switch|pragma|array|return|end|box|duration|stretch"
     found = re.search(rf"(?<![\w@])(?:{words})\b", text)
     if found is not None:
-        reason = f"it uses `{found[0]}`, which qiskit does not read as gates"
-        _refuse_line(path, text, found.start(), reason)
+        _refuse_line(path, text, found.start(), f"it uses `{found[0]}`, which is no gate to qiskit")
 
 
 def _with_vectors(circuit: QuantumCircuit, declared: Sequence[str]) -> Read:
@@ -323,9 +372,8 @@ def _with_line(error: object) -> str:
     return re.sub(r"^(?:<input>:|line )?(\d+)[,:]\d+:? ", r"line \1: ", text)
 
 
-def _refuse_line(path: Path, text: str, place: int, reason: str) -> NoReturn:
-    line = text[:place].count("\n") + 1
-    remedy = "Write the gates out, or write the circuit as QPY with `qiskit.qpy.dump`."
+def _refuse_line(path: Path, text: str, at: int, reason: str, remedy: str = WRITE_OUT) -> NoReturn:
+    line = text[:at].count("\n") + 1
     raise _unreadable(path, f"line {line}: {reason}", remedy)
 
 

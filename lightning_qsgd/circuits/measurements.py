@@ -57,12 +57,14 @@ def places_of(circuit: QuantumCircuit) -> list[int]:
 def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
     """Return the index of each classical bit that is measured into, and of its qubit."""
     measured: dict[int, int] = {}
+    seen: set[int] = set()  # also qubits whose bit is overwritten: measuring has changed them
     for instruction in circuit.data:
         operation = instruction.operation
         qubits = [circuit.find_bit(qubit).index for qubit in instruction.qubits]
         if isinstance(operation, Measure):
             measured[circuit.find_bit(instruction.clbits[0]).index] = qubits[0]
-        elif not isinstance(operation, Barrier) and set(qubits) & set(measured.values()):
+            seen.update(qubits)
+        elif not isinstance(operation, Barrier) and not seen.isdisjoint(qubits):
             raise CannotReadOut(
                 f"Cannot read out a circuit with `{operation.name}` after a measurement of the "
                 "same qubit. Move measurements to the end, or give a CircuitLayer the SamplerQNN "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -26,8 +26,13 @@ from lightning_qsgd.circuits.measurements import (
 class CircuitSource(ABC):
     """Something that a circuit is built from: a recipe, a function, a file, or a circuit itself.
 
-    Sources are what configs name; backends and layers build the circuit when they need it.
+    Sources are what configs name; backends and layers build the circuit when they need it, once.
+    Equal sources of one `version` share it.
     """
+
+    def version(self) -> Hashable:
+        """Name what equal sources may differ in, such as what a file holds; None for nothing."""
+        return None
 
     @abstractmethod
     def build(self) -> ParametrizedCircuit:
@@ -199,6 +204,10 @@ class ObservedCircuit(CircuitSource):
 
     circuit: CircuitSource
     observables: Sequence[Mapping[str, float]] = field(hash=False)
+
+    @override
+    def version(self) -> Hashable:
+        return self.circuit.version()
 
     @override
     def build(self) -> ParametrizedCircuit:

@@ -89,6 +89,7 @@ class CircuitLayer(nn.Module):
 
         Raises:
             ValueError: If the last dimension is not the number of inputs.
+            RuntimeError: If shots would be drawn again within a backward pass.
         """
         inputs = self.weight.new_zeros(0) if input_data is None else input_data
         count = len(self.circuit.inputs)
@@ -110,6 +111,12 @@ class CircuitLayer(nn.Module):
         if not self.backend.stochastic:
             return None
         refuse_transforms()
+        if self.training and torch._C._current_graph_task_id() != -1:  # as torch's checkpoint asks
+            raise RuntimeError(
+                "Cannot draw shots within a backward pass, as activation checkpointing does to "
+                "compute outputs again: they would differ from those of the loss. Leave this "
+                "layer out of `torch.utils.checkpoint`, or use a CompiledBackend."
+            )
         self.evaluations += self.training
         return keys_named((self.seed, int(self.training), int(self.evaluations)), circuits)
 

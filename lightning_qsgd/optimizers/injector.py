@@ -11,6 +11,7 @@ nothing of the injection but its coefficients.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.rows import ParamGroups
 from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations.blocks import MOVED, UNTOUCHED
 from lightning_qsgd.perturbations.controls import Replaced
 from lightning_qsgd.perturbations.step import TouchedStep
 
@@ -80,7 +82,7 @@ class Injector:
             raw = self.entries.read_gradients()
             step.gradient = descended(raw, self.entries, step.groups)
         if injection.modulated and not self._u_waits:
-            self._u = injection.shaped(self._modulate(step), step.sizes, step.strength)
+            self._find_modulation()
         if not injection.needs_base_step:
             self._find_coefficients()
         if not self._waits:
@@ -107,10 +109,9 @@ class Injector:
             return
         if self._waits:
             self._base_step()
-            step, injection = self.step, self._injection
             if self._u_waits:
-                self._u = injection.shaped(self._modulate(step), step.sizes, step.strength)
-            if injection.needs_base_step:
+                self._find_modulation()
+            if self._injection.needs_base_step:
                 self._find_coefficients()
             self._multiply()
         if self._scale > 0:
@@ -125,9 +126,7 @@ class Injector:
         """Set what is added, as ``product * scale``: the factor is spared an operation."""
         strength, control = self.step.strength, self._injection.control
         if control is not None:
-            stand_in = control.replace(self._replaced())
-            if stand_in.shape != self.step.theta.shape:
-                raise self._misshapen(stand_in, "replace", control)
+            stand_in = self._entering(control.replace(self._replaced()), "replace", control)
             self._product, self._scale = torch.nan_to_num(stand_in, 0.0, 0.0, 0.0), 1.0
         elif self._factor is not None:
             self.coefficients = without_nonfinite(self._coefficients * strength)
@@ -166,16 +165,37 @@ class Injector:
             self.step.base_step = self.entries.read_parameters().sub_(self.step.theta)
         return self.step.base_step
 
-    def _find_coefficients(self) -> None:
-        self._coefficients = self._injection.coefficients(self.step)
-        if self._coefficients.shape != self.step.theta.shape:
-            raise self._misshapen(self._coefficients, "coefficients", self._injection)
+    def _find_modulation(self) -> None:
+        step, injection = self.step, self._injection
+        u = self._entering(self._modulate(step), "modulation", self._features)
+        shaped = injection.shaped(u, step.sizes, step.strength)
+        self._u = u if shaped is u else self._entering(shaped, "shaped", injection)
 
-    def _misshapen(self, values: Tensor, method: str, policy: object) -> ValueError:
-        return ValueError(
+    def _find_coefficients(self) -> None:
+        returned = self._injection.coefficients(self.step)
+        self._coefficients = self._entering(returned, "coefficients", self._injection)
+
+    def _entering(self, values: Any, method: str, policy: object) -> Tensor:
+        """Return what a user's part returned in the dtype and on the device of theta.
+
+        Raises:
+            TypeError: If it is no dense tensor of real numbers.
+            ValueError: If it has another shape than theta.
+        """
+        theta = self.step.theta
+        is_dense = isinstance(values, Tensor) and values.layout == torch.strided
+        if is_dense and values.shape == theta.shape:  # at nearly every step: no text is made for it
+            if values.dtype == theta.dtype and values.device == theta.device:
+                return values  # type: ignore[no-any-return]
+            if not values.is_complex():
+                return values.to(theta)  # type: ignore[no-any-return]
+        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        is_misshapen = is_dense and values.shape != theta.shape
+        state = MOVED if self.step.has_moved else UNTOUCHED
+        raise (ValueError if is_misshapen else TypeError)(
             f"Expected `{method}` of {type(policy).__name__} to return shape "
-            f"{tuple(self.step.theta.shape)}, got {tuple(values.shape)}: one number per "
-            "touched entry is added. Return a vector like `step.theta`."
+            f"{tuple(theta.shape)}, got {tuple(values.shape) if is_misshapen else kind}: one real "
+            f"number per touched entry is added. {state}; return a dense vector like `step.theta`."
         )
 
 

@@ -198,7 +198,7 @@ class LearningStep(PerturbedStep):
         def modulate(step: TouchedStep) -> Tensor:
             if self.learned.weights is None:
                 return features.modulation(step, reader)
-            seen = filled(features.seen(step))
+            seen = filled(features.shown(step))
             self._seen = torch.stack(seen) if len(seen) > 1 else seen[0]
             return reader(seen)
 

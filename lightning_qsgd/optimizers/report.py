@@ -159,7 +159,7 @@ class SizeWatch:
         """
         if report is None:
             if state.due == PATIENCE and not (state.applied or state.skipped or state.learned):
-                warnings.warn(_NEVER_APPLIED, InvisiblePerturbationWarning, stacklevel=4)
+                warnings.warn(_NEVER_APPLIED, InvisiblePerturbationWarning, stacklevel=5)
             return
         factor = report.strength_factor
         if self._warned or (factor is not None and factor < 1.0):
@@ -180,13 +180,13 @@ class SizeWatch:
     def _judge_large(self, sizes: list[float]) -> None:
         smallest = min(sizes)
         if LARGE < smallest < inf:
-            warnings.warn(_large_message(smallest), DominantPerturbationWarning, stacklevel=5)
+            warnings.warn(_large_message(smallest), DominantPerturbationWarning, stacklevel=6)
 
     def _judge(self, sizes: list[float]) -> None:
         largest = max(sizes)
         if largest < THRESHOLD and not self._warned:
             self._warned = True
-            warnings.warn(_message(largest), InvisiblePerturbationWarning, stacklevel=5)
+            warnings.warn(_message(largest), InvisiblePerturbationWarning, stacklevel=6)
 
 
 _NEVER_APPLIED = (

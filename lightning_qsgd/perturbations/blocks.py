@@ -1,8 +1,10 @@
-"""From flat entries to rows of qubits and back."""
+"""From flat entries to rows of qubits and back; what goes in and comes out is checked."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.perturbations.keyed_draws import block_keys, stream_key
+from lightning_qsgd.perturbations.step import TouchedStep
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,21 @@ def modulation(
     return u if blocks.slots is None else u[slots]
 
 
+UNTOUCHED = "No parameter was changed"
+MOVED = "The base has taken its step, and nothing is added to these entries"
+"""What messages say of a failure before and after the base's step."""
+
+ROUNDING = 1e-3
+"""How far a readout, or a feature, may leave [-1, 1]: float16 rounds by half of it."""
+
+
 def checked_readout(
     backend: Backend,
     inputs: Tensor,
     keys: np.ndarray | None,
-    step: int,
+    step: int | None,
     weights: Tensor | None = None,
+    untouched: str = UNTOUCHED,
 ) -> Tensor:
     """Evaluate a backend and refuse a readout that is none.
 
@@ -110,8 +122,9 @@ def checked_readout(
         backend: Evaluates the circuit.
         inputs: Finite, of the shape that the backend takes.
         keys: One noise key per row; None if the backend draws no shots.
-        step: The optimizer step, for the message.
+        step: The optimizer step, for the message; None where it is not known.
         weights: The circuit's weights where they are learned; None takes the backend's own.
+        untouched: What was left as it is, for the message.
 
     Returns:
         One readout per input, in [-1, 1] up to rounding, with the dtype and device of `inputs`.
@@ -129,37 +142,106 @@ def checked_readout(
     if backend.bounded and is_dense and u.shape == shape:
         return u.to(device, dtype)  # at nearly every step: no text is made for it
     start = f"{type(backend).__name__} returned a readout"
-    untouched = "No parameter was changed;"
+    when = "" if step is None else f" at step {step}"
     if not is_dense:
         kind = u.dtype if isinstance(u, Tensor) else type(u).__name__
         raise TypeError(
-            f"{start} of type {kind} at step {step}, instead of a dense tensor of floating-point "
-            f"numbers. {untouched} return one like `inputs`."
+            f"{start} of type {kind}{when}, instead of a dense tensor of floating-point "
+            f"numbers. {untouched}; return one like `inputs`."
         )
     if u.shape != shape:
         raise ValueError(
-            f"{start} of shape {tuple(u.shape)} for inputs of shape {tuple(shape)} at step {step}: "
-            f"each input needs one readout. {untouched} return a tensor of the inputs' shape."
+            f"{start} of shape {tuple(u.shape)} for inputs of shape {tuple(shape)}{when}: "
+            f"each input needs one readout. {untouched}; return a tensor of the inputs' shape."
         )
     if not backend.bounded and u.numel():
-        _check_range(u, start, step)
+        _check_range(u, start, when, untouched)
     return u.to(device, dtype)
 
 
-ROUNDING = 1e-3
-"""How far a readout may leave [-1, 1]: float16 rounds by half of it."""
-
-
-def _check_range(u: Tensor, start: str, step: int) -> None:
+def _check_range(u: Tensor, start: str, when: str, untouched: str) -> None:
     low, high = (bound.item() for bound in torch.aminmax(u.detach()))
     if not (isfinite(low) and isfinite(high)):
         raise FloatingPointError(
-            f"{start} that is not finite at step {step}: the circuit cannot be trusted. No "
-            "parameter was changed; check the backend and its sampler."
+            f"{start} that is not finite{when}: the circuit cannot be trusted. {untouched}; check "
+            "the backend and its sampler."
         )
     if max(-low, high) > 1.0 + ROUNDING:
         raise ValueError(
-            f"{start} between {low:g} and {high:g} at step {step}: P(1) - P(0) lies in [-1, 1]. No "
-            "parameter was changed; divide the observable by its largest eigenvalue, or clip what "
-            "error mitigation overshoots."
+            f"{start} between {low:g} and {high:g}{when}: P(1) - P(0) lies in [-1, 1]. "
+            f"{untouched}; divide the observable by its largest eigenvalue, or clip what error "
+            "mitigation overshoots."
         )
+
+
+def checked_feature(values: Any, name: str, bounded: bool, step: TouchedStep) -> Tensor | float:
+    """Return a feature of the entries in the dtype and on the device of the parameters.
+
+    Args:
+        values: What a user's feature returned: shape (entries,), or one number for all.
+        name: Its class, for the message.
+        bounded: Whether the values are known to lie in [-1, 1] where the step is finite.
+        step: The step that it was made of.
+
+    Returns:
+        Shape (entries,), or a number.
+
+    Raises:
+        TypeError: If it is neither a dense tensor nor a number.
+        ValueError: If it has another shape, or leaves [-1, 1].
+        FloatingPointError: If it is not finite at a step that is.
+    """
+    theta = step.theta
+    if isinstance(values, Tensor) and values.layout == torch.strided and not values.is_complex():
+        if values.shape == theta.shape:
+            is_like = values.dtype == theta.dtype and values.device == theta.device
+            given: Tensor | float = values if is_like else values.to(theta)
+        elif values.dim() == 0:
+            given = float(values)
+        else:
+            raise ValueError(
+                f"{name} returned a feature of shape {tuple(values.shape)} for entries of shape "
+                f"{tuple(theta.shape)}: each entry has one. {_state_of(step)}; return a vector "
+                "like `step.theta`, or one number for all."
+            )
+    elif isinstance(values, Real):
+        given = float(values)
+    else:
+        kind = f"{values.layout} {values.dtype}" if isinstance(values, Tensor) else type(values)
+        raise TypeError(
+            f"{name} returned a feature of type {getattr(kind, '__name__', kind)}: the circuit "
+            f"sees numbers. {_state_of(step)}; return a dense tensor like `step.theta`, or one "
+            "number for all."
+        )
+    if not bounded:
+        _check_feature(given, name, step)
+    return given
+
+
+def _check_feature(values: Tensor | float, name: str, step: TouchedStep) -> None:
+    low = high = values
+    if isinstance(values, Tensor):
+        low, high = (bound.item() for bound in torch.aminmax(values.detach()))
+    if isfinite(low) and isfinite(high):
+        if max(-low, high) > 1.0 + ROUNDING:
+            raise ValueError(
+                f"{name} returned features between {low:g} and {high:g} at step "
+                f"{step.seed_and_step[1]}: the circuit turns by half a turn from -1 to 1. "
+                f"{_state_of(step)}; squash them, e.g. by `x / (1 + x**2).sqrt()`."
+            )
+        return
+    known = [step.theta, *(vars(step)[key] for key in _SPOILED_BY if key in vars(step))]
+    if all(bool(torch.isfinite(each).all()) for each in known):  # else nothing is added there
+        raise FloatingPointError(
+            f"{name} returned features that are not finite at step {step.seed_and_step[1]}, which "
+            f"is finite itself: the circuit cannot see them. {_state_of(step)}; guard quotients "
+            "and logarithms, e.g. by `clamp`."
+        )
+
+
+_SPOILED_BY = ("gradient", "base_step")
+"""What else may hold numbers that are not finite, where a feature read it."""
+
+
+def _state_of(step: TouchedStep) -> str:
+    return MOVED if step.has_moved else UNTOUCHED

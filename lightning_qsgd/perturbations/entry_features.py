@@ -16,6 +16,7 @@ zeros its feature is 0; where one of its entries is not finite, nothing is added
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -24,8 +25,8 @@ from typing_extensions import override
 from lightning_qsgd.perturbations.features import Feature
 from lightning_qsgd.perturbations.step import TouchedStep, means_of, per_tensor, spread
 
-SMALLEST = 1e-30
-"""Bounds rms, and products of them, from below."""
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Mean squares in between are ordinary: nothing was lost of them or of products of their roots."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Alignment(Feature):
 
     sharpness: float = 4.0
 
+    bounded = True
     needs_gradient = True
     needs_base_step = True
 
@@ -58,16 +60,24 @@ class Alignment(Feature):
     def values(self, step: TouchedStep) -> Tensor:
         delta = step.without_decay()
         sizes = step.sizes
-        factor = rms(step.gradient, sizes).mul_(rms(delta, sizes)).clamp_(min=SMALLEST)
-        product = step.gradient * delta
-        factor.reciprocal_().mul_(-self.sharpness)
-        return squashed_(product.mul_(spread(factor, sizes)))
+        slope, is_ordinary = _rms(step.gradient, sizes)
+        length, is_so_too = _rms(delta, sizes)
+        if is_ordinary and is_so_too:
+            product = step.gradient * delta
+            factor = slope.mul_(length).reciprocal_().mul_(-self.sharpness)
+            return squashed_(product.mul_(spread(factor, sizes)))
+        # In such units the product of the two would vanish or overflow.
+        product = step.gradient * spread(_inverse(slope), sizes)
+        return squashed_(
+            product.mul_(delta * spread(_inverse(length).mul_(-self.sharpness), sizes))
+        )
 
 
 @dataclass(frozen=True)
 class Gradient(Feature):
     """Shows the gradient, relative to the rms of its tensor."""
 
+    bounded = True
     needs_gradient = True
 
     @override
@@ -79,6 +89,7 @@ class Gradient(Feature):
 class Step(Feature):
     """Shows where the base has moved, downwards positive, relative to the rms of its tensor."""
 
+    bounded = True
     needs_base_step = True
 
     @override
@@ -89,6 +100,8 @@ class Step(Feature):
 @dataclass(frozen=True)
 class Weight(Feature):
     """Shows the parameter before the step, relative to the rms of its tensor."""
+
+    bounded = True
 
     @override
     def values(self, step: TouchedStep) -> Tensor:
@@ -105,6 +118,8 @@ class Progress(Feature):
 
     total_steps: int
 
+    bounded = True
+
     def __post_init__(self) -> None:
         if self.total_steps < 1:
             raise ValueError(
@@ -118,11 +133,38 @@ class Progress(Feature):
 
 
 def rms(values: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Return the root mean square of each tensor's entries, shape (tensors,)."""
+    """Return the root mean square of each tensor's entries, shape (tensors,), in any unit."""
+    return _rms(values, sizes)[0]
+
+
+def _rms(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, bool]:
+    """Return it, and whether all mean squares are known to be ordinary; see `SMALLEST`."""
     if values.device.type == "cpu":
-        return means_of(values * values, sizes).sqrt_()
-    norms = torch.stack(torch._foreach_norm(per_tensor(values, sizes)))
-    return norms.mul_(torch.tensor([size**-0.5 for size in sizes]).to(norms))
+        squares = means_of(values * values, sizes)
+        known = squares.tolist()
+        if min(known) > SMALLEST and max(known) < LARGEST:
+            return squares.sqrt_(), True
+        return _over_largest(values, sizes, squares), False
+    # On other devices to look would be to wait; a wider type holds squares of any unit.
+    wide = torch.float32 if values.device.type == "mps" else torch.float64
+    norms = torch.stack(torch._foreach_norm(per_tensor(values, sizes), dtype=wide))
+    scales = torch.tensor([size**-0.5 for size in sizes], dtype=wide, device=norms.device)
+    return norms.mul_(scales).to(values.dtype), False
+
+
+def _over_largest(values: Tensor, sizes: Sequence[int], squares: Tensor) -> Tensor:
+    """Return the rms, divided by the largest entry first where squares left the ordinary range."""
+    roots = squares.sqrt()
+    for place, piece in enumerate(per_tensor(values, sizes)):
+        largest = piece.abs().amax()
+        if not SMALLEST < squares[place] < LARGEST and 0 < largest < inf:
+            roots[place] = (piece / largest).square_().mean().sqrt_().mul_(largest)
+    return roots
+
+
+def _inverse(roots: Tensor) -> Tensor:
+    """Return their reciprocals; that of 0 is finite, and multiplies zeros."""
+    return roots.clamp(min=torch.finfo(roots.dtype).tiny).reciprocal_()
 
 
 def squashed_(values: Tensor) -> Tensor:
@@ -133,5 +175,5 @@ def squashed_(values: Tensor) -> Tensor:
 
 def relative(values: Tensor, sizes: Sequence[int], sign: float = 1.0) -> Tensor:
     """Return ``sq(sign * x / rms(x))``."""
-    factors = rms(values, sizes).clamp_(min=SMALLEST).reciprocal_().mul_(sign)
+    factors = _inverse(rms(values, sizes)).mul_(sign)
     return squashed_(values * spread(factors, sizes))

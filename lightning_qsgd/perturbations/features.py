@@ -8,7 +8,6 @@ and u is the mean of the readouts of all q qubits. `entry_features.py` holds the
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,7 +16,14 @@ from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
-from lightning_qsgd.perturbations.blocks import Blocks, modulation
+from lightning_qsgd.perturbations.blocks import (
+    MOVED,
+    UNTOUCHED,
+    Blocks,
+    checked_feature,
+    checked_readout,
+    modulation,
+)
 from lightning_qsgd.perturbations.controls import permuted_within
 from lightning_qsgd.perturbations.keyed_draws import block_keys, stream_key
 from lightning_qsgd.perturbations.step import CHUNK, TouchedStep
@@ -51,6 +57,10 @@ class Features(ABC):
     @abstractmethod
     def seen(self, step: TouchedStep) -> Seen:
         """Return the features of a step; see `Seen`."""
+
+    def shown(self, step: TouchedStep) -> Seen:
+        """Return the features of a step as the circuit takes them."""
+        return self.seen(step)
 
     @abstractmethod
     def check(self, backend: Backend) -> None:
@@ -129,6 +139,40 @@ class EntryFeatures(Features):
     count: ClassVar[int] = 1
     """Number of features, and of the circuit's inputs."""
 
+    bounded: ClassVar[bool] = False
+    """Whether all values are known to lie in [-1, 1] where the step is finite; others are checked.
+
+    A subclass with values of its own does not inherit the promise.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not {"values", "seen"}.isdisjoint(vars(cls)):
+            cls.bounded = vars(cls).get("bounded", False)
+
+    def shown(self, step: TouchedStep) -> Seen:
+        """Return the features of a step as the circuit takes them, at least one as a vector.
+
+        What a user's feature returned is converted to the dtype and device of the parameters.
+
+        Raises:
+            TypeError: If a feature is neither a tensor nor a number.
+            ValueError: If it has another shape than the entries, or leaves [-1, 1].
+            FloatingPointError: If it is not finite at a step that is.
+        """
+        sources = ((each, self._source(place)) for place, each in enumerate(self.seen(step)))
+        shown = [
+            checked_feature(each, type(source).__name__, source.bounded, step)
+            for each, source in sources
+        ]
+        if not any(isinstance(each, Tensor) for each in shown):
+            shown[0] = torch.full_like(step.theta, shown[0])  # type: ignore[arg-type]
+        return shown
+
+    def _source(self, place: int) -> "EntryFeatures":
+        """Return where the feature at this place comes from."""
+        return self
+
     @override
     def check(self, backend: Backend) -> None:
         if backend.separable:
@@ -152,22 +196,16 @@ class EntryFeatures(Features):
         seed_and_step: tuple[int, int],
         weights: Tensor | None,
     ) -> Reader:
-        readout = backend.readout if weights is None else partial(backend.readout, weights=weights)
         built = None if backend.separable else backend.describe()
         if built is None:
-            return lambda seen: _mean(readout(torch.stack(filled(seen), -1) * HALF))
+            untouched = MOVED if self.needs_base_step else UNTOUCHED
+            return lambda seen: _read_each(backend, filled(seen), weights, untouched)
         form = SeveralInputs.of(built)
         # The same shots at every evaluation: a resumed run must find the same polynomial.
         stream = stream_key(seed_and_step[0], 0, "features")
         keys = block_keys(stream, form.num_points) if backend.stochastic else None
-        values = _mean(readout(form.grid, keys))
-        if not bool(torch.isfinite(values).all()):
-            raise FloatingPointError(
-                f"{type(backend).__name__} returned a readout that is not finite at step "
-                f"{seed_and_step[1]}: the circuit cannot be trusted. No parameter was changed; "
-                "check the backend and its sampler."
-            )
-        coefficients = form.coefficients(values)
+        values = checked_readout(backend, form.grid, keys, seed_and_step[1], weights)
+        coefficients = form.coefficients(_mean(values))
         scales = [HALF * spectrum.frequency for spectrum in form.spectra]
 
         def read(seen: Seen) -> Tensor:
@@ -183,14 +221,21 @@ class EntryFeatures(Features):
 
     @override
     def modulation(self, step: TouchedStep, reader: Reader) -> Tensor:
-        parts = [reader(self.seen(part)) for _, part in step.parts(CHUNK)]
+        parts = [reader(self.shown(part)) for _, part in step.parts(CHUNK)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _with_a_vector(seen: list[Tensor | float], step: TouchedStep) -> Seen:
-    if not any(isinstance(each, Tensor) for each in seen):
-        seen[0] = torch.full_like(step.theta, seen[0])  # type: ignore[arg-type]
-    return seen
+def _read_each(
+    backend: Backend, features: list[Tensor], weights: Tensor | None, untouched: str
+) -> Tensor:
+    """Ask a backend that describes no circuit for every entry, shape (entries,)."""
+    inputs = torch.stack(features, -1) * HALF
+    if backend.bounded:
+        return _mean(checked_readout(backend, inputs, None, None, weights, untouched))
+    # A backend is promised finite numbers; a feature that is not finite still has no readout.
+    finite = torch.nan_to_num(inputs, 0.0, 0.0, 0.0)
+    lost = inputs.sub_(finite)
+    return _mean(checked_readout(backend, finite, None, None, weights, untouched) + lost)
 
 
 def _mean(readouts: Tensor) -> Tensor:
@@ -221,7 +266,7 @@ class Feature(EntryFeatures):
 
     @override
     def seen(self, step: TouchedStep) -> Seen:
-        return _with_a_vector([self.values(step)], step)
+        return [self.values(step)]
 
 
 @dataclass(frozen=True)
@@ -273,7 +318,11 @@ class Together(EntryFeatures):
 
     @override
     def seen(self, step: TouchedStep) -> Seen:
-        return _with_a_vector([each.values(step) for each in self.features], step)
+        return [each.values(step) for each in self.features]
+
+    @override
+    def _source(self, place: int) -> EntryFeatures:
+        return self.features[place]
 
 
 @dataclass(frozen=True)
@@ -288,6 +337,8 @@ class PermutedFeatures(EntryFeatures):
     """
 
     of: EntryFeatures
+
+    bounded = True  # what it permutes is checked
 
     @property
     def count(self) -> int:  # type: ignore[override]
@@ -307,4 +358,4 @@ class PermutedFeatures(EntryFeatures):
     @override
     def seen(self, step: TouchedStep) -> Seen:
         sources = permuted_within(step.names, step.sizes, step.seed_and_step).to(step.theta.device)
-        return [e[sources] if isinstance(e, Tensor) else e for e in self.of.seen(step)]
+        return [e[sources] if isinstance(e, Tensor) else e for e in self.of.shown(step)]

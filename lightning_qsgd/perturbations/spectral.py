@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
+from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.perturbations.blocks import checked_readout
 from lightning_qsgd.perturbations.controls import cycle
 from lightning_qsgd.perturbations.injection import Injection
@@ -51,7 +52,7 @@ AVERAGE = 0.95
 """Decay of the gradients' average that stands in where a base keeps no momentum."""
 
 ITERATIONS = 2
-"""Products with a vector per step that the largest singular value is found by."""
+"""Products with a vector per step that max S is found by; spectrum.md says how well."""
 
 LEAST_SHARE = 0.1
 """The new step is scaled up by at most the inverse of this: it could be almost nothing."""
@@ -72,9 +73,14 @@ class SpectralInjection(Injection):
         matrix: Whose directions: "momentum" takes the base's, an average of the gradients where it
             keeps none; "step" takes the base's step itself, which a linear u only rescales.
         evaluation: "polynomial" needs matrix products only, and u(0) = 0; "exact" decomposes.
-        tolerance: Largest error of u in the polynomial, above 0.
+        tolerance: Largest error of u in the polynomial, above 0, once max S is known.
         permuted: Give each direction the u of another one, a classical control; exact only.
         total_steps: Steps of the training, where the circuit sees the progress.
+
+    Attributes:
+        iterations: Products with a vector per step that the polynomial finds max S by. Where
+            successive matrices differ much, they set its error, not the tolerance; a subclass may
+            take more of them.
 
     Raises:
         ValueError: If an argument is out of range, or a permutation is asked of a polynomial.
@@ -93,6 +99,7 @@ class SpectralInjection(Injection):
     permuted: bool = False
     total_steps: int | None = None
 
+    iterations: ClassVar[int] = ITERATIONS
     modulated = False
     needs_base_step = True
 
@@ -151,7 +158,8 @@ class SpectralInjection(Injection):
             return _function_of(backend, step.seed_and_step, progress)
         if backend.stochastic or not _is_hashable(backend):
             return _function_of(backend, step.seed_and_step, 0.0)
-        return _once(backend)
+        # Equal backends may have read different circuits, from a file that was changed.
+        return _once(backend, None if backend.separable else backend.describe())
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
@@ -188,7 +196,7 @@ class SpectralInjection(Injection):
         known = all(key in memory and len(memory[key]) == count for key in keys)
         start = torch.stack([memory[key].to(matrices[0]) for key in keys]) if known else None
         products = _precision(step, blocks, matrices[0].dtype)
-        parts, vectors = polynomial_parts(matrices, coefficients, start, ITERATIONS, products)
+        parts, vectors = polynomial_parts(matrices, coefficients, start, self.iterations, products)
         memory.update(zip(keys, vectors.unbind(), strict=True))
         return parts
 
@@ -228,11 +236,20 @@ def _change(part: Tensor, moved: Tensor, step: TouchedStep) -> Tensor:
 
 def _norms(pieces: tuple[Tensor, ...]) -> list[float]:
     norms: list[float] = torch.stack(torch._foreach_norm(pieces)).tolist()
-    return norms
+    pairs = zip(norms, pieces, strict=True)
+    # Squares of entries far from 1 vanish or overflow: such pieces are divided by the largest.
+    return [norm if 1e-15 < norm < 1e15 else _norm_over_largest(piece) for norm, piece in pairs]
+
+
+def _norm_over_largest(piece: Tensor) -> float:
+    largest = piece.abs().amax()
+    if largest == 0:
+        return 0.0
+    return float(largest) * float(torch.linalg.vector_norm(piece / largest))
 
 
 _CHOICES = {"matrix": ("momentum", "step"), "evaluation": ("polynomial", "exact")}
-_TINY = 1e-30
+_TINY = 1e-300
 
 
 class _Block(NamedTuple):
@@ -332,7 +349,7 @@ def _is_hashable(backend: Backend) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _once(backend: Backend) -> SpectralFunction:
+def _once(backend: Backend, built: ParametrizedCircuit | None) -> SpectralFunction:
     return _function_of(backend, (0, 0), 0.0)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, inf, lcm
+from typing import NamedTuple
 
 import numpy as np
 
@@ -70,16 +71,32 @@ def spectra_of(
         Schuld, Sweke and Meyer, Effect of data encoding on the expressive power of variational
         quantum-machine-learning models, arXiv:2008.08605.
     """
-    factors = [_merged(values) for values in _frequencies(built, entering)]
+    caller = _SCORE if entering is None else _FEATURE
+    factors = [_merged(values) for values in _frequencies(built, entering, caller)]
     nonzero = [abs(value) for values in factors for value in values if value]
     unit = min(nonzero, default=1.0)
-    sums, scale = _sums([[_ratio(value, unit) for value in values] for values in factors])
+    ratios = [[_ratio(value, unit, caller) for value in values] for values in factors]
+    sums, scale = _sums(ratios, caller)
     differences = {high - low for high in sums for low in sums}
-    return _spectrum(differences, unit / scale), _spectrum(sums, unit / scale)
+    return _spectrum(differences, unit / scale, caller), _spectrum(sums, unit / scale, caller)
+
+
+class _Caller(NamedTuple):
+    """What enters the circuit, and what to do where the circuit has no Fourier form."""
+
+    number: str
+    otherwise: str
+
+
+_SCORE = _Caller("the score", "evaluation='literal', which evaluates it once per score")
+_FEATURE = _Caller(
+    "a feature",
+    "a Backend of your own that describes no circuit, which is asked for every entry",
+)
 
 
 def _frequencies(
-    built: ParametrizedCircuit, entering: Sequence[int] | None
+    built: ParametrizedCircuit, entering: Sequence[int] | None, caller: _Caller
 ) -> Iterable[set[float]]:
     """Yield, for each independent factor of the circuit, the frequencies of its amplitudes."""
     parameters = [*built.inputs, *built.weights]
@@ -88,9 +105,10 @@ def _frequencies(
         bare, _ = unitary_part(built.circuit)
         operations = lower(bare, index, lambda vectors: None).operations
     except CannotCompile as reason:
+        found = str(reason).split(". ")[0].rstrip(".")  # its remedy is for other callers
         raise ValueError(
-            f"Cannot find the frequencies of the circuit. {reason} Or evaluate it once per score, "
-            "with evaluation='literal'."
+            f"Cannot find the frequencies of the circuit. {found}. Make its angles sums of inputs "
+            f"and weights, or use {caller.otherwise}."
         ) from reason
     inputs = list(range(len(built.inputs)) if entering is None else entering)
     for operation in operations:
@@ -124,41 +142,42 @@ def _merged(values: set[float]) -> list[float]:
     return kept
 
 
-def _ratio(value: float, unit: float) -> Fraction:
+def _ratio(value: float, unit: float, caller: _Caller) -> Fraction:
     ratio = Fraction(value / unit).limit_denominator(LARGEST_DENOMINATOR)
     if abs(float(ratio) - value / unit) > TOLERANCE * max(1.0, abs(value / unit)):
         raise ValueError(
             f"Cannot find a common frequency of the circuit's angles: {value:g} is no multiple of "
-            f"a fraction of {unit:g}. Use factors of the score whose ratios are simple fractions, "
-            "or evaluation='literal'."
+            f"a fraction of {unit:g}. Use factors of {caller.number} whose ratios are simple "
+            f"fractions, or {caller.otherwise}."
         )
     return ratio
 
 
-def _sums(factors: list[list[Fraction]]) -> tuple[set[int], int]:
+def _sums(factors: list[list[Fraction]], caller: _Caller) -> tuple[set[int], int]:
     """Add up one value of each factor in all ways, as integers over a common denominator."""
     scale = lcm(*(value.denominator for values in factors for value in values))
     sums = {0}
     for values in factors:
         sums = {total + int(value * scale) for total in sums for value in values}
         if len(sums) > 4 * LARGEST_DEGREE:
-            raise _too_many(len(sums))
+            raise _too_many(len(sums), caller)
     return sums, scale
 
 
-def _spectrum(multiples: set[int], unit: float) -> Spectrum:
+def _spectrum(multiples: set[int], unit: float, caller: _Caller) -> Spectrum:
     divisor = gcd(*multiples)
     if not divisor:
         return Spectrum(unit, 0)
     degree = max(abs(multiple) for multiple in multiples) // divisor
     if degree > LARGEST_DEGREE:
-        raise _too_many(degree)
+        raise _too_many(degree, caller)
     return Spectrum(divisor * unit, degree)
 
 
-def _too_many(count: int) -> ValueError:
+def _too_many(count: int, caller: _Caller) -> ValueError:
+    number = caller.number
     return ValueError(
-        f"The circuit's outputs have {count} or more frequencies in the score, over the limit of "
-        f"{LARGEST_DEGREE}: a Fourier form saves nothing. Use factors of the score with a larger "
-        "common divisor, fewer gates that it enters, or evaluation='literal'."
+        f"The circuit's outputs have {count} or more frequencies in {number}, over the limit of "
+        f"{LARGEST_DEGREE}: a Fourier form saves nothing. Use factors of {number} with a larger "
+        f"common divisor, fewer gates that it enters, or {caller.otherwise}."
     )

@@ -1,15 +1,18 @@
 """A circuit of several inputs as a polynomial: equal to the circuit, in value and gradient."""
 
+from math import pi
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from qiskit.circuit import ParameterVector, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 
-from lightning_qsgd.backends import CompiledBackend, SamplerBackend
+from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import AllEntries, Gradient, Perturbation
 from tests.reference import circuit_readout, polynomial_by_loops
 
 SIZES = [(q, reps) for q in (1, 2, 3, 4) for reps in (1, 2)]
@@ -130,3 +133,45 @@ def test_a_backend_that_writes_into_its_inputs_leaves_the_grid_alone() -> None:
     before = form.grid
     form.grid.zero_()
     assert torch.equal(form.grid, before)
+
+
+X, W = Parameter("x"), Parameter("w")
+NO_POLYNOMIAL = {
+    "a bent input": ((X**2, W), r"with the angle x\*\*2: it is not affine in x\. Make its angles"),
+    "a bent weight": ((pi * X, W**2), r"with the angle w\*\*2: it is not affine in w\. Make its"),
+    "odd ratios": (
+        (3 * pi * X, 0.5 * X + W),
+        r"common frequency.*factors of a feature whose ratios",
+    ),
+    "many frequencies": ((997 / 3 * X, X + W), r"frequencies in a feature, over the limit of 256"),
+}
+
+
+@pytest.mark.parametrize("name", NO_POLYNOMIAL)
+def test_features_on_a_circuit_that_is_no_polynomial_are_refused_in_their_own_words(
+    name: str,
+) -> None:
+    angles, message = NO_POLYNOMIAL[name]
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    for angle in angles:
+        circuit.ry(angle, 0)
+        circuit.sx(0)
+    backend = CompiledBackend(ParametrizedCircuit(circuit, [X], [W]))
+    with pytest.raises(ValueError, match=f"{message}.*Backend of your own that desc") as raised:
+        Perturbation(backend, AllEntries(), features=Gradient())
+    for word in ("score", "literal", "SamplerBackend"):
+        assert word not in str(raised.value)
+
+    class Asked(Backend):
+        num_qubits = 1
+
+        def readout(self, inputs: Any, keys: Any = None, weights: Any = None) -> Any:
+            return backend.readout(inputs)
+
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    perturbation = Perturbation(Asked(), AllEntries(), features=Gradient())
+    optimizer = PerturbedOptimizer(torch.optim.SGD([parameter], lr=0.1), perturbation)
+    parameter.grad = torch.tensor([1.0, -2.0, 3.0])
+    optimizer.step()
+    assert not torch.equal(parameter.detach(), -0.1 * parameter.grad)

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from qiskit import QuantumCircuit, generate_preset_pass_manager, qasm2, qasm3
+from qiskit import QuantumCircuit, generate_preset_pass_manager, qasm2, qasm3, transpile
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Statevector
 
-from lightning_qsgd.backends import CompiledBackend
+from lightning_qsgd.backends import CompiledBackend, SamplerBackend
 from lightning_qsgd.circuits import CircuitFromFile, ParametrizedCircuit
+from lightning_qsgd.circuits.measurements import CannotReadOut
+from lightning_qsgd.nn import CircuitLayer
 from tests.unit.backends.random_circuits import GATES
 
 pytest.importorskip("qiskit_qasm3_import")
@@ -72,6 +74,14 @@ FILES: dict[str, tuple[str, QuantumCircuit]] = {
     ),
     "constants": (
         HEAD3 + "const float a = pi;\nangle[32] half = a/2;\nqubit[2] q;\nrx(half) q[0];",
+        expected(RX),
+    ),
+    "a constant is divided as its type is": (
+        HEAD3 + "const float two = 2;\nconst int n = 2;\nqubit[2] q;\nrx(pi*(3/two - 3/n)) q[0];",
+        expected(RX),
+    ),
+    "an integer that is written as a float": (
+        HEAD3 + "const int[3] n = 2.0 + 1;\nqubit[2] q;\nrx((n - 2)*pi/2) q[0];",
         expected(RX),
     ),
     "constant expressions": (
@@ -135,6 +145,55 @@ def test_transpiled_circuit_is_read_back_with_its_qubits_in_order(tmp_path: Path
     np.testing.assert_allclose(probabilities(built), own, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("device", [[0, 1, 2], [2, 1, 0], [4, 0, 2]])
+def test_loops_and_evolutions_of_a_transpiled_circuit_keep_its_qubits_in_order(
+    device: list[int],
+) -> None:
+    x = ParameterVector("x", 3)
+    circuit = QuantumCircuit(3)
+    for qubit in range(3):
+        circuit.ry(x[qubit], qubit)
+    with circuit.for_loop(range(3)):
+        circuit.cx(0, 1)
+        circuit.ry(x[2], 2)
+    width = 5 if max(device) > 2 else 3
+    line = [[place, place + 1] for place in range(width - 1)]
+    moved = transpile(circuit, coupling_map=line, initial_layout=device, optimization_level=0)
+    assert moved.layout is not None
+    values = torch.tensor([[0.3, 0.8, 1.3]], dtype=torch.float64)
+    written, placed = (ParametrizedCircuit(each, x) for each in (circuit, moved))
+    expected = CompiledBackend(written).readout(values)
+    assert float((expected - expected.flip(1)).abs().max()) > 0.1
+    torch.testing.assert_close(CompiledBackend(placed).readout(values), expected)
+    outputs = CircuitLayer(placed, engine="compiled").double()(values)
+    torch.testing.assert_close(outputs, CircuitLayer(written).double()(values))
+    with pytest.raises(ValueError, match="transpiled already: the layout has moved them"):
+        SamplerBackend(placed)
+
+
+def test_a_qubit_that_was_measured_stays_so_when_its_bit_is_measured_into_again() -> None:
+    circuit = QuantumCircuit(3, 2)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    circuit.measure(2, 0)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure(1, 1)
+    with pytest.raises(CannotReadOut, match="with `h` after a measurement of the same qubit"):
+        CircuitLayer(ParametrizedCircuit(circuit, []))
+
+
+def test_a_bit_holds_what_was_measured_into_it_last() -> None:
+    circuit = QuantumCircuit(3, 2)
+    circuit.x(0)
+    circuit.measure(0, 0)
+    circuit.measure(2, 0)
+    circuit.x(1)
+    circuit.measure(1, 1)
+    outputs = CircuitLayer(ParametrizedCircuit(circuit, []))()
+    torch.testing.assert_close(outputs, torch.tensor([0.0, 0.0, 1.0, 0.0]))
+
+
 def long_circuit() -> tuple[QuantumCircuit, ParameterVector, ParameterVector]:
     x, w = ParameterVector("x", 2), ParameterVector("w", 12)
     circuit = QuantumCircuit(2)
@@ -179,6 +238,32 @@ REFUSED = {
     "subroutine": (HEAD3 + "def f(qubit a) { h a; }\n", r"line 3: it uses `def`.*Write the gates"),
     "pragma": (HEAD3 + "\npragma of someone\nqubit q;", r"line 4: it uses `pragma`"),
     "variable": (HEAD3 + "float a = 0.1;\nqubit q;\na = 0.2;\nrx(a) q;", r"line 5: .*variable 'a'"),
+    "an angle that wraps": (
+        HEAD3 + "const angle a = 3*pi;\nqubit q;\nrx(a/2) q;",
+        r"line 3: the constant 'a' is 9\.42478, which its type angle would round or wrap\. Declare",
+    ),
+    "a negative angle": (HEAD3 + "const angle a = -pi;", r"line 3: .*'a' is -3\.14159, which its"),
+    "an integer that is none": (HEAD3 + "const int n = 2.7;", r"line 3: .*'n' is 2\.7, .*type int"),
+    "a wide integer": (
+        HEAD3 + "const int[3] n = 4;",
+        r"line 3: .*'n' is 4, which its type int\[3\] would",
+    ),
+    "a wide unsigned integer": (
+        HEAD3 + "const uint[2] n = 5;",
+        r"line 3: .*'n' is 5, .*type uint\[2\]",
+    ),
+    "a negative count": (
+        HEAD3 + "const uint n = 2 - 3;",
+        r"line 3: .*'n' is -1, which its type uint would",
+    ),
+    "an angle of inputs": (
+        HEAD3 + "input float a;\nangle b = a/2;\nqubit q;\nrx(b) q;",
+        r"line 4: the constant 'b' is no number that could be an angle\. Declare it a float",
+    ),
+    "a constant that a gate hides": (
+        HEAD3 + "const float a = 1;\n\ngate mine(a) b { rx(a) b; }\nqubit q;\nmine(0.5) q;",
+        r"line 5: the gate has a parameter or qubit 'a', which is a constant, too\. Rename 'a'\.",
+    ),
     "missing include": (HEAD3 + 'include "no.inc";\n', r"line 3: it includes 'no\.inc', which is"),
     "missing include, OpenQASM 2": (HEAD2 + 'include "no.inc";\n', r"line 3: .*no\.inc"),
     "circle": (HEAD3 + 'include "c.qasm";\n', r"line 3: it includes 'c\.qasm', which includes it"),

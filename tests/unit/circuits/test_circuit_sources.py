@@ -2,6 +2,10 @@
 
 import copy
 import pickle
+import sys
+from copy import deepcopy
+from importlib import reload
+from math import sin
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +14,18 @@ import torch
 from qiskit import qasm2, qpy
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 
-from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.backends import CompiledBackend, SamplerBackend
 from lightning_qsgd.circuits import (
     CircuitFromFile,
     CircuitFromFunction,
     CircuitSource,
+    ObservedCircuit,
     ParametrizedCircuit,
     SuperpositionCircuit,
     from_user,
 )
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import HiddenMatrices, Perturbation, SpectralInjection
 
 
 def ansatz(num_qubits: int = 2, angle: float = 0.5) -> tuple[Any, Any, Any]:
@@ -189,3 +196,99 @@ def test_arguments_are_the_sources_own() -> None:
     source = CircuitFromFunction("lightning_qsgd.circuits.superposition_circuit", arguments)
     arguments["num_qubits"] = 5
     assert source.build().num_qubits == 2
+
+
+def turned(path: Path, factor: float) -> str:
+    x = ParameterVector("x", 1)
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.ry(factor * x[0], 0)
+    return write(path, circuit)
+
+
+def read_out(backend: Any) -> float:
+    return float(backend.readout(torch.tensor([[0.5]], dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("kind", [CompiledBackend, SamplerBackend])
+def test_a_file_that_was_changed_is_read_again_and_an_older_backend_keeps_its_circuit(
+    kind: Any, tmp_path: Path
+) -> None:
+    source = CircuitFromFile(turned(tmp_path / "c.qpy", 1.0), "x")
+    content = (tmp_path / "c.qpy").read_bytes()
+    older = kind(source)
+    assert kind(source).describe() is older.describe()
+    assert read_out(older) == pytest.approx(sin(0.5))
+    stored = pickle.dumps(older)
+    turned(tmp_path / "c.qpy", 0.2)
+    assert read_out(kind(source)) == pytest.approx(sin(0.1))
+    assert read_out(kind(CircuitFromFile(source.path, "x"))) == pytest.approx(sin(0.1))
+    assert read_out(older) == pytest.approx(sin(0.5))
+    assert read_out(pickle.loads(stored)) == pytest.approx(sin(0.1))
+    digests = {each.describe().digest for each in (older, kind(source))}
+    assert len(digests) == 2  # so that a checkpoint of the one is refused by the other
+    (tmp_path / "c.qpy").write_bytes(content)
+    assert kind(source).describe() is older.describe()
+
+
+def test_a_changed_file_is_seen_through_observables_and_by_the_spectrum(tmp_path: Path) -> None:
+    source = CircuitFromFile(turned(tmp_path / "c.qpy", 1.0), "x")
+    values = []
+    for factor in (1.0, 0.2):
+        turned(tmp_path / "c.qpy", factor)
+        observed = CompiledBackend(ObservedCircuit(source, [{"Z": 1.0}]))
+        parameter = torch.nn.Parameter(torch.eye(3, 4))
+        perturbation = Perturbation(
+            CompiledBackend(source),
+            HiddenMatrices(others=[]),
+            injection=SpectralInjection(evaluation="exact"),
+        )
+        base = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+        parameter.grad = torch.arange(12.0).view(3, 4)
+        PerturbedOptimizer(base, perturbation).step()
+        values.append((read_out(observed), parameter.detach().clone()))
+    assert values[0][0] == pytest.approx(-sin(0.5)), "P(0) - P(1)"
+    assert values[1][0] == pytest.approx(-sin(0.1))
+    assert not torch.allclose(values[0][1], values[1][1], atol=1e-4)
+
+
+def test_a_changed_include_counts_as_a_changed_file(tmp_path: Path) -> None:
+    head = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
+    body = 'include "own.inc";\ninput float th;\nqubit q;\nh q;\nown(th) q;'
+    (tmp_path / "c.qasm").write_text(head + body)
+    source = CircuitFromFile(str(tmp_path / "c.qasm"), "th")
+    for factor in (1, 2):
+        (tmp_path / "own.inc").write_text(f"gate own(a) b {{ ry({factor}*a) b; }}")
+        assert read_out(CompiledBackend(source)) == pytest.approx(sin(0.5 * factor))
+
+
+def test_a_function_of_a_module_that_was_reloaded_is_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = """
+from qiskit.circuit import ParameterVector, QuantumCircuit
+
+def ansatz():
+    x = ParameterVector("x", 1)
+    circuit = QuantumCircuit(1)
+    circuit.h(0)
+    circuit.ry({factor} * x[0], 0)
+    return circuit, x, []
+"""
+    source = CircuitFromFunction("reloaded_circuits.ansatz")
+    for factor in (1, 2):
+        (tmp_path / "reloaded_circuits.py").write_text(text.format(factor=factor))
+        if factor > 1:
+            reload(sys.modules["reloaded_circuits"])
+        assert read_out(CompiledBackend(source)) == pytest.approx(sin(0.5 * factor))
+
+
+@pytest.mark.parametrize("backend", [CompiledBackend, SamplerBackend])
+def test_copies_of_a_backend_share_its_circuit_and_hold_no_second_one(backend: Any) -> None:
+    made = backend(SuperpositionCircuit(2, reps=1))
+    built = made.describe()
+    for copied in (deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert copied == made
+        assert copied.describe() is built

@@ -12,6 +12,7 @@ from qiskit.primitives import StatevectorSampler
 from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_qsgd.backends import ExactSampling, SamplerBackend, ShotSampling
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
@@ -332,3 +333,35 @@ def test_layer_on_the_meta_device_gives_shapes_without_numbers() -> None:
     assert (outputs.shape, outputs.device.type) == ((3, 4), "meta")
     outputs.sum().backward()
     assert layer.weight.grad is not None
+
+
+def test_shots_are_not_drawn_again_within_a_backward_pass() -> None:
+    source = superposition_circuit(num_qubits=2, reps=1)
+    layer = CircuitLayer(SamplerBackend(source, sampling=ShotSampling(20)))
+    inputs = torch.tensor([[0.1, 0.5]], requires_grad=True)
+
+    def loss(checkpointed: bool) -> torch.Tensor:
+        outputs = checkpoint(layer, inputs, use_reentrant=False) if checkpointed else layer(inputs)
+        return (outputs**2).sum()  # type: ignore[no-any-return]
+
+    drawn = loss(checkpointed=True)
+    with pytest.raises(
+        RuntimeError, match=r"draw shots within a backward.*Leave this layer out of"
+    ):
+        drawn.backward()  # type: ignore[no-untyped-call]
+    assert int(layer.evaluations) == 1
+    loss(checkpointed=False).backward()  # type: ignore[no-untyped-call]
+    layer.eval()
+    twice = [layer(inputs).detach() for _ in range(2)]
+    loss(checkpointed=True).backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(*twice), "outside training the shots stay, also within a checkpoint"
+
+
+def test_an_exact_layer_is_checkpointed_to_the_same_gradient() -> None:
+    layer = CircuitLayer(superposition_circuit(num_qubits=2, reps=1))
+    gradients = []
+    for wrap in (lambda x: checkpoint(layer, x, use_reentrant=False), layer):
+        inputs = torch.tensor([[0.1, 0.5]], requires_grad=True)
+        (wrap(inputs) ** 2).sum().backward()
+        gradients.append(inputs.grad)
+    torch.testing.assert_close(*gradients)

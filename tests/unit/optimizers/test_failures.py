@@ -155,7 +155,7 @@ def test_coefficients_of_the_wrong_shape_are_refused_before_anything_moves(contr
     before = problem.flat()
     base = torch.optim.SGD(problem.parameters, lr=1e-2)
     optimizer = PerturbedOptimizer(base, Perturbation(injection=OneTooFew(control=control)))
-    with pytest.raises(ValueError, match=r"OneTooFew to return shape \(10,\), got \(9,\): .*Ret"):
+    with pytest.raises(ValueError, match=r"OneTooFew to return shape \(10,\), got \(9,\): .*ret"):
         optimizer.step()
     assert torch.equal(problem.flat(), before)
 

@@ -101,7 +101,7 @@ BASES: dict[str, Any] = {
 def test_every_step_equals_the_oracle(
     make: Any, evaluation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spectral_module, "ITERATIONS", 200)
+    monkeypatch.setattr(SpectralInjection, "iterations", 200)
     ours, theirs = parameters(), parameters()
     perturbation = spectral(evaluation=evaluation, tolerance=1e-9)
     wrapped, bare = PerturbedOptimizer(make(ours), perturbation), make(theirs)
@@ -420,3 +420,70 @@ def test_vectors_of_the_power_iteration_are_kept_and_saved() -> None:
     saved = optimizer.state_dict()["quantum_perturbation"]["memory"]
     assert len(saved) == len(HIDDEN)
     assert all(abs(float(vector.norm()) - 1) < 1e-9 for vector in saved.values())
+
+
+def relative_errors(iterations: int, share: float, tolerance: float) -> list[float]:
+    """The polynomial's error of the step, as a share of it, over ten steps.
+
+    Args:
+        iterations: Products with a vector per step.
+        share: Of the gradient that is drawn anew at each step; the rest stays.
+        tolerance: That of the polynomial.
+    """
+
+    class Own(SpectralInjection):
+        pass
+
+    Own.iterations = iterations
+    moved = []
+    for evaluation in ("polynomial", "exact"):
+        generator = torch.Generator().manual_seed(0)
+        still = torch.randn(32, 48, generator=generator, dtype=torch.float64)
+        parameter = nn.Parameter(torch.zeros_like(still))
+        injection = Own(evaluation=evaluation, tolerance=tolerance)  # type: ignore[arg-type]
+        perturbation = Perturbation(SINE, HiddenMatrices([]), strength=0.9, injection=injection)
+        base = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+        optimizer = PerturbedOptimizer(base, perturbation)
+        steps = []
+        for _ in range(12):
+            before = parameter.detach().clone()
+            fresh = torch.randn(32, 48, generator=generator, dtype=torch.float64)
+            parameter.grad = torch.lerp(still, fresh, share)
+            optimizer.step()
+            steps.append(parameter.detach() - before)
+        moved.append(steps[2:])
+    return [float((p - e).norm() / e.norm()) for p, e in zip(*moved, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("iterations", "share", "tolerance", "largest"),
+    [
+        (2, 0.1, 5e-3, 1.5e-2),  # what most of a training looks like
+        (2, 1.0, 5e-3, 5e-2),  # the largest singular value is that of another direction each time
+        (40, 1.0, 5e-3, 1.5e-2),  # the polynomial itself
+        (400, 1.0, 1e-8, 1e-6),
+    ],
+)
+def test_the_polynomial_is_as_exact_as_its_iterations_and_its_tolerance(
+    iterations: int, share: float, tolerance: float, largest: float
+) -> None:
+    assert max(relative_errors(iterations, share, tolerance)) < largest
+    assert SpectralInjection.iterations == 2
+
+
+@pytest.mark.parametrize("scale", [1e-35, 1e-25, 1e-12, 1e12, 1e25, 1e30])
+@pytest.mark.parametrize("evaluation", ["exact", "polynomial"])
+def test_a_step_in_another_unit_is_changed_as_in_this_one(evaluation: Any, scale: float) -> None:
+    def moved(unit: float) -> list[Tensor]:
+        params = [nn.Parameter(torch.zeros_like(each)) for each in parameters(torch.float32)]
+        base = torch.optim.SGD(params, lr=0.1, momentum=0.9)
+        optimizer = PerturbedOptimizer(base, spectral(evaluation=evaluation))
+        for step in range(3):
+            for parameter, like in zip(params, parameters(torch.float32), strict=True):
+                generator = torch.Generator().manual_seed(step)
+                parameter.grad = torch.randn(like.shape, generator=generator) * unit
+            optimizer.step()
+        return [parameter.detach() / unit for parameter in params]
+
+    for got, expected in zip(moved(scale), moved(1.0), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)

@@ -50,6 +50,7 @@ from lightning_qsgd.perturbations import (
     Weight,
 )
 from lightning_qsgd.perturbations import features as features_module
+from lightning_qsgd.perturbations.entry_features import relative
 from lightning_qsgd.perturbations.step import CHUNK
 from tests.cases import BASE_CASES, BaseCase, Problem, dense_problem
 from tests.reference import ReferenceFeatures, circuit_readout
@@ -573,3 +574,43 @@ def test_renormalising_is_the_formula_and_carries_its_derivative(
     (got,) = torch.autograd.grad(injection.shaped(free, sizes, strength) @ weights, free)
     (expected,) = torch.autograd.grad(plainly(free) @ weights, free)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=2e-15 / min(1.0, strength))
+
+
+def moved_at(scale: float, name: str, dtype: torch.dtype) -> list[Tensor]:
+    """What a perturbed step adds to the base's, in units of the scale, at one gradient."""
+    generator = torch.Generator().manual_seed(1)
+    starts = [torch.randn(size, generator=generator).to(dtype) * scale for size in (40, 7, 1)]
+    gradients = [torch.randn(len(start), generator=generator).to(dtype) for start in starts]
+    results = []
+    for wrap in (lambda base: PerturbedOptimizer(base, described(name)), lambda base: base):
+        parameters = [nn.Parameter(start.clone()) for start in starts]
+        optimizer = wrap(SGD(parameters, lr=0.1, momentum=0.9))  # type: ignore[no-untyped-call]
+        for turn in (1.0, -0.5):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = (gradient + turn * gradient.roll(1)) * scale
+            optimizer.step()
+        results.append([parameter.detach().double() for parameter in parameters])
+    return [(got - expected) / scale for got, expected in zip(*results, strict=True)]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in reduceat:RuntimeWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e-20, 1e-16, 1e-12, 1e12, 1e19, 1e25, 1e30])
+@pytest.mark.parametrize("name", ["alignment", "gradient", "step", "weight", "together"])
+def test_a_feature_is_the_same_in_any_unit_that_the_type_can_hold(
+    name: str, scale: float, dtype: torch.dtype
+) -> None:
+    plain = moved_at(1.0, name, dtype)
+    assert float(plain[0].abs().max()) > 1e-3
+    for got, expected in zip(moved_at(scale, name, dtype), plain, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(1e-25, 1.0), (0.0, 1e20), (1.0, 1e25), (1e-17, 1e-25)])
+def test_tensors_in_units_far_apart_are_each_seen_in_their_own(scales: tuple[float, float]) -> None:
+    values = torch.linspace(-1, 2, 5)
+    both = torch.cat([values * scale for scale in scales])
+    got = relative(both, (5, 5)).split(5)
+    alone = relative(values, (5,))
+    for scale, each in zip(scales, got, strict=True):
+        torch.testing.assert_close(each, alone * (scale > 0), rtol=1e-5, atol=1e-6)
