@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import time
+from multiprocessing import get_context
+from pathlib import Path
 
 # So that the server that forks processes has the libraries, whichever test starts it.
 import lightning_qsgd.cli.fit_job  # noqa: F401
@@ -26,6 +28,12 @@ def quick_fit(job):
         sys.exit(3)
     if does == "die":
         sys.stderr.write("last words\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does in ("leave", "leave and die"):
+        child = get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        Path(job.config["note"]).write_text(str(child.pid))
+    if does == "leave and die":
         os.kill(os.getpid(), signal.SIGKILL)
     if does == "wait":
         time.sleep(60)

@@ -105,11 +105,11 @@ def _number(value: float) -> str:
     return "endless" if value == inf else f"{int(value):,}"
 
 
-def in_units(seconds: float) -> str:
+def short_time(seconds: float) -> str:
     """Write a measured time to two digits, in the unit that shows them.
 
     Example:
-        >>> in_units(0.0000041), in_units(0.061), in_units(2.34), in_units(6872.3)
+        >>> short_time(0.0000041), short_time(0.061), short_time(2.34), short_time(6872.3)
         ('4.1 us', '61 ms', '2.3 s', '6,872 s')
     """
     for unit, per_second in (("us", 1e6), ("ms", 1e3), ("s", 1.0)):

@@ -170,6 +170,7 @@ class CircuitFromFile(CircuitSource):
 
 def _contents(path: Path, known: set[Path]) -> Iterator[bytes]:
     """Yield what a file holds, and the files beside it that it includes, each once."""
+    path = path.resolve()
     if path in known or not path.is_file():
         return
     known.add(path)
@@ -307,7 +308,7 @@ def _literal(kind: str, width: str | None, value: str) -> str:
     except Exception as error:
         if kind == "float":  # of inputs, or an error that is found with its line later
             return value
-        raise ValueError(f"is no number that could be an {kind}") from error
+        raise ValueError(f"is no number, as its type {kind} asks for ({error!s:.60})") from error
     if kind == "float":
         return repr(number)
     bits, size = int(width or 64), "" if width is None else f"[{width}]"

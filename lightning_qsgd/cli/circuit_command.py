@@ -18,7 +18,7 @@ from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.agreement import TOLERANCES, Answer, Question, answer
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
-from lightning_qsgd.backends.forecast import StepForecast, forecast_step, in_units
+from lightning_qsgd.backends.forecast import StepForecast, forecast_step, short_time
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.backends.samplers import ExactSampling
 from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text, require_plot_extra
@@ -317,8 +317,8 @@ def _compared(
 def _cell(forecast: StepForecast) -> str:
     mark = "" if forecast.measured == forecast.circuits else "~"
     spread = forecast.slowest / forecast.seconds
-    wide = f" (up to {in_units(forecast.slowest)})" if spread > WIDE else ""
-    return f"{mark}{in_units(forecast.seconds)}{wide}"
+    wide = f" (up to {short_time(forecast.slowest)})" if spread > WIDE else ""
+    return f"{mark}{short_time(forecast.seconds)}{wide}"
 
 
 _NUMBERS = ("readout", "gradient", "tolerance")

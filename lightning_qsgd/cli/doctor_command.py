@@ -63,11 +63,11 @@ def _extras() -> list[str]:
 
 def _costs() -> list[str]:
     from lightning_qsgd.backends import CompiledBackend, SineBackend
-    from lightning_qsgd.backends.forecast import forecast_step, in_units
+    from lightning_qsgd.backends.forecast import forecast_step, short_time
 
     lines = []
     for backend in (SineBackend(), CompiledBackend()):
-        time = in_units(forecast_step(backend, CIRCUITS).seconds)
+        time = short_time(forecast_step(backend, CIRCUITS).seconds)
         name = type(backend).__name__
         lines.append(f"The {CIRCUITS} circuits of a step in {name}: {time} here")
     return lines

@@ -1,6 +1,7 @@
 """The command line inside a job of a comparison."""
 
 import hashlib
+import os
 import pickle
 import random
 import sys
@@ -10,7 +11,7 @@ from copy import deepcopy
 from functools import update_wrapper
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -137,8 +138,8 @@ class JobCLI(PerturbationCLI):
         except Exception as error:
             raise RuntimeError(
                 "Cannot measure the final weights: training ended, and `trainer.validate` after it "
-                f"raised {type(error).__name__}: {error}. Let `setup` provide the validation data "
-                'for the stage "validate" too, as for "fit".'
+                f"raised {type(error).__name__}: {error}. If it lacks the validation data, let "
+                '`setup` provide them for the stage "validate" too, as for "fit".'
             ) from error
         # Not what it returns: that lacks what is hidden from loggers, and has other names for what
         # is logged per step and per epoch.
@@ -154,21 +155,31 @@ class OneAtATime:
     """A `prepare_data` that no other run of this folder is in: Lightning promises one process.
 
     Args:
-        method: The bound method; it stays in sight as `__wrapped__`, where Lightning looks.
+        method: The bound method; its function stays in sight as `__wrapped__`, where Lightning
+            looks.
     """
+
+    is_held: ClassVar[bool] = False
 
     def __init__(self, method: Callable[[], Any]) -> None:
         update_wrapper(self, method)
+        self.__wrapped__ = getattr(method, "__wrapped__", method)
+        self._method = method
 
     def __call__(self) -> Any:
         """Wait for the others, then prepare."""
-        here = hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:16]
-        with Path(gettempdir(), f"lightning-qsgd-{here}.lock").open("a") as file:
-            if sys.platform != "win32":
-                import fcntl
+        if OneAtATime.is_held or sys.platform == "win32":  # the model's may call the data's
+            return self._method()
+        import fcntl
 
-                fcntl.flock(file, fcntl.LOCK_EX)
-            return self.__wrapped__()  # type: ignore[attr-defined]
+        here = hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:16]
+        with Path(gettempdir(), f"lightning-qsgd-{os.getuid()}-{here}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            OneAtATime.is_held = True
+            try:
+                return self._method()
+            finally:
+                OneAtATime.is_held = False
 
 
 class Ignored:
@@ -178,17 +189,25 @@ class Ignored:
 
     Args:
         scratch: That folder.
+        is_there: Whether it counts as true; what a call returns does not, so that waiting for it
+            ends.
 
     Example:
         >>> nothing = Ignored()
-        >>> nothing.add_image("made", 0, global_step=3).config.update({"lr": 1}) is nothing
-        True
-        >>> "best" in nothing.summary, list(nothing.all_writers.values())
-        (False, [])
+        >>> bool(nothing), bool(nothing.add_image("made", 0, global_step=3))
+        (True, False)
+        >>> "best" in nothing.summary, list(nothing.all_writers.values()), f"{nothing.dir}/x"
+        (False, [], './x')
     """
 
-    def __init__(self, scratch: str = ".") -> None:
-        self._scratch = scratch
+    def __init__(self, scratch: str = ".", is_there: bool = True) -> None:
+        self._scratch, self._is_there = scratch, is_there
+
+    def __bool__(self) -> bool:
+        return self._is_there
+
+    def __str__(self) -> str:
+        return self._scratch
 
     def __getattr__(self, name: str) -> "Ignored":
         if name.startswith("__"):  # pickle and copy ask for some
@@ -196,8 +215,8 @@ class Ignored:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Ignored":
-        """Return the same nothing."""
-        return self
+        """Return nothing again."""
+        return Ignored(self._scratch, is_there=False)
 
     def __getitem__(self, key: Any) -> "Ignored":
         return self

@@ -19,6 +19,7 @@ from rich.table import Table
 from lightning_qsgd.compare.planning.job import run_name
 from lightning_qsgd.compare.report import summary_table, write_report
 from lightning_qsgd.compare.results.arm import Arm
+from lightning_qsgd.compare.results.gains import diverged_seeds
 from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.running.stored_run import RunStore
 from lightning_qsgd.compare.statistics import Design, Method
@@ -84,7 +85,8 @@ def next_command(results: Results) -> str:
     Returns:
         A command; empty if the comparison was not made by one, has another arm already, or has no
         arm left whose search found settings: another search of the same ranges would find none. A
-        control whose search found none has to be mended: without it "better" would mean less.
+        control whose search found none has to be mended, without it "better" would mean less, and
+        so has an arm whose runs diverged: it will diverge again.
     """
     command, asked = results.provenance.command, results.comparison
     if not command.startswith("lightning-qsgd compare"):
@@ -95,6 +97,8 @@ def next_command(results: Results) -> str:
         on_trial = {arm.name for arm in asked.on_trial}
         may_go = results.untuned.keys() <= on_trial and on_trial - results.untuned.keys()
         return _without(command, results.untuned) if may_go else ""
+    if any(diverged_seeds(results, arm.name) for arm in (asked.baseline, *asked.on_trial)):
+        return ""
     design = Design(len(asked.seeds), len(asked.on_trial), Method(asked.alpha))
     if asked.on_trial and not design.is_comparison:
         return f"{command} --seeds {design.seeds_needed}"

@@ -68,6 +68,8 @@ def suite_command(
         taken, others = _taken_out(arguments, "--folder", "--config", "--alpha")
         others, chosen = _choices(others)
         suite = _read(config)
+        own = {f"--{key}": list(suite[key]) for key in ("only", "skip") if suite.get(key)}
+        chosen = {**own, **chosen}
         plans = _plans(suite, config.parent, parser, chosen, _added(others))
         method = Method(float(taken.get("--alpha", suite.get("alpha", Method.alpha))))
     except (TypeError, ValueError) as error:
@@ -76,7 +78,7 @@ def suite_command(
     console, failed, unanswered = Console(), False, dict[str, str]()
     dry = not {"--dry_run", "--dry-run"}.isdisjoint(others)
     for name in (name for name in suite[TASKS] if name not in plans):
-        text = f"{name} is left out: it skips all arms that `--only` names."
+        text = f"{name} is left out: none of its arms is asked for."
         console.print(text, soft_wrap=True, markup=False)
     calls = {}
     with TemporaryDirectory() as scratch:
@@ -84,7 +86,11 @@ def suite_command(
             plan["alpha"] = share_of(method, len(plans)).alpha
             more = ["--folder", str(root / name), *others, *choice]
             calls[name] = (plan, more)
-            _compared(plan, Path(scratch) / name, more, check)
+            try:
+                _compared(plan, Path(scratch) / name, more, check)
+            except SystemExit:
+                sys.stderr.write(f"This is what the task {name!r} of {config} asks for.\n")
+                raise
         for name, (plan, more) in calls.items():
             console.rule(escape(name))
             place = (Path(scratch) if dry else root) / name
@@ -177,7 +183,7 @@ def _plans(
 ) -> dict[str, tuple[dict[str, Any], list[str]]]:
     """Return the plan of each task, and which of its arms `--only` and `--skip` name.
 
-    A task that skips all arms that `--only` names is left out.
+    A task of which nothing but the baseline is asked for is left out.
 
     Raises:
         TypeError, ValueError: If the suite, or what is chosen of it, is wrong.
@@ -192,6 +198,8 @@ def _plans(
             "each a name, with `experiment` and `budget` below it."
         )
     for option, names in chosen.items():
+        if not names:
+            raise ValueError(f"Expected names of arms behind `{option}`, got none. Name some.")
         _require_known(f"`{option}`", names, [*arms, *added])
     plans = {}
     for title, task in tasks.items():
@@ -204,7 +212,9 @@ def _plans(
             option: [arm for arm in names if arm in kept or arm in added]
             for option, names in chosen.items()
         }
-        if chosen.get("--only") and not here["--only"]:
+        only, skip = here.get("--only", []), here.get("--skip", [])
+        left = {arm for arm in (*kept, *added) if arm in only or "--only" not in chosen}
+        if chosen and left - {*skip, plan.baseline} == set():
             continue
         choice = [word for option, own in here.items() if own for word in (option, *own)]
         plans[title] = (_plan(suite, suite[TASKS][title], kept, folder), choice)
@@ -242,7 +252,9 @@ def _plan(
     suite: dict[str, Any], task: dict[str, Any], arms: Mapping[str, ArmPlan], folder: Path
 ) -> dict[str, Any]:
     """Join what a suite says of all tasks with what it says of one, with whole paths."""
-    parts = {key: value for key, value in {**suite, **task}.items() if key not in (TASKS, "skip")}
+    parts = {
+        key: value for key, value in {**suite, **task}.items() if key not in (TASKS, "only", "skip")
+    }
     parts["experiment"] = _whole(parts["experiment"], folder)
     parts["arms"] = {}
     for name, arm in arms.items():

@@ -5,7 +5,6 @@ one that prepares the perturbation when it has returned for the first time.
 """
 
 import inspect
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -108,17 +107,21 @@ def inside_hooks(owners: Sequence[Optimizer], call: Call, step: Callable[[Call],
     owner, *inner = owners
     if not has_hooks(owner):
         return inside_hooks(inner, call, step)
-    before, after = owner._optimizer_step_pre_hooks, owner._optimizer_step_post_hooks
-    watching = [item for item in after.items() if isinstance(item[1], MotionHook)]
     call = _after_pre_hooks(owner, call)
-    owner._optimizer_step_pre_hooks = OrderedDict()
-    owner._optimizer_step_post_hooks = OrderedDict(watching)
+    own: list[Any] = [owner._optimizer_step_pre_hooks, owner._optimizer_step_post_hooks]
+    known = [dict(hooks) for hooks in own]
+    for hooks in own:
+        for key in [key for key, hook in hooks.items() if not isinstance(hook, MotionHook)]:
+            del hooks[key]
     try:
         result = inside_hooks(inner, call, step)
     finally:
-        owner._optimizer_step_pre_hooks, owner._optimizer_step_post_hooks = before, after
-    for hook in list(after.values()):
-        if not isinstance(hook, MotionHook):
+        for hooks, before in zip(own, known, strict=True):
+            added = dict(hooks)
+            hooks.clear()
+            hooks.update({**before, **added})
+    for key, hook in known[1].items():  # torch has called what was added during the step
+        if key in own[1] and not isinstance(hook, MotionHook):
             hook(owner, (owner, *call.args), call.kwargs)
     return result
 

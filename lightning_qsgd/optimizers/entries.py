@@ -221,8 +221,7 @@ class GeneralEntries(Entries):
         for row, index, piece in pairs:
             target = as_real(row.parameter.detach())
             old = target[index]
-            wide = torch.promote_types(old.dtype, piece.dtype)
-            new = old.to(wide) + scale * piece.to(target.device, wide)
+            new = old.to(piece.dtype) + scale * piece.to(target.device)
             target[index] = unless_overflown(new.to(target.dtype), old)
 
     def write_gradients(self, values: Tensor) -> None:
@@ -270,9 +269,9 @@ def summand_below_overflow(
         values: Finite, float32 or float64.
         scale: Non-negative.
         dtype: Of the parameters that the summand is for.
-        out: Where the summand is written, of the values' shape; its dtype is what may overflow.
+        out: Where the summand is written, of the values' shape and dtype.
     """
-    lift = _lift(values.dtype if out is None else out.dtype, dtype)
+    lift = _lift(values.dtype, dtype)
     if lift == _LEAST_LIFT:
         summand = torch.mul(values, scale * lift, out=out)
     else:  # a factor of both would overflow itself

@@ -103,8 +103,7 @@ class ShardedEntries(Entries):
                 lines.append(here)
                 summands.append(piece)
             else:
-                wide = torch.promote_types(here.dtype, piece.dtype)
-                new = (here.to(wide) + scale * piece.to(wide)).to(target.dtype)
+                new = (here.to(piece.dtype) + scale * piece).to(target.dtype)
                 target[part.local_index] = unless_overflown(new, here)
         if lines:
             pieces = torch.cat(summands)

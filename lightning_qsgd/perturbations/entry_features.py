@@ -66,11 +66,11 @@ class Alignment(Feature):
             product = step.gradient * delta
             factor = slope.mul_(length).reciprocal_().mul_(-self.sharpness)
             return squashed_(product.mul_(spread(factor, sizes)))
-        # In such units the product of the two would vanish or overflow.
+        # In such units the product of the two would vanish or overflow. The sharpness comes last:
+        # the reciprocal that stands for that of 0 is just below infinity.
         product = step.gradient * spread(_inverse(slope), sizes)
-        return squashed_(
-            product.mul_(delta * spread(_inverse(length).mul_(-self.sharpness), sizes))
-        )
+        product.mul_(delta * spread(_inverse(length), sizes))
+        return squashed_(product.mul_(-self.sharpness))
 
 
 @dataclass(frozen=True)

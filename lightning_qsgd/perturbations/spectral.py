@@ -24,6 +24,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
+from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.perturbations.blocks import checked_readout
 from lightning_qsgd.perturbations.controls import cycle
@@ -159,7 +160,7 @@ class SpectralInjection(Injection):
         if backend.stochastic or not _is_hashable(backend):
             return _function_of(backend, step.seed_and_step, 0.0)
         # Equal backends may have read different circuits, from a file that was changed.
-        return _once(backend, None if backend.separable else backend.describe())
+        return _once(backend, backend.describe() if isinstance(backend, CircuitBackend) else None)
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:

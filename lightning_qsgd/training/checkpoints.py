@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
@@ -119,12 +120,17 @@ class CheckpointsElsewhere(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Move them before they look at their folders, those of the module's own callbacks too."""
         callbacks = callbacks_of(trainer)
-        given = [getattr(callback, "dirpath", None) for callback in callbacks]
+        given = [_own_folder(callback) for callback in callbacks]
         places = [place for place in dict.fromkeys(given) if place]
         for callback, place in zip(callbacks, given, strict=True):
             if place and not Path(place).is_relative_to(self.folder):
                 own = self.folder / "checkpoints" / str(places.index(place))
                 callback.dirpath = str(own)  # type: ignore[attr-defined]
+
+
+def _own_folder(callback: Callback) -> str | Path | None:
+    own = vars(callback).get("dirpath") if isinstance(callback, Checkpoint) else None
+    return own if isinstance(own, str | Path) else None
 
 
 def _seal(file: IO[bytes]) -> None:

@@ -227,6 +227,13 @@ class ConvergenceCallback(Callback):
         publish(trainer, self.summary)
         self.summary |= self.metrics.comparison()
 
+    @override
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Forget a checkpoint that was loaded for a fit that has not begun."""
+        self._restored = False
+
     @property
     def words_for_no_loss(self) -> str:
         """What to say of a run whose loss was never recorded."""

@@ -235,12 +235,14 @@ def require_pair(ours: FirstWeights, baseline: FirstWeights, continued: str = ""
             "so the two runs are no pair: their difference would mix the perturbation with the "
             f"initialisation. {remedy}"
         )
-    if baseline.parameters and ours.parameters != baseline.parameters:
+    is_one_model = ours.hashes.keys() == baseline.hashes.keys()  # else an arm may have more
+    if is_one_model and baseline.parameters and ours.parameters != baseline.parameters:
         raise RuntimeError(
             f"The baseline trained {baseline.parameters:,} numbers and this run trains "
-            f"{ours.parameters:,}, so the two are no pair: `configure_optimizers` of the module "
-            "leaves some out, and the command line's optimizer takes all. Write `--baseline own`, "
-            "or give the others `requires_grad_(False)`."
+            f"{ours.parameters:,} of the same model, so the two are no pair. Where "
+            "`configure_optimizers` of the module leaves some out, the command line's optimizer "
+            "takes all: write `--baseline own`, or give the others `requires_grad_(False)`. A "
+            "baseline from before can be trained anew."
         )
 
 

@@ -14,7 +14,7 @@ from lightning_qsgd.backends import (
     SamplerBackend,
     forecast,
 )
-from lightning_qsgd.backends.forecast import forecast_step, in_units
+from lightning_qsgd.backends.forecast import forecast_step, short_time
 from lightning_qsgd.optimizers import PerturbedOptimizer, StepReport
 from lightning_qsgd.optimizers.base_check import blocks_per_step
 from lightning_qsgd.tracking import report_scalars, tags
@@ -101,7 +101,7 @@ def _advice(backend: Backend, circuits: int) -> str:
         return fewer
     try:
         compiled = CompiledBackend(backend.circuit, backend.weight_seed)
-        time = in_units(forecast_step(compiled, circuits).seconds)
+        time = short_time(forecast_step(compiled, circuits).seconds)
     except ValueError:  # a gate that only the reference knows, or too little memory
         return fewer
     return f"CompiledBackend gives the same numbers in {time}."

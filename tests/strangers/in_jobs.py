@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -120,3 +121,18 @@ class Overlap(Plain):
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         self.log("val/mean_overlap", -self.loss(batch))
+
+
+class DownloadsOnce(Downloads):
+    """Prepares for its module, too, and keeps the result."""
+
+    @lru_cache  # noqa: B019 - as strangers write
+    def prepare_data(self) -> None:
+        super().prepare_data()
+
+
+class Prepares(Plain):
+    """Calls the preparation of its data from its own."""
+
+    def prepare_data(self) -> None:
+        self.trainer.datamodule.prepare_data()

@@ -79,6 +79,14 @@ def test_one_run_at_a_time_prepares_the_data(tmp_path: Path, monkeypatch: Any) -
     assert all(isinstance(each, RecordedRun) for each in ended), ended
 
 
+def test_preparing_from_the_module_and_once_waits_for_nobody(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (ended,) = run(tmp_path, of(in_jobs.Prepares, in_jobs.DownloadsOnce))
+    assert isinstance(ended, RecordedRun), ended
+
+
 def test_data_for_the_stage_fit_alone_are_explained(tmp_path: Path) -> None:
     (failure,) = run(tmp_path, of(in_jobs.Plain, in_jobs.Strict))
     assert "Cannot measure the final weights" in failure

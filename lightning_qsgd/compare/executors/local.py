@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -63,6 +63,8 @@ def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path) -> N
         log: File for everything that the run prints.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if hasattr(os, "setsid"):
+        os.setsid()  # a group of its own, which ends with it: workers of loaders, and others
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with log.open("w") as output:
         for stream in (1, 2):
@@ -78,10 +80,24 @@ def _die_with_parent() -> None:
     owner = multiprocessing.parent_process()
     if owner is not None:
         owner.join()
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
 
+def _end(process: BaseProcess) -> None:
+    """End what is left of a run: its process, if it is still there, and what that has started."""
+    if process.pid is not None and hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SECONDS_TO_END = 10.0
+"""How long a run whose result is there may take to end; what it has started may keep it."""
+
 LAST_LINES = 30
 """How much of a dead process' output is kept."""
 
@@ -129,11 +145,15 @@ class LocalExecutor(Executor):
                         job = waiting.popleft()
                         working |= self._start(fit, job)
                         started(job)
-                    for connection in wait(list(working)):
+                    # A process that died may have left others that hold its end of the pipe.
+                    ends: dict[Any, Any] = {
+                        process.sentinel: own for own, (process, _) in working.items()
+                    }
+                    for connection in {ends.get(one, one) for one in wait([*working, *ends])}:
                         yield self._collect(connection, *working.pop(connection))
             finally:
                 for process, _ in working.values():
-                    process.kill()
+                    _end(process)
 
     def _start(self, fit: Fit, job: Job) -> Working:
         context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -148,13 +168,18 @@ class LocalExecutor(Executor):
 
     def _collect(self, connection: Any, process: BaseProcess, job: Job) -> Attempt:
         try:
+            if not connection.poll():
+                raise EOFError
             ended: Attempt = connection.recv()
         except (EOFError, OSError):
-            process.join()
-            return Attempt(job, None, self._last_words(process.exitcode, job))
+            process.join(SECONDS_TO_END)
+            exitcode = process.exitcode
+            _end(process)
+            return Attempt(job, None, self._last_words(exitcode, job))
         finally:
             connection.close()
-        process.join()
+        process.join(SECONDS_TO_END)
+        _end(process)
         ended = replace(ended, job=job)  # the child's copy may have been changed by what it ran
         if ended.run is not None:
             self._log(job).unlink(missing_ok=True)

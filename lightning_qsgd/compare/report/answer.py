@@ -61,7 +61,9 @@ def _sight(results: Results, analysis: Analysis) -> str:
     known = [
         one
         for one in analysis.on_trial
-        if isfinite(one.detectable) and one.gain.pairs >= analysis.design.seeds_needed
+        if isfinite(one.detectable)
+        and one.gain.pairs >= analysis.design.seeds_needed
+        and analysis.whole(one)
     ]
     if not known or not analysis.design.is_comparison:
         return ""
@@ -109,18 +111,20 @@ def _short_answer(
     if silent[Outcome.NO_CLAIM] == total:
         arms = "the arm" if total == 1 else f"any of the {total} arms"
         why = "the report's table of verdicts says why."
-        return Notice(f"**No answer:** no claim is possible about {arms}; {why}{so_far}", "warn")
+        return Notice(f"**No answer:** no claim is possible for {arms}; {why}{so_far}", "warn")
     if sum(silent.values()) == total:
-        return Notice(f"**Too few seeds to tell.** {_lack(results, analysis)}", "warn")
+        lack = _lack(results, analysis, by_outcome[Outcome.TOO_FEW])
+        return Notice(f"**Too few seeds to tell.** {lack}", "warn")
     text = f"**No:** of {count(total, 'arm')} none can be said to do better than {baseline}."
     unsaid = silent[Outcome.NO_CLAIM]
-    text += f" About {unsaid} of them no claim is possible." if unsaid else ""
+    text += f" For {unsaid} of them no claim is possible." if unsaid else ""
     return Notice(f"{text}{few}{so_far}")
 
 
-def _lack(results: Results, analysis: Analysis) -> str:
-    """Say how many seeds are lacking: in the plan, or of those that it has."""
-    design, most = analysis.design, max(one.gain.pairs for one in analysis.on_trial)
+def _lack(results: Results, analysis: Analysis, arms: Sequence[str]) -> str:
+    """Say how many seeds arms lack: in the plan, or of those that it has."""
+    design = analysis.design
+    most = max(one.gain.pairs for one in analysis.on_trial if one.arm.name in arms)
     if not design.is_comparison:
         return (
             f"{design.words()} With fewer, not even an effect of {LARGE:g} standard deviations "
@@ -209,7 +213,7 @@ def _question(results: Results) -> str:
 
 def _certainty(results: Results, analysis: Analysis) -> str:
     alpha, usual = analysis.method.alpha, Method().alpha
-    tested = [one for one in analysis.on_trial if one.gain.enough]
+    tested = [one for one in analysis.on_trial if one.gain.enough and analysis.whole(one)]
     visible = analysis.seen.visible
     seen = (
         f"an effect of {visible:.2g} standard deviations of the paired "

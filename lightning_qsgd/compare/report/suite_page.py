@@ -109,9 +109,11 @@ def suite_answer(analysis: SuiteAnalysis) -> str:
     if names:
         return f"**Better than `{analysis.baseline}` over {tasks}:** {', '.join(names)}."
     if not analysis.arms:
+        if not analysis.partly:
+            return "**Only controls were compared**, so there is nothing to recommend."
         return "**No answer:** each arm is skipped by a task, so it is judged task by task only."
     if all(arm.outcome is SuiteOutcome.NO_CLAIM for arm in analysis.arms):
-        return f"**No answer:** on none of {tasks} a claim is possible."
+        return f"**No answer:** on none of {tasks} is a claim possible."
     which = "No arm that all tasks have" if analysis.partly else "No arm"
     return f"**{which}** can be said to do better than `{analysis.baseline}` over {tasks}."
 

@@ -68,10 +68,10 @@ def _alike(one: float, other: float) -> bool:
 
 
 def rounding_of(values: Iterable[float]) -> float:
-    """Return by how much equal gains may differ by rounding, in the metric's unit.
+    """Return by how much rounding may move the gain of a pair, in the metric's unit.
 
     Args:
-        values: Metrics of either arm; those that are not finite do not count.
+        values: Metrics of both runs, or of several; those that are not finite do not count.
 
     Example:
         >>> 1e-7 < rounding_of([0.5, -0.8, float("nan")]) < 3e-7

@@ -1,5 +1,6 @@
 """The gain of an arm over pairs of runs: size, interval, p-values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import copysign, inf, nan
 
@@ -174,7 +175,9 @@ class PairedGain:
         """Cohen's d of the pairs; NaN with fewer than two."""
         if self.pairs < 2:
             return nan
-        return cohens_d(self._array if self.sd else np.full(self.pairs, self.mean))
+        if not self.sd:
+            return 0.0 if self.p == 1 else copysign(inf, self.mean)
+        return cohens_d(self._array)
 
     @property
     def improvement(self) -> float:
@@ -186,7 +189,9 @@ class PairedGain:
         return np.array(list(self.gains.values()), dtype=np.float64)
 
 
-def paired_gain(gains: dict[int, float], method: Method, rounding: float = 0.0) -> PairedGain:
+def paired_gain(
+    gains: dict[int, float], method: Method, rounding: Mapping[int, float] | None = None
+) -> PairedGain:
     """Test whether a mean gain is zero, by Student's t and by the BCa bootstrap.
 
     Gains that are equal, but for rounding, have no spread, from which either test could start. If
@@ -196,8 +201,9 @@ def paired_gain(gains: dict[int, float], method: Method, rounding: float = 0.0) 
     Args:
         gains: Gain by seed, finite, in the metric's unit.
         method: Level, resamples and seed.
-        rounding: By how much equal gains may differ, in the metric's unit. It hangs on the size of
-            the metric, which the gains do not tell; see `rounding_of`.
+        rounding: By how much rounding may move a gain, by seed, in the metric's unit; None for not
+            at all. It hangs on the size of the metric at that seed, which the gain does not tell;
+            see `rounding_of`.
 
     Returns:
         Mean, intervals and p-values, none of them corrected for other questions.
@@ -212,8 +218,9 @@ def paired_gain(gains: dict[int, float], method: Method, rounding: float = 0.0) 
     sd = _spread(sample) if len(sample) > 1 else nan
     if len(sample) < FEWEST_PAIRS:
         return PairedGain(gains, mean, sd)
-    if _have_no_spread(sample, rounding):
-        return _by_signs(gains, sample, rounding)
+    rounded = np.array([(rounding or {}).get(seed, 0.0) for seed in gains])
+    if _have_no_spread(sample, rounded):
+        return _by_signs(gains, sample, rounded)
     bootstrap = BootstrapMean(sample, method.resamples, np.random.default_rng(method.seed))
     return PairedGain(
         gains,
@@ -233,15 +240,18 @@ def _mean(sample: NDArray[np.float64]) -> float:
     return float(scaled.mean()) * unit
 
 
-def _have_no_spread(sample: NDArray[np.float64], rounding: float) -> bool:
+def _have_no_spread(sample: NDArray[np.float64], rounding: NDArray[np.float64]) -> bool:
     # Equal differences of unequal numbers, such as 0.3 - 0.2 and 0.2 - 0.1, differ by rounding.
-    return bool(np.ptp(sample) <= max(rounding, 1e-12 * np.abs(sample).max()))
+    allowed = np.maximum(rounding, 1e-12 * np.abs(sample).max())
+    return bool((np.abs(sample - np.median(sample)) <= allowed).all())
 
 
-def _by_signs(gains: dict[int, float], sample: NDArray[np.float64], rounding: float) -> PairedGain:
+def _by_signs(
+    gains: dict[int, float], sample: NDArray[np.float64], rounding: NDArray[np.float64]
+) -> PairedGain:
     """Judge gains without spread by their signs, which those within the rounding do not have."""
     low, high = float(sample.min()), float(sample.max())
-    if low <= rounding and high >= -rounding:
+    if (np.abs(sample) <= rounding).any():
         around = Interval(min(low, 0.0), max(high, 0.0))
         return PairedGain(gains, _mean(sample), 0.0, around, around)
     # If nothing helped, each sign would be a toss of a coin: all alike in 2 of 2^n cases.

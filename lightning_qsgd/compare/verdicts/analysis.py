@@ -159,13 +159,17 @@ class Analysis:
         """Those of the arms that the comparison asks about."""
         return tuple(one for one in self.challenges if one.arm.kind == "arm")
 
+    def whole(self, challenge: Challenge) -> bool:
+        """Whether neither the arm nor the baseline lost a run, so that any verdict is open."""
+        return not (challenge.summary.lost or self.baseline.lost)
+
     @property
     def seen(self) -> Design:
         """What can be seen with the pairs that there are, which may be fewer than planned.
 
-        They are those of the arm on trial that has the fewest, of all that can be tested.
+        They are those of the arm on trial that has the fewest, of all that could be better.
         """
-        pairs = [one.gain.pairs for one in self.on_trial if one.gain.enough]
+        pairs = [one.gain.pairs for one in self.on_trial if one.gain.enough and self.whole(one)]
         return replace(self.design, seeds=min(pairs, default=0))
 
 
@@ -203,8 +207,9 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
 
     def gain_of(arm: str, other: str) -> PairedGain:
         found = gains_over(results, arm, other, apart)
-        ends = [final_values(results, name)[seed] for name in (arm, other) for seed in found]
-        return paired_gain(found, method, rounding_of(ends))
+        ours, theirs = (final_values(results, name) for name in (arm, other))
+        rounding = {seed: rounding_of([ours[seed], theirs[seed]]) for seed in found}
+        return paired_gain(found, method, rounding)
 
     gains = {arm.name: gain_of(arm.name, baseline) for arm in asked.challengers}
     corrected = _corrected(asked, gains)

@@ -108,13 +108,14 @@ def _outcome(challenge: Challenge, baseline: str, analysis: Analysis) -> tuple[O
     seen = challenge.p_holm <= method.alpha
     # A lost run has no gain, so that what is left flatters its arm: the opposite may still be said.
     flattered = {
-        "it": "" if seen and gain.mean < 0 else challenge.summary.lost,
+        challenge.arm.name: "" if seen and gain.mean < 0 else challenge.summary.lost,
         baseline: "" if seen and gain.mean > 0 else analysis.baseline.lost,
     }
     losses = [f"{name} {lost}" for name, lost in flattered.items() if lost]
     if losses:
         return Outcome.NO_CLAIM, (
-            f"{found} where both finished, but {', and '.join(losses)}: no mean can hold that."
+            f"{found} where both finished, but {', and '.join(losses)}: the runs that are left "
+            "flatter who lost others."
         )
     if not seen:
         return _nothing_seen(challenge, found, analysis)
@@ -136,7 +137,8 @@ def _nothing_seen(challenge: Challenge, found: str, analysis: Analysis) -> tuple
 
 def _too_few(challenge: Challenge, analysis: Analysis) -> str:
     few = f"Only {challenge.gain.pairs} seeds have a final metric of both"
-    lost = {"it": challenge.summary.lost, analysis.baseline.arm.name: analysis.baseline.lost}
+    ends = (challenge.summary, analysis.baseline)
+    lost = {one.arm.name: one.lost for one in ends}
     reasons = [f"{name} {words}" for name, words in lost.items() if words]
     why = f", for {', and '.join(reasons)}" if reasons else ""
     return f"{few}{why}; {FEWEST_PAIRS} are needed."

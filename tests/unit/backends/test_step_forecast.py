@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends import Backend, SamplerBackend
-from lightning_qsgd.backends.forecast import forecast_step, in_units
+from lightning_qsgd.backends.forecast import forecast_step, short_time
 from lightning_qsgd.circuits import SuperpositionCircuit
 
 
@@ -100,4 +100,4 @@ def test_no_circuits_are_refused() -> None:
     ],
 )
 def test_a_time_has_the_unit_that_shows_it(seconds: float, words: str) -> None:
-    assert in_units(seconds) == words
+    assert short_time(seconds) == words

@@ -258,7 +258,7 @@ REFUSED = {
     ),
     "an angle of inputs": (
         HEAD3 + "input float a;\nangle b = a/2;\nqubit q;\nrx(b) q;",
-        r"line 4: the constant 'b' is no number that could be an angle\. Declare it a float",
+        r"line 4: the constant 'b' is no number, as its type angle asks for .*Declare it a float",
     ),
     "a constant that a gate hides": (
         HEAD3 + "const float a = 1;\n\ngate mine(a) b { rx(a) b; }\nqubit q;\nmine(0.5) q;",

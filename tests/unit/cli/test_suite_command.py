@@ -32,8 +32,10 @@ class Compare:
 
     def __init__(self, failing=(), raising=()):
         self.failing, self.raising, self.plans, self.folders = failing, raising, [], []
+        self.arguments = []
 
     def __call__(self, arguments):
+        self.arguments.append(arguments)
         named = dict(zip(arguments[::2], arguments[1::2], strict=False))
         self.plans.append(yaml.safe_load(Path(named["--config"]).read_text()))
         folder = Path(named["--folder"])
@@ -248,7 +250,26 @@ def test_a_task_that_skips_all_arms_that_are_asked_for_is_left_out_and_named(sui
     tasks = {**TASKS, "two": {**TASKS["two"], "skip": []}}
     compare = called(rewritten(suite, tasks=tasks), "--only", "cnn")
     assert [folder.name for folder in compare.folders] == ["two"]
-    assert "one is left out: it skips all arms that `--only` names." in capsys.readouterr().out
+    assert "one is left out: none of its arms is asked for." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("--only", "adamw", "cnn"), ("--skip", "arm")])
+def test_a_task_of_which_the_baseline_alone_is_asked_for_is_left_out(suite, words):
+    tasks = {**TASKS, "two": {**TASKS["two"], "skip": []}}
+    compare = called(rewritten(suite, tasks=tasks), *words)
+    assert [folder.name for folder in compare.folders] == ["two"]
+
+
+@pytest.mark.parametrize("option", ["--only", "--skip"])
+def test_a_choice_that_names_nothing_is_refused(suite, option, capsys):
+    assert f"Expected names of arms behind `{option}`, got none." in refused(suite, capsys, option)
+
+
+def test_what_the_suite_itself_skips_is_skipped_by_all_tasks(suite):
+    tasks = {name: {**task, "skip": []} for name, task in TASKS.items()}
+    compare = called(rewritten(suite, tasks=tasks, skip=["cnn"]))
+    assert [plan.get("skip") for plan in compare.plans] == [None, None]
+    assert [words[-2:] for words in compare.arguments] == [["--skip", "cnn"]] * 2
 
 
 def test_an_arm_of_the_command_line_may_be_asked_for(suite):

@@ -56,10 +56,12 @@ def test_gains_that_differ_by_rounding_count_as_equal():
 
 def test_gains_without_spread_around_zero_are_none_whatever_their_signs():
     for gains in ([1e-8, -1e-8, 2e-8, 1e-8], [0.0, 1e-8, 1e-8, 1e-8], [-1e-8] * 4):
-        gain = paired_gain(dict(enumerate(gains)), METHOD, rounding=1e-7)
-        assert (gain.p, gain.sd) == (1.0, 0.0)
+        gain = paired_gain(dict(enumerate(gains)), METHOD, dict.fromkeys(range(4), 1e-7))
+        assert (gain.p, gain.sd, gain.effect) == (1.0, 0.0, 0.0)
         assert not gain.t.excludes_zero
-    agreed = paired_gain({0: 0.1, 1: 0.1 + 1e-8, 2: 0.1 - 1e-8}, METHOD, rounding=1e-7)
+    agreed = paired_gain(
+        {0: 0.1, 1: 0.1 + 1e-8, 2: 0.1 - 1e-8}, METHOD, dict.fromkeys(range(4), 1e-7)
+    )
     assert (agreed.p, agreed.mean, agreed.effect) == (0.25, 0.1, math.inf)
 
 

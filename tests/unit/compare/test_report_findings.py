@@ -207,13 +207,13 @@ def test_arms_without_a_claim_get_no_answer_and_no_no():
     nothing = [None] * SEEDS
     failures = tuple(FailedRun("arm", seed, "boom") for seed in range(SEEDS))
     _, said = first_page({"base": around(0.8, 0), "arm": nothing}, failures=failures)
-    assert said.startswith("No answer: no claim is possible about the arm; the report's table")
+    assert said.startswith("No answer: no claim is possible for the arm; the report's table")
     _, said = first_page({"base": nothing, "arm": nothing, "other": nothing})
-    assert said.startswith("No answer: no claim is possible about any of the 2 arms;")
+    assert said.startswith("No answer: no claim is possible for any of the 2 arms;")
     assert "So far: the comparison is not finished." in said
     values = {"base": around(0.8, 0), "arm": nothing, "other": around(0.8, 1)}
     _, said = first_page(values, failures=failures)
-    assert said.startswith("No: of 2 arms none can be said to do better than base. About 1 of them")
+    assert said.startswith("No: of 2 arms none can be said to do better than base. For 1 of them")
 
 
 def test_the_first_page_names_the_arms_that_lost_runs():

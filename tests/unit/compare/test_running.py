@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -334,3 +336,20 @@ def test_a_job_is_one_line_of_json_away_from_its_fingerprint():
     job = Job("a", 1, json.loads(json.dumps({"x": [1, None]})))
     assert job.name == "runs/a/seed1"
     assert job.key == ("runs", "a", 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
+@pytest.mark.parametrize(("does", "ends"), [("leave", True), ("leave and die", False)])
+def test_what_a_run_has_started_ends_with_it_and_holds_nothing_up(does, ends, tmp_path):
+    note = tmp_path / "pid"
+    executor = LocalExecutor(tmp_path / "logs", processes=1)
+    job = made_job(does=does, note=str(note))
+
+    (ended,) = executor.run(quick_fit, [job], lambda _: None)
+
+    assert (ended.run is not None) is ends
+    left, tries = Path(f"/proc/{note.read_text()}/stat"), 100
+    while left.exists() and left.read_text().split()[2] != "Z" and tries:
+        time.sleep(0.1)  # the system takes a moment to end it
+        tries -= 1
+    assert tries

@@ -272,7 +272,7 @@ def test_tasks_without_a_claim_or_with_too_few_seeds_are_no_nothing():
     assert outcomes_of({**tasks, "task0": lost["task0"]}) == {"a": SuiteOutcome.NO_CLAIM_SOME}
     assert outcomes_of(few) == {"a": SuiteOutcome.TOO_FEW}
     said = suite_answer(analyse_suite(lost, METHOD))
-    assert said == "**No answer:** on none of 4 tasks a claim is possible."
+    assert said == "**No answer:** on none of 4 tasks is a claim possible."
 
 
 def test_an_arm_that_is_worse_where_another_task_has_no_claim_is_not_worse_over_the_suite():

@@ -104,20 +104,3 @@ def test_a_gradient_that_vanished_after_the_choice_counts_as_zero() -> None:
     rows[0].parameter.grad = None
     for kind in (DenseEntries, GeneralEntries):
         assert torch.equal(kind(rows).read_gradients(), torch.cat([torch.zeros(3), kept]))
-
-
-@pytest.mark.parametrize("kind", [DenseEntries, GeneralEntries])
-@pytest.mark.parametrize("size", [6, SMALL + 6])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("given", [torch.float64, torch.float32, torch.float16])
-def test_what_is_added_may_have_another_precision_than_the_parameters(
-    kind: Any, size: int, dtype: torch.dtype, given: torch.dtype
-) -> None:
-    rows = rows_of([((size,), size)], dtype, 0)
-    before = rows[0].parameter.detach().clone()
-    added = torch.arange(size, dtype=torch.float32) / size
-    kind(rows).add_to_parameters(added.to(given), 0.5)
-    expected = (before.double() + 0.5 * added.to(given).double()).to(dtype)
-    tolerance = {torch.float64: 1e-15, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
-    tolerance = max(tolerance, 1e-3 if given == torch.float16 else 1e-6)
-    torch.testing.assert_close(rows[0].parameter.detach(), expected, rtol=0, atol=tolerance)

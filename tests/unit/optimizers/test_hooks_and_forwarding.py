@@ -63,6 +63,26 @@ def test_hooks_on_the_base_fire_once_around_the_whole_step() -> None:
     assert optimizer.steps_past == 1
 
 
+def test_a_hook_that_is_registered_during_a_step_stays() -> None:
+    _, optimizer = one()
+    seen: list[str] = []
+    optimizer.base.register_step_post_hook(lambda *_: seen.append("first"))
+    handles: list[Any] = []
+
+    def closure() -> None:
+        if not handles:
+            for owner in (optimizer, optimizer.base):
+                handles.append(owner.register_step_post_hook(lambda *_: seen.append("late")))
+
+    optimizer.step(closure)
+    optimizer.step(closure)
+    assert seen == ["late", "first", *["first", "late", "late"]]
+    for handle in handles:
+        handle.remove()
+    optimizer.step()
+    assert seen[5:] == ["first"]
+
+
 def test_a_projection_of_the_module_holds_after_the_perturbation() -> None:
     parameter = torch.nn.Parameter(torch.tensor([0.05]))
     base = torch.optim.SGD([parameter], lr=0.1)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from itertools import accumulate
 from math import inf, nan, pi, sin
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -51,7 +52,7 @@ from lightning_qsgd.perturbations import (
 )
 from lightning_qsgd.perturbations import features as features_module
 from lightning_qsgd.perturbations.entry_features import relative
-from lightning_qsgd.perturbations.step import CHUNK
+from lightning_qsgd.perturbations.step import CHUNK, TouchedStep
 from tests.cases import BASE_CASES, BaseCase, Problem, dense_problem
 from tests.reference import ReferenceFeatures, circuit_readout
 
@@ -614,3 +615,14 @@ def test_tensors_in_units_far_apart_are_each_seen_in_their_own(scales: tuple[flo
     alone = relative(values, (5,))
     for scale, each in zip(scales, got, strict=True):
         torch.testing.assert_close(each, alone * (scale > 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 4.0, 100.0])
+@pytest.mark.parametrize("still", [0, 1], ids=["gradient", "step"])
+def test_alignment_of_a_tensor_that_stands_still_is_zero(sharpness: float, still: int) -> None:
+    gradient, delta = torch.tensor([1.0, 2.0, 1.0, 1.0]), torch.tensor([-0.1, -0.2, 0.1, 0.1])
+    (gradient, delta)[still][2:] = 0.0
+    step = SimpleNamespace(gradient=gradient, without_decay=lambda: delta, sizes=[2, 2])
+    seen = Alignment(sharpness).values(cast(TouchedStep, step))
+    assert (seen[:2] != 0).all()
+    assert (seen[2:] == 0).all()
