@@ -95,7 +95,7 @@ def _end(process: BaseProcess) -> None:
 
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-SECONDS_TO_END = 10.0
+SECONDS_TO_END = 5.0
 """How long a run whose result is there may take to end; what it has started may keep it."""
 
 LAST_LINES = 30
