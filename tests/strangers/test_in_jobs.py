@@ -45,6 +45,8 @@ def test_the_metric_of_the_final_weights_is_that_of_the_last_validation(
     assert one.checks[FINAL_WEIGHTS] == same.checks[FINAL_WEIGHTS]
     assert one.final["val_nll"] == same.final["val_nll"]
     assert one.curves["val_nll"].steps == [5.0, 8.0]
+    before, after = one.curves["val_nll"].values
+    assert before != after == one.final["val_nll"]
     assert one.curves["val_nll"].values == same.curves["val_nll"].values
 
 
