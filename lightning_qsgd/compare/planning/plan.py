@@ -1,6 +1,6 @@
 """The plan of a comparison: arms, budget, goal, seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
@@ -234,14 +234,7 @@ class Plan:
             >>> list(Plan("digits.yaml", arms, Budget(max_steps=1)).with_arms(skip=["sine"]).arms)
             ['adamw', 'lion']
         """
-        for name in (*only, *skip):
-            if name not in self.arms:
-                nearest = get_close_matches(name, self.arms, n=1)
-                hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Arms are {[*self.arms]}."
-                raise ValueError(
-                    f"Expected `--only` and `--skip` to name arms of the plan, got {name!r}: there "
-                    f"is none of that name. {hint}"
-                )
+        require_arms("`--only` and `--skip` to name arms of the plan", (*only, *skip), self.arms)
         kept: dict[str, ArmPlan] = {}
         for name, arm in self.arms.items():
             wanted = not only or name in only or not set(arm.control_of).isdisjoint(only)
@@ -317,14 +310,8 @@ class Plan:
     def _require_known_controls(self) -> None:
         arms = [name for name, arm in self.arms.items() if arm.kind == "arm"]
         for name, control in self.arms.items():
-            for other in control.control_of:
-                if other not in arms:
-                    nearest = get_close_matches(other, arms, n=1)
-                    hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Arms are {arms}."
-                    raise ValueError(
-                        f"Expected `control_of` of {name!r} to name arms on trial, got {other!r}: "
-                        f"there is none of that name. {hint}"
-                    )
+            what = f"`control_of` of {name!r} to name arms on trial"
+            require_arms(what, control.control_of, arms)
 
     def _require_fair_tuning(self) -> None:
         tuned, asking = self.tuned, [name for name in self.arms if self.searched(name)]
@@ -359,3 +346,26 @@ def _require_disjoint(blocks: Mapping[str, Iterable[int]]) -> None:
                     "other seeds."
                 )
             owner[seed] = name
+
+
+def require_arms(what: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a name that is none of the known arms.
+
+    Args:
+        what: What was expected, for the message: "`--only` to name arms of the suite".
+        names: What was given.
+        known: Names of arms.
+
+    Raises:
+        ValueError: If one is not known.
+
+    Example:
+        >>> require_arms("`skip` to name arms", ["adam"], ["adamw", "sine"])
+        Traceback (most recent call last):
+        ValueError: Expected `skip` to name arms, got 'adam': there is none ... mean 'adamw'?
+    """
+    for name in names:
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Arms are {[*known]}."
+            raise ValueError(f"Expected {what}, got {name!r}: there is none of that name. {hint}")

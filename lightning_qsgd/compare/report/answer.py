@@ -60,10 +60,8 @@ def _sight(results: Results, analysis: Analysis) -> str:
     """Say how small a gain would have shown; empty if nothing could."""
     known = [
         one
-        for one in analysis.on_trial
-        if isfinite(one.detectable)
-        and one.gain.pairs >= analysis.design.seeds_needed
-        and analysis.whole(one)
+        for one in analysis.testable
+        if isfinite(one.detectable) and one.gain.pairs >= analysis.design.seeds_needed
     ]
     if not known or not analysis.design.is_comparison:
         return ""
@@ -213,7 +211,6 @@ def _question(results: Results) -> str:
 
 def _certainty(results: Results, analysis: Analysis) -> str:
     alpha, usual = analysis.method.alpha, Method().alpha
-    tested = [one for one in analysis.on_trial if one.gain.enough and analysis.whole(one)]
     visible = analysis.seen.visible
     seen = (
         f"an effect of {visible:.2g} standard deviations of the paired "
@@ -221,7 +218,7 @@ def _certainty(results: Results, analysis: Analysis) -> str:
         if isfinite(visible)
         else "no effect of any size is sure to be seen"
     )
-    pairs = _pairs(results, tested) if tested else "so few pairs"
+    pairs = _pairs(results, analysis.testable) if analysis.testable else "so few pairs"
     shared = (
         f" The plan asks for that instead of {100 * usual:g} %, as each task of a suite does: they "
         "share the chance of a false claim."

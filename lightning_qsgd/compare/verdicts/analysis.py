@@ -159,9 +159,11 @@ class Analysis:
         """Those of the arms that the comparison asks about."""
         return tuple(one for one in self.challenges if one.arm.kind == "arm")
 
-    def whole(self, challenge: Challenge) -> bool:
-        """Whether neither the arm nor the baseline lost a run, so that any verdict is open."""
-        return not (challenge.summary.lost or self.baseline.lost)
+    @property
+    def testable(self) -> tuple[Challenge, ...]:
+        """Arms on trial of which any verdict could come out: tested, and without a lost run."""
+        whole = [] if self.baseline.lost else self.on_trial
+        return tuple(one for one in whole if one.gain.enough and not one.summary.lost)
 
     @property
     def seen(self) -> Design:
@@ -169,7 +171,7 @@ class Analysis:
 
         They are those of the arm on trial that has the fewest, of all that could be better.
         """
-        pairs = [one.gain.pairs for one in self.on_trial if one.gain.enough and self.whole(one)]
+        pairs = [one.gain.pairs for one in self.testable]
         return replace(self.design, seeds=min(pairs, default=0))
 
 
