@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from tests.strangers.projects import Classifier, Points, points
 
@@ -53,10 +53,17 @@ class Talks(Plain):
 
 
 class InWorkers(Points):
-    """Reads its data in processes of its own."""
+    """Reads its data in processes of its own, with a function that cannot be pickled."""
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(points(40, 1), 8, shuffle=True, num_workers=2, persistent_workers=True)
+        return DataLoader(
+            points(40, 1),
+            8,
+            shuffle=True,
+            num_workers=2,
+            persistent_workers=True,
+            collate_fn=lambda rows: default_collate(rows),
+        )
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(points(24, 2), 8, num_workers=1)

@@ -65,6 +65,8 @@ def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if hasattr(os, "setsid"):
         os.setsid()  # a group of its own, which ends with it: workers of loaders, and others
+    # Else they would start as this process did: slowly, and only with what can be pickled.
+    multiprocessing.set_start_method(None, force=True)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with log.open("w") as output:
         for stream in (1, 2):
