@@ -4,7 +4,6 @@ Each picture is computed here and now from the package; none is drawn by hand. T
 report needs a browser, and is left as it is where there is none.
 """
 
-import csv
 import sys
 from collections.abc import Callable
 from math import inf
@@ -14,11 +13,11 @@ from tempfile import TemporaryDirectory
 import matplotlib
 import numpy as np
 import torch
-import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from docs.published import published
 from lightning_qsgd import (
     AllEntries,
     CompiledBackend,
@@ -31,15 +30,13 @@ from lightning_qsgd import (
 )
 from lightning_qsgd.circuits import ScoreCircuit
 from lightning_qsgd.circuits.drawing import draw_figure
-from lightning_qsgd.compare import Arm, ArmRun, Comparison, Method, Results, analyse, verdicts
+from lightning_qsgd.compare import Method, analyse, verdicts
 from lightning_qsgd.compare.report import write_report
 from lightning_qsgd.compare.report.panels import draw_gains
 from lightning_qsgd.compare.report.pictures import LOOK
 from lightning_qsgd.compare.report.suite_page import draw_profiles
-from lightning_qsgd.compare.results.run_table import HASHES
 from lightning_qsgd.compare.statistics import performance_profile
 from lightning_qsgd.compare.verdicts.suite import SuiteAnalysis
-from lightning_qsgd.training import Goal
 from tests.browser import BROWSER, photograph
 
 FOLDER = Path(__file__).parent / "pictures"
@@ -201,40 +198,6 @@ def _path(
         optimizer.step()
         path.append(x.detach().clone())
     return torch.stack(path).numpy()
-
-
-def published(name: str) -> Results:
-    """Read a comparison of `docs/results` back from its plan and its raw file."""
-    plan = yaml.safe_load((RESULTS / name / "plan.yaml").read_text())
-    controls: dict[str, list[str]] = {}
-    for arm, lines in plan["arms"].items():
-        for matched in lines.get("control_of", []):
-            controls.setdefault(matched, []).append(arm)
-    arms = tuple(
-        Arm(
-            arm,
-            lines.get("kind", "arm"),
-            tuple(controls.get(arm, [])),
-            lines.get("description", ""),
-        )
-        for arm, lines in plan["arms"].items()
-    )
-    metric, higher = plan["goal"]["metric"], plan["goal"].get("higher_is_better", True)
-    with (RESULTS / name / "results.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
-    runs = tuple(
-        ArmRun(
-            arm=row["arm"],
-            seed=int(row["seed"]),
-            final={metric: float(row[metric])},
-            checks={check: row[check] for check in HASHES},
-        )
-        for row in rows
-    )
-    seeds = tuple(sorted({run.seed for run in runs}))
-    return Results(
-        Comparison(name, Goal(metric=metric, higher_is_better=higher), arms, seeds), runs
-    )
 
 
 def forest() -> Figure:

@@ -1,7 +1,10 @@
 """Copies a finished comparison or suite into the documentation, with its raw figures.
 
-python docs/publish_results.py runs/compare/digits 2026-11-29-digits
-python docs/publish_results.py runs/suites/league 2026-11-29-league
+python -m docs.publish_results runs/compare/digits 2026-11-29-digits
+python -m docs.publish_results runs/suites/league 2026-11-29-league
+python -m docs.publish_results runs/suites/mine 2026-11-29-mine my_suite.yaml
+
+The plan is the shipped one of that name, or the file that is named last.
 """
 
 import re
@@ -17,12 +20,13 @@ PICTURES = ("gains.png", "twins.png")
 """What is copied beside the report: every run's figures, and the pictures of the answer."""
 
 
-def publish(folder: Path, name: str) -> Path:
+def publish(folder: Path, name: str, plan: Path | None = None) -> Path:
     """Copy reports, raw files and plan; return the folder in the documentation.
 
     Args:
         folder: Folder of a comparison or of a suite that has ended.
         name: Date and name, such as ``2026-11-29-digits``.
+        plan: Config that asked for it; None looks for one of its name in the repository.
 
     Raises:
         FileNotFoundError: If there is no report, or its plan is not in the repository.
@@ -31,9 +35,10 @@ def publish(folder: Path, name: str) -> Path:
     if not (folder / "suite.md").is_file():
         report = (folder / "report.md").read_text()
         command = re.search(r"--config ([\w./-]+)", report)
-        plan = _plan(command[1], "compare") if command else None
+        if plan is None and command:
+            plan = _plan(command[1], "compare")
         return _copied(folder, target, plan)
-    plan = _plan(f"suites/{folder.name}", "suites")
+    plan = plan or _plan(f"suites/{folder.name}", "suites")
     page = (folder / "suite.md").read_text()
     tasks = re.findall(r"`([^`]+)/report\.html`", page)
     for task in tasks:
@@ -51,7 +56,9 @@ def publish(folder: Path, name: str) -> Path:
 def _plan(name: str, first: str) -> Path:
     plan = Path(name) if Path(name).is_file() else find_shipped(name, first=first)
     if plan is None:
-        raise FileNotFoundError(f"There is no config {name}, neither here nor in this repository.")
+        raise FileNotFoundError(
+            f"There is no config {name}, neither here nor in this repository. Name the plan last."
+        )
     return plan
 
 
@@ -76,4 +83,4 @@ def _page(report: str) -> str:
 
 
 if __name__ == "__main__":
-    publish(Path(sys.argv[1]), sys.argv[2])
+    publish(Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:4]))

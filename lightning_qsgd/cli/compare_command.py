@@ -62,7 +62,7 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     recipe = recipe or Recipe(PerturbationCLI)
     suite = suite_in(arguments)
     if suite is not None:
-        commands = (partial(one, recipe=recipe) for one in (compare_command, _understood))
+        commands = (partial(one, recipe=recipe) for one in (compare_command, _tried))
         suite_command(suite, arguments, *commands)
         return
     parser, parsed, running, question = _understood(arguments, recipe)
@@ -109,6 +109,24 @@ def _understood(
     except (TypeError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         parser.error(str(error), error)
     return parser, parsed, running, question
+
+
+def _tried(arguments: list[str], recipe: Recipe) -> None:
+    """Refuse what cannot be understood, and a baseline that fails in its first steps.
+
+    Raises:
+        SystemExit: With status 2 if an argument is wrong.
+        RuntimeError: If the baseline fails.
+    """
+    parser, parsed, running, question = _understood(arguments, recipe)
+    if parsed.dry_run:  # it makes these steps itself
+        return
+    with TemporaryDirectory() as scratch:
+        try:
+            workshop = workshop_in(Path(running.folder or scratch), running, recipe, Path(scratch))
+        except ModuleNotFoundError as error:
+            parser.error(str(error), error)
+        require_trainable(question, workshop, [question.plan.baseline])
 
 
 def report_command(arguments: list[str]) -> None:

@@ -50,17 +50,18 @@ def suite_command(
     """Compare the same arms on every task of a suite, then answer for all of them.
 
     Each task is a comparison below the suite's folder with a plan that is written there, and may be
-    continued by itself. All of them are checked before the first run. A task that cannot be carried
-    out stops no other: the page says so.
+    continued by itself. All of them are checked before the first run, a few steps of the baseline
+    included. A task that cannot be carried out later on stops no other: the page says so.
 
     Args:
         config: Config of the suite.
         arguments: What follows ``compare`` on the command line.
         compare: The function that runs one comparison, given its arguments.
-        check: Refuses such arguments with status 2 where they are wrong, and runs nothing.
+        check: Refuses such arguments with status 2 where they are wrong, and keeps nothing.
 
     Raises:
         SystemExit: With status 2 if the suite is wrong, 1 if runs or whole tasks failed.
+        RuntimeError: If the baseline of a task fails in its first steps.
     """
     parser = SuggestingParser(prog="lightning-qsgd compare")
     parser.add_argument(f"--{TASKS}", type=dict[str, Task])
@@ -82,16 +83,14 @@ def suite_command(
         text = f"{name} is left out: none of its arms is asked for."
         console.print(text, soft_wrap=True, markup=False)
     calls = {}
+    if not dry:
+        console.print("Trying a few steps of the baseline of each task ...")
     with TemporaryDirectory() as scratch:
         for name, (plan, choice) in plans.items():
             plan["alpha"] = share_of(method, len(plans)).alpha
             more = ["--folder", str(root / name), *others, *choice]
             calls[name] = (plan, more)
-            try:
-                _compared(plan, Path(scratch) / name, more, check)
-            except SystemExit:
-                sys.stderr.write(f"This is what the task {name!r} of {config} asks for.\n")
-                raise
+            _look_at(f"the task {name!r} of {config}", plan, Path(scratch) / name, more, check)
         for name, (plan, more) in calls.items():
             console.rule(escape(name))
             place = (Path(scratch) if dry else root) / name
@@ -110,6 +109,22 @@ def suite_command(
         console.print(f"Page of the suite: {page}", soft_wrap=True, markup=False)
     if failed or unanswered:
         sys.exit(1)
+
+
+def _look_at(
+    what: str, plan: dict[str, Any], place: Path, arguments: list[str], check: Check
+) -> None:
+    """Check one task, and say which one it is if it is wrong."""
+    try:
+        _compared(plan, place, arguments, check)
+    except SystemExit:
+        sys.stderr.write(f"This is what {what} asks for.\n")
+        raise
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"{error} This is what {what} asks for; without its lines there the other tasks can "
+            "be compared."
+        ) from error
 
 
 def _ends_of(message: str) -> str:

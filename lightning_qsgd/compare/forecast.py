@@ -1,6 +1,6 @@
 """What a comparison would cost, and its plan as a table."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import isnan, nan
 from statistics import fmean
@@ -40,37 +40,44 @@ class Cost:
     problem: str = ""
 
 
-def costs_of_arms(question: Question, workshop: Workshop) -> dict[str, Cost]:
+def costs_of_arms(
+    question: Question, workshop: Workshop, arms: Collection[str] | None = None
+) -> dict[str, Cost]:
     """Find out what a run of each arm costs: from stored runs, or else from a few steps.
 
     Args:
         question: What is asked.
         workshop: Makes the probe runs, which are not kept.
+        arms: Which arms; None takes all.
     """
-    costs = {arm: cost for arm in question.plan.arms if (cost := _stored(arm, question, workshop))}
+    asked = question.plan.arms if arms is None else arms
+    costs = {arm: cost for arm in asked if (cost := _stored(arm, question, workshop))}
     seed = question.plan.seed_block[0]
     probes = [
         Job(arm, seed, {**question.configs[arm], "seed_everything": seed}, PROBE)
-        for arm in question.plan.arms
+        for arm in asked
         if arm not in costs
     ]
     fit = workshop.probe or workshop.fit
     for attempt in workshop.executor.run(fit, probes, _ignore):
         costs[attempt.job.arm] = _probed(attempt)
-    return {arm: costs[arm] for arm in question.plan.arms}
+    return {arm: costs[arm] for arm in asked}
 
 
-def require_trainable(question: Question, workshop: Workshop) -> None:
+def require_trainable(
+    question: Question, workshop: Workshop, arms: Collection[str] | None = None
+) -> None:
     """Make a few steps of the baseline and of every arm that has no stored runs.
 
     Args:
         question: What is asked.
         workshop: Makes the probe runs, which are not kept.
+        arms: Which arms; None takes all.
 
     Raises:
         RuntimeError: At the first arm that fails, with what it said.
     """
-    for arm, cost in costs_of_arms(question, workshop).items():
+    for arm, cost in costs_of_arms(question, workshop, arms).items():
         if cost.problem:
             raise RuntimeError(
                 f"The arm {arm!r} fails in its first steps, so nothing else was run:\n"

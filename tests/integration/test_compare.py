@@ -100,6 +100,51 @@ def table_of_the_whole(compare: Compare, whole: list[bytes]) -> bytes:
     return whole[0]
 
 
+def a_suite(folder: Path, **tasks: Any) -> Path:
+    budget, arms = PLAN["budget"], PLAN["arms"]
+    task = {"experiment": EXPERIMENT, "budget": budget}
+    suite = {"tasks": {name: {**task, **own} for name, own in tasks.items()}}
+    file = folder / "suite.yaml"
+    file.write_text(yaml.safe_dump({**suite, "seeds": 3, "arms": arms}, sort_keys=False))
+    return file
+
+
+def test_a_suite_answers_for_its_tasks_and_repeats_without_a_run(
+    command_line: Any, tmp_path: Path
+) -> None:
+    file = a_suite(tmp_path, one={}, two={"budget": {"max_steps": 6}})
+    arguments = ["compare", "--config", str(file), "--folder", "out"]
+    said = command_line.main(*arguments)
+    assert "No arm can be said to do better than adamw over 2 tasks." in said
+    page, table = (tmp_path / "out" / name for name in ("suite.html", "suite.csv"))
+    assert "still" in page.read_text()
+    assert [line.split(",")[:2] for line in table.read_text().splitlines()[1:]] == [
+        ["still", "one"],
+        ["still", "two"],
+        ["still", "(all)"],
+    ]
+    runs = sorted((tmp_path / "out").rglob("seed*.json"))
+    before, was = [run.stat().st_mtime_ns for run in runs], table.read_bytes()
+    assert len(runs) == 12
+    command_line.main(*arguments)
+    assert [run.stat().st_mtime_ns for run in runs] == before
+    assert table.read_bytes() == was
+
+
+def test_a_suite_without_the_data_of_its_last_task_runs_nothing(
+    command_line: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gsm8k = str(CONFIGS / "experiments" / "gsm8k_tiny.yaml")
+    file = a_suite(tmp_path, one={}, two={"experiment": gsm8k})
+    with pytest.raises(SystemExit) as caught:
+        command_line.main("compare", "--config", str(file), "--folder", "out")
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Cannot read the problems in data/gsm8k" in last
+    assert "what the task 'two' of" in last
+    assert not (tmp_path / "out").exists()
+
+
 def with_model(name: str) -> dict[str, Any]:
     """Arms that train a module of the user, named by its class path."""
     model = {"model": {"class_path": f"{MODULES}.{name}"}}

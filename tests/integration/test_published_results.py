@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -155,14 +156,31 @@ def test_gains_over_a_suite_follow_from_the_raw_files(page):
         assert computed[arm] == pytest.approx(float(gain), rel=6e-3, abs=1e-12)
 
 
+def test_the_page_of_a_suite_follows_from_the_raw_files(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(RESULTS.parents[1])
+    name = "2026-11-29-league-again"
+    folder = shutil.copytree(RESULTS / name, tmp_path / name)
+    was = (folder / "index.md").read_text()
+
+    import_module("docs.published").make_page(folder, alpha=0.0375)
+
+    for start in ("- `", "| "):  # answers and numbers; words around them may be older
+        rows = [
+            [line for line in page.splitlines() if line.startswith(start)]
+            for page in (was, (folder / "index.md").read_text())
+        ]
+        assert rows[0] == rows[1]
+        assert len(rows[0]) > 10
+
+
 def test_the_picture_of_gains_gives_the_verdicts_of_the_page(monkeypatch):
-    monkeypatch.syspath_prepend(RESULTS.parent)
-    make_pictures = import_module("make_pictures")
+    monkeypatch.syspath_prepend(RESULTS.parents[1])
+    published = import_module("docs.published").published
     page = (RESULTS / "2026-11-29-digits" / "index.md").read_text()
     row = r"^\| (?!arm )(\S+) \| (?:arm|control|reference) \| ([a-z ]+) \|"
     told = dict(re.findall(row, page, re.MULTILINE))
 
-    judged = verdicts(analyse(make_pictures.published("2026-11-29-digits")))
+    judged = verdicts(analyse(published("2026-11-29-digits")))
 
     assert {arm: verdict.outcome.value for arm, verdict in judged.items()} == told
     assert len(told) == 22

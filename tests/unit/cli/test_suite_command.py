@@ -290,6 +290,18 @@ def test_all_tasks_are_checked_before_the_first_run(suite):
     assert compare.plans == []
 
 
+def test_a_task_whose_baseline_fails_at_once_is_named_before_the_first_run(suite):
+    def fail_at_the_second(arguments):
+        plan = yaml.safe_load(Path(arguments[1]).read_text())
+        if plan["budget"] == {"max_steps": 5}:
+            raise RuntimeError("The arm 'adamw' fails in its first steps. There is no data.")
+
+    compare = Compare()
+    with pytest.raises(RuntimeError, match=r"There is no data\. This is what the task 'two' of "):
+        suite_command(suite, ["--config", str(suite)], compare, fail_at_the_second)
+    assert compare.plans == []
+
+
 @pytest.mark.parametrize("option", ["--only", "--skip"])
 def test_a_name_that_no_arm_has_is_refused_before_a_task_starts(suite, option, capsys):
     said = refused(suite, capsys, option, "cmn")
