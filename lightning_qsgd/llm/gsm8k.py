@@ -112,7 +112,8 @@ class GSM8KDataModule(LightningDataModule):
             stage: Lightning's stage; every stage makes the same parts.
 
         Raises:
-            FileNotFoundError, ValueError: If there is nothing to read in `path`.
+            FileNotFoundError, ValueError: If there is nothing to read in `path`, or the tokenizer
+                has no end token.
             RuntimeError: If there is no path, and the hub cannot be reached.
         """
         self._setup_seed = torch.initial_seed() if self.order_seed is None else self.order_seed
@@ -121,6 +122,7 @@ class GSM8KDataModule(LightningDataModule):
         problems = download_problems() if self.path is None else read_problems(self.path)
         train, val = self._hold_out(problems.train)
         self.tokenizer = self._source.build([text for problem in train for text in problem])
+        _require_end(self.tokenizer)
         parts = (train, val, problems.test)
         self._parts = _Parts(
             *(self._rows(part, own) for part, own in zip(parts, NAMES, strict=True))
@@ -208,6 +210,16 @@ class GSM8KDataModule(LightningDataModule):
 
 
 NAMES = _Parts._fields
+
+
+def _require_end(tokenizer: Any) -> None:
+    """Refuse a tokenizer that cannot end an answer, pad a row or stop a generation."""
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"Expected a tokenizer with an end token, got `eos_token` {tokenizer.eos_token!r}: "
+            "no answer would end. Name one of its tokens as `eos_token` in the "
+            "tokenizer_config.json of its folder, or use the tokenizer of the instruct model."
+        )
 
 
 def _report_left_out(

@@ -79,7 +79,7 @@ def split_documents(batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     return pairs
 
 
-FORMAT = "1"
+FORMAT = "2"
 """Changed whenever the same problems give other tokens or another file."""
 
 
@@ -98,7 +98,8 @@ class Example(NamedTuple):
 def tokenise(problems: Sequence[Problem], tokenizer: Any) -> list[Example]:
     """Tokenise problems, or take their tokens from the cache.
 
-    The cache's key is a hash of the problems and of the whole tokenizer, chat template included.
+    The cache's key is a hash of the problems and of the whole tokenizer, chat template and special
+    tokens included.
 
     Args:
         problems: The problems.
@@ -109,7 +110,9 @@ def tokenise(problems: Sequence[Problem], tokenizer: Any) -> list[Example]:
     """
     if not problems:
         return []
-    settings = (FORMAT, DATE, tokenizer.backend_tokenizer.to_str(), str(tokenizer.chat_template))
+    # Which token ends an answer is known to the tokenizer alone, not to its backend.
+    own = (tokenizer.chat_template, tokenizer.special_tokens_map, tokenizer.split_special_tokens)
+    settings = (FORMAT, DATE, tokenizer.backend_tokenizer.to_str(), *map(str, own))
     key = key_of(*settings, *(text for problem in problems for text in problem))
     stored = cached(f"tokens-{key}.pt", lambda: _pack(_tokenise(problems, tokenizer)))
     return _unpack(stored)

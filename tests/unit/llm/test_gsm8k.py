@@ -9,7 +9,7 @@ import torch
 from lightning_qsgd.data.epoch_sampler import epoch_order
 from lightning_qsgd.llm import GSM8KDataModule, HeldOut, Packed, Padded, gsm8k
 from lightning_qsgd.llm.layouts import split_documents
-from tests.llm_cases import PROBLEMS, data, problems
+from tests.llm_cases import CHAT_TEMPLATE, PROBLEMS, data, problems, tokenizer
 
 
 def ready(**kwargs: Any) -> GSM8KDataModule:
@@ -145,6 +145,19 @@ def test_rows_are_padded_with_the_end_where_there_is_no_padding_token(
     batch = next(iter(module.val_dataloader()))
     assert int(batch["tokens"][0, -1]) == module.tokenizer.eos_token_id
     assert int(batch["labels"][0, -1]) == -100
+
+
+@pytest.mark.parametrize("chat_template", [None, CHAT_TEMPLATE])
+@pytest.mark.parametrize("pad_token", [None, "<pad>"])
+def test_tokenizer_without_an_end_token_is_refused(
+    monkeypatch: pytest.MonkeyPatch, chat_template: str | None, pad_token: str | None
+) -> None:
+    own = tokenizer()
+    own.eos_token, own.pad_token, own.chat_template = None, pad_token, chat_template
+    module = data(layout=Padded(512))
+    monkeypatch.setattr(type(module._source), "build", lambda *_: own)
+    with pytest.raises(ValueError, match=r"an end token, got `eos_token` None: .* as `eos_token`"):
+        module.setup("fit")
 
 
 def test_path_is_read_relative_to_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from lightning_qsgd.llm.layouts import (
     tokenise,
 )
 from lightning_qsgd.llm.loss import IGNORED, answer_loss, num_answer_tokens
-from tests.llm_cases import language_model, problems, tokenizer
+from tests.llm_cases import CHAT_TEMPLATE, language_model, problems, tokenizer
 
 PAD = 0
 lengths = st.lists(st.integers(1, 12), max_size=200)
@@ -171,6 +171,27 @@ def test_problems_are_tokenised_once(fresh_cache: Any) -> None:
     counting.own.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     tokenise(problems(), counting)
     assert counting.calls == 4  # another template, other tokens
+
+
+@pytest.mark.parametrize("chat_template", [None, CHAT_TEMPLATE])
+def test_tokens_of_another_end_token_do_not_come_from_the_cache(
+    fresh_cache: Any, chat_template: str | None
+) -> None:
+    own = tokenizer()
+    own.chat_template = chat_template
+    ends = []
+    for end in ("<end>", "<pad>"):
+        own.eos_token = end
+        ends.append({int(example.tokens[-1]) for example in tokenise(problems(), own)})
+    assert ends == [{own.convert_tokens_to_ids("<end>")}, {own.convert_tokens_to_ids("<pad>")}]
+
+
+def test_tokens_of_special_words_taken_apart_do_not_come_from_the_cache(fresh_cache: Any) -> None:
+    own = tokenizer()
+    whole = tokenise(problems(), own)
+    own.split_special_tokens = True
+    apart = tokenise(problems(), own)
+    assert all(len(two.tokens) > len(one.tokens) for one, two in zip(whole, apart, strict=True))
 
 
 def test_tokens_read_as_the_problem() -> None:
