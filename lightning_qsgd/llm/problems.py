@@ -58,7 +58,8 @@ def parse_problems(text: str, origin: str) -> list[Problem]:
     """
     problems = [
         _parse_line(line, f"line {number} of {origin}")
-        for number, line in enumerate(text.splitlines(), start=1)
+        # Not splitlines(): JSON strings may hold other line breaks, such as U+2028, as they are.
+        for number, line in enumerate(text.split("\n"), start=1)
         if line.strip()
     ]
     if not problems:

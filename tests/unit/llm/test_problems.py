@@ -40,6 +40,17 @@ def test_line_that_is_no_problem_is_named(line: str) -> None:
         parse_problems(text, "a file")
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("inside", ["\u2028", "\u2029", "\x85"])
+def test_line_ends_only_where_json_lines_end(inside: str, end: str, tmp_path: Path) -> None:
+    own = [Problem(f"a{inside}b", "#### 1"), Problem("c", f"#### 2{inside}")]
+    lines = [json.dumps(problem._asdict(), ensure_ascii=False) for problem in own]
+    file = tmp_path / "train.jsonl"
+    file.write_bytes(end.join([*lines, ""]).encode())
+    assert read_problems(str(file)).train == own
+    assert parse_problems(end.join(lines), "a file") == own
+
+
 def test_empty_file_is_refused() -> None:
     with pytest.raises(ValueError, match="problems in a file, got none: the file is empty"):
         parse_problems("\n", "a file")
