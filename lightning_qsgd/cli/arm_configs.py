@@ -17,6 +17,7 @@ from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines
 from lightning_qsgd.compare.planning.question import (
     Question,
     as_yaml,
+    refuse_checkpoint,
     refuse_copies,
     refuse_what_is_fixed,
 )
@@ -63,7 +64,8 @@ def read_question(
 
     Raises:
         FileNotFoundError: If a config is not there.
-        ValueError: If an arm does not fit the experiment, or figures are of no arm.
+        ValueError: If an arm does not fit the experiment or goes on from a checkpoint, or figures
+            are of no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
@@ -71,6 +73,7 @@ def read_question(
     _ = [_text(part) for part in parts]  # refuses what is no text
     experiment = [str(part) for part in parts]  # files may name others, from their own folder
     base = _parse(recipe, "experiment", experiment)
+    refuse_checkpoint("the experiment", base)
     goal = plan.goal.resolve(Goal(**base["goal"]))
     overlays = {  # texts: a file that changes later must not change a stored run
         name: [_text(part) for part in _parts(arm.overlay, folder, f"overlay of {name!r}")]
@@ -81,6 +84,7 @@ def read_question(
         for name, texts in overlays.items()
     }
     for name, config in parsed.items():
+        refuse_checkpoint(f"the arm {name!r}", config)
         refuse_what_is_fixed(name, config, base)
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}

@@ -168,6 +168,31 @@ def refuse_what_is_fixed(arm: str, config: Config, experiment: Config) -> None:
             )
 
 
+def refuse_checkpoint(what: str, config: Config) -> None:
+    """Refuse a run that goes on from a checkpoint, which no run of a comparison does.
+
+    Args:
+        what: Whose configuration it is, for the message.
+        config: Configuration of the subcommand `fit`, plain values.
+
+    Raises:
+        ValueError: If it names a checkpoint.
+
+    Example:
+        >>> refuse_checkpoint("the experiment", {"ckpt_path": "a.ckpt"})
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected no `ckpt_path` in the experiment, got 'a.ckpt': ...
+    """
+    if config.get("ckpt_path") is not None:
+        raise ValueError(
+            f"Expected no `ckpt_path` in {what}, got {config['ckpt_path']!r}: it holds the step, "
+            "the optimizer and the random state of one run, and a comparison starts the runs of "
+            "every arm and seed anew. Leave it out, and let the module load weights in its "
+            "`__init__` if all runs are to start from them."
+        )
+
+
 def refuse_copies(plan: Plan, configs: Mapping[str, Config]) -> None:
     """Refuse an arm that does what the baseline does, unless it is meant to.
 
