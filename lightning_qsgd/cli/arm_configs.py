@@ -13,7 +13,12 @@ from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_value
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import plain_config
 from lightning_qsgd.compare.planning import ArmPlan, Lines, Plan, Range
-from lightning_qsgd.compare.planning.job import SEARCH_SPACE, what_determines
+from lightning_qsgd.compare.planning.job import (
+    SEARCH_SPACE,
+    value_at,
+    what_determines,
+    with_values,
+)
 from lightning_qsgd.compare.planning.question import (
     Question,
     as_yaml,
@@ -30,8 +35,9 @@ class ParsingCLI(PerturbationCLI):
     """Parses and checks configurations of `fit`, and instantiates nothing; for `Recipe.make`."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the arguments, whatever the process' own are."""
-        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        """Parse arguments or values, whatever the process' own arguments are."""
+        parse = parser.parse_object if isinstance(args, dict) else parser.parse_args
+        self.config = parse(args)  # type: ignore[arg-type]
 
     def instantiate_classes(self) -> None:
         """Check this package's own values, and leave model, data and trainer alone."""
@@ -64,15 +70,15 @@ def read_question(
 
     Raises:
         FileNotFoundError: If a config is not there.
-        ValueError: If an arm does not fit the experiment or goes on from a checkpoint, or figures
-            are of no arm.
+        ValueError: If an arm does not fit the experiment, goes on from a checkpoint or cannot take
+            what a search would give it, or figures are of no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
     parts = _parts(plan.experiment, folder, "experiment")
     _ = [_text(part) for part in parts]  # refuses what is no text
     experiment = [str(part) for part in parts]  # files may name others, from their own folder
-    base = _parse(recipe, "experiment", experiment)
+    base = _parse(recipe, "experiment", _naming(experiment))
     refuse_checkpoint("the experiment", base)
     goal = plan.goal.resolve(Goal(**base["goal"]))
     overlays = {  # texts: a file that changes later must not change a stored run
@@ -80,7 +86,7 @@ def read_question(
         for name, arm in plan.arms.items()
     }
     parsed = {
-        name: _parse(recipe, f"arm {name!r}", [*experiment, *texts])
+        name: _parse(recipe, f"arm {name!r}", _naming([*experiment, *texts]))
         for name, texts in overlays.items()
     }
     for name, config in parsed.items():
@@ -93,7 +99,35 @@ def read_question(
         import_optuna()  # here, and not after minutes of measuring what runs cost
     words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
     shown = published or Published()
-    return Question(base["run"]["experiment"], plan, goal, configs, words, shown)
+    question = Question(base["run"]["experiment"], plan, goal, configs, words, shown)
+    for name in plan.arms:
+        _refuse_what_it_cannot_take(name, question, recipe)
+    return question
+
+
+def _refuse_what_it_cannot_take(arm: str, question: Question, recipe: Recipe) -> None:
+    """Refuse a search whose values an arm's classes do not take: each of its runs would fail."""
+    config = question.configs[arm]
+    tried = {
+        str(span.path): span.clipped((span.low + span.high) / 2)
+        for span in question.space_of(arm).values()
+    }
+    odd = {
+        place: v for place, v in tried.items() if type(value_at(config, place, arm)) is not float
+    }
+    if not odd:  # what is a number with a point takes another
+        return
+    try:
+        _parse(recipe, f"values {odd}", {"subcommand": "fit", "fit": with_values(config, odd, arm)})
+    except ValueError as error:
+        raise ValueError(
+            f"Expected the arm {arm!r} to take what a search may give it, such as {odd}. {error}\n"
+            "Write `integer: true` in a range of whole numbers, or take the range out."
+        ) from error
+
+
+def _naming(configs: list[str]) -> list[str]:
+    return ["fit", *(part for config in configs for part in ("--config", config))]
 
 
 def _with_ranges(arm: ArmPlan, config: dict[str, Any]) -> ArmPlan:
@@ -104,10 +138,9 @@ def _with_ranges(arm: ArmPlan, config: dict[str, Any]) -> ArmPlan:
     return replace(arm, space={**brought, **arm.space})
 
 
-def _parse(recipe: Recipe, what: str, configs: list[str]) -> dict[str, Any]:
-    arguments = [part for config in configs for part in ("--config", config)]
+def _parse(recipe: Recipe, what: str, args: list[str] | dict[str, Any]) -> dict[str, Any]:
     try:
-        made: ParsingCLI = recipe.make(ParsingCLI, args=["fit", *arguments], **settings(recipe))
+        made: ParsingCLI = recipe.make(ParsingCLI, args=args, **settings(recipe))
         return made.plain()
     except Exception as error:  # whatever the parser and the classes in the config raise
         raise ValueError(f"Cannot read the {what}: {error}") from error

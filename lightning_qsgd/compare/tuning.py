@@ -17,7 +17,7 @@ from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
 
 if TYPE_CHECKING:
-    from optuna.distributions import FloatDistribution
+    from optuna.distributions import FloatDistribution, IntDistribution
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
@@ -313,11 +313,12 @@ class Tuning:
         one.journal.add_trial(ended)
 
 
-def _distribution(span: Range) -> FloatDistribution:
-    optuna = import_optuna()
-    low, high = span.searched
-    distribution: FloatDistribution = optuna.distributions.FloatDistribution(
-        low, high, log=span.scale != "linear"
+def _distribution(span: Range) -> FloatDistribution | IntDistribution:
+    kinds, (low, high) = import_optuna().distributions, span.searched
+    distribution: FloatDistribution | IntDistribution = (
+        kinds.IntDistribution(int(low), int(high), log=span.scale == "log")
+        if span.integer
+        else kinds.FloatDistribution(low, high, log=span.scale != "linear")
     )
     return distribution
 

@@ -301,7 +301,7 @@ class Plan:
         Args:
             name: Name of the arm.
             overlay: The lines of configuration that make it what it is.
-            lacks: Tuned hyperparameters that it does not have.
+            lacks: Hyperparameters that are tuned for the baseline and not for it.
         """
         asked = self.arms[name]
         controls = tuple(other for other, arm in self.arms.items() if name in arm.control_of)

@@ -1,7 +1,7 @@
 """A plan with all that it refers to, and what its arms may not be."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -28,8 +28,8 @@ class Question:
         published: Figures of others that the report shows beside the measured ones.
 
     Raises:
-        ValueError: If figures are of an arm that is not compared, a tuned arm lacks what is tuned,
-            or there are horizons and no target.
+        ValueError: If figures are of an arm that is not compared, an arm lacks what is tuned, or
+            there are horizons and no target.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Question:
 
     def __post_init__(self) -> None:
         self.published.require_known(self.plan.arms)
-        for name in self.plan.tuned:
+        for name in self.plan.arms:
             self.space_of(name)
         if self.plan.horizons and self.goal.target is None and not self.plan.goal.seeds:
             raise ValueError(
@@ -57,15 +57,23 @@ class Question:
         return Design(len(self.plan.seed_block), len(on_trial), Method(self.plan.alpha))
 
     def space_of(self, arm: str) -> dict[str, Range]:
-        """Return the ranges that an arm is searched in; those of the baseline must all be there."""
-        plan = self.plan
-        if plan.tuning is None:
+        """Return the ranges that an arm's values are from, with the places of its configuration.
+
+        A tuned arm is searched in them; those of the baseline must all be there. An arm that takes
+        the values of another has that one's ranges, as far as it has their places. With given
+        values there are none.
+        """
+        plan, source = self.plan, self.plan.searched(arm)
+        if plan.tuning is None or source is None:
             return {}
-        own, strict = plan.arms[arm].space, arm == plan.baseline
-        return plan.tuning.space_of(arm, self.configs[arm], own, strict)
+        own, config = plan.arms[source].space, self.configs[arm]
+        if source == arm:
+            return plan.tuning.space_of(arm, config, own, strict=arm == plan.baseline)
+        taken = replace(plan.tuning, space={**plan.tuning.space, **own})
+        return taken.space_of(arm, config, {})
 
     def lacks(self, arm: str) -> tuple[str, ...]:
-        """Name the tuned hyperparameters that the baseline has and an arm does not."""
+        """Name what is tuned for the baseline, and not for an arm whose values are not given."""
         if self.plan.tuning is None or self.plan.arms[arm].hyperparameters == "given":
             return ()
         return tuple(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite, sqrt
+from math import ceil, floor, isfinite, sqrt
 from typing import Any, Literal
 
 from lightning_qsgd.compare.planning.job import has_place, value_at
@@ -153,19 +153,23 @@ class Range:
         path: Where it is in the config of the run; None takes `lr`, `weight_decay` and `beta1`
             from `optimizer.init_args`, and the name itself for any other. A number in the path is
             an index: `optimizer.init_args.betas.0`.
+        integer: Whether whole numbers alone are tried, as for a width. It has to be asked for: a
+            config's `lr: 1` is a whole number too, and its search would find 0 and 1. Where a
+            class takes nothing else, a range without it is refused before any run.
 
     Raises:
-        ValueError: If the range is empty or has no logarithm.
+        ValueError: If the range is empty, has no logarithm, or whole numbers no whole ends.
 
     Example:
-        >>> Range(1e-4, 1e-1).scale
-        'log'
+        >>> Range(1e-4, 1e-1).scale, Range(2, 64, integer=True).clipped(9.7)
+        ('log', 10)
     """
 
     low: float
     high: float
     scale: Scale = "log"
     path: str | None = None
+    integer: bool = False
 
     def __post_init__(self) -> None:
         if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
@@ -183,6 +187,11 @@ class Range:
                 f"Expected a range from 0 to below 1 with `scale: complement`, got [{self.low}, "
                 f"{self.high}]: one minus the value has no logarithm. Use `scale: linear`."
             )
+        if self.integer and {self.low % 1, self.high % 1} != {0}:
+            raise ValueError(
+                f"Expected whole numbers as `low` and `high` with `integer: true`, got [{self.low},"
+                f" {self.high}]: no other value is tried. Round them, or leave `integer` out."
+            )
 
     @property
     def searched(self) -> tuple[float, float]:
@@ -192,8 +201,9 @@ class Range:
         )
 
     def clipped(self, value: float) -> float:
-        """Return the value of the range that is nearest."""
-        return min(max(value, self.low), self.high)
+        """Return the value of the range that is nearest; an int if it holds whole numbers."""
+        inside = min(max(value, self.low), self.high)
+        return round(inside) if self.integer else inside
 
     def turned(self, number: float) -> float:
         """Turn a value into what is drawn, or the other way round, up to rounding.
@@ -207,7 +217,8 @@ class Range:
     def widened(self, end: Literal["low", "high"]) -> "Range":
         """Move one end outwards by half the width of the range, as it is searched.
 
-        A range of numbers that are not negative stays one, and momentum stays below 1.
+        A range of numbers that are not negative stays one, one of whole numbers above 0 stays one,
+        and momentum stays below 1.
 
         Example:
             >>> wider = Range(1e-4, 1e-2).widened("high")
@@ -225,6 +236,8 @@ class Range:
             low, high = (low, high * factor) if upwards else (low / factor, high)
         if self.scale == "complement":
             low, high = 1 - min(high, 1.0), 1 - low
+        if self.integer:
+            low, high = max(floor(low), 1) if self.low >= 1 else floor(low), ceil(high)
         return replace(self, low=low, high=high)
 
 
@@ -322,13 +335,15 @@ class Search:
                 the baseline; another arm goes without it.
 
         Raises:
-            ValueError: If a hyperparameter that must be there is not, or nothing is left to search.
+            ValueError: If a hyperparameter that must be there is not, two ranges have one place, or
+                nothing is left to search.
         """
         found: dict[str, Range] = {}
         for name, span in {**self.space, **own}.items():
             places = _places(name, span)
             place = next((path for path in places if has_place(config, path)), None)
             if place is not None:
+                _require_free(place, name, found, arm)
                 found[name] = replace(span, path=place)
             elif name in own or (strict and name != MOMENTUM):
                 value_at(config, places[0], arm)  # says what is missing
@@ -339,3 +354,13 @@ class Search:
 
 def _places(name: str, span: Range) -> tuple[str, ...]:
     return (span.path,) if span.path is not None else PLACES.get(name, (name,))
+
+
+def _require_free(place: str, name: str, found: Mapping[str, Range], arm: str) -> None:
+    for other, span in found.items():
+        if span.path == place:
+            raise ValueError(
+                f"Expected one range for `{place}` in the search of the arm {arm!r}, got {other!r} "
+                f"and {name!r}: the last would win, and the other be drawn in vain. Leave one out, "
+                f"or call a range of the arm's own `{other}`: it stands in front of the shared one."
+            )

@@ -191,8 +191,9 @@ def tuning_section(results: Results) -> list[Block]:
         )
     lacking = [arm for arm in results.comparison.arms if arm.lacks]
     if lacking:
-        names = tuple(f"`{arm.name}` has no {' and no '.join(arm.lacks)}." for arm in lacking)
-        blocks += [Paragraph("Tuned for the baseline, and not there in an arm:"), Bullets(names)]
+        names = tuple(f"`{arm.name}`: {' and '.join(arm.lacks)}." for arm in lacking)
+        words = "Tuned for the baseline, but not for these arms. They lack it, or a range for it:"
+        blocks += [Paragraph(words), Bullets(names)]
     if any(tuned.extra for tuned in results.tuning):
         blocks.append(
             Paragraph(

@@ -62,7 +62,7 @@ class Arm:
             if it also beats each of them.
         description: What it does, in a few words for the report.
         overlay: The lines of configuration that make it what it is.
-        lacks: Hyperparameters that were tuned for the baseline and that this arm does not have.
+        lacks: Hyperparameters that were tuned for the baseline and not for this arm.
 
     Raises:
         ValueError: If the kind is unknown, or something else than an arm has controls.

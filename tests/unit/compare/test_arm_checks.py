@@ -2,8 +2,15 @@
 
 import pytest
 
-from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan, Search
-from lightning_qsgd.compare.planning.question import FIXED, refuse_copies, refuse_what_is_fixed
+from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan, Range, Search
+from lightning_qsgd.compare.planning.question import (
+    FIXED,
+    Question,
+    refuse_copies,
+    refuse_what_is_fixed,
+)
+from lightning_qsgd.compare.results.results import TunedArm, TunedValue
+from lightning_qsgd.training.convergence_callback import Goal
 
 
 def nested(path, value):
@@ -56,3 +63,64 @@ def test_an_arm_that_trains_like_the_baseline_is_refused(hyperparameters):
 )
 def test_an_arm_that_differs_or_must_not_is_welcome(arm, rate):
     refuse_copies(made_plan(**arm), {"base": {"lr": 1.0}, "arm": {"lr": rate}})
+
+
+BEST = {"lr": 0.011, "weight_decay": 0.22, "inner": 0.044}
+
+
+def made_question(space, configs, **arms):
+    """Two optimizers that are tuned, the ranges of the one's own, and arms that take values."""
+    own = {name: Range(1e-4, 1.0, path=place) for name, place in space.items()}
+    tuned = {
+        "base": ArmPlan(kind="baseline", hyperparameters="tuned", space=own),
+        "mine": ArmPlan(hyperparameters="tuned", space=own),
+    }
+    plan = Plan("x.yaml", {**tuned, **arms}, Budget(max_steps=1), tuning=Search())
+    whole = {name: {"optimizer": {"init_args": configs.get(name, OWN)}} for name in plan.arms}
+    return Question("made", plan, Goal(), whole, dict.fromkeys(plan.arms, ""))
+
+
+def values(question, source):
+    found = [
+        TunedValue(name, span.low, span.high, BEST[name], span.scale)
+        for name, span in question.space_of(source).items()
+    ]
+    return {source: TunedArm(source, 1, (1,), tuple(found), 0.0)}
+
+
+OWN = {"lr": 1.0, "weight_decay": 1.0, "inner_lr": 1.0}
+SPACE = {"inner": "optimizer.init_args.inner_lr"}
+TAKING = {
+    "base": ArmPlan(hyperparameters="of_baseline"),
+    "mine": ArmPlan(kind="control", control_of=["mine"], hyperparameters="of_arm"),
+}
+
+
+@pytest.mark.parametrize("source", TAKING)
+def test_an_arm_takes_what_was_found_in_the_ranges_of_the_others_own(source):
+    question = made_question(SPACE, {}, taker=TAKING[source])
+    assert question.chosen("taker", values(question, source)) == {
+        "optimizer.init_args.lr": 0.011,
+        "optimizer.init_args.weight_decay": 0.22,
+        "optimizer.init_args.inner_lr": 0.044,
+    }
+    assert question.lacks("taker") == ()
+
+
+@pytest.mark.parametrize("source", TAKING)
+def test_an_arm_goes_without_a_value_that_it_has_no_place_for(source):
+    configs = {"taker": {"lr": 1.0, "weight_decay": 1.0}}
+    question = made_question(SPACE, configs, taker=TAKING[source])
+    assert "optimizer.init_args.inner_lr" not in question.chosen("taker", values(question, source))
+    assert question.lacks("taker") == ("inner",)
+
+
+def test_an_arm_that_has_no_place_for_any_value_is_refused_before_a_run():
+    with pytest.raises(ValueError, match=r"Cannot set `optimizer\.init_args\.lr` of the arm 'tak"):
+        made_question(SPACE, {"taker": {"eps": 1.0}}, taker=TAKING["base"])
+
+
+def test_two_ranges_for_one_place_are_refused():
+    with pytest.raises(ValueError, match=r"one range for `optimizer\.init_args\.lr` in .* 'base'"):
+        made_question({"my_lr": "optimizer.init_args.lr"}, {})
+    made_question({"lr": "optimizer.init_args.lr"}, {})  # in front of the shared one

@@ -250,11 +250,24 @@ def test_a_range_of_the_arms_own_stands_in_front():
         (Range(-1.0, 1.0, "linear"), "low", (-2.0, 1.0)),
         (Range(0.84, 0.99, "complement"), "high", (0.84, 0.9975)),
         (Range(0.5, 0.98, "complement"), "low", (0.0, 0.98)),
+        (Range(2, 16, integer=True), "low", (1, 16)),
+        (Range(2, 16, integer=True), "high", (2, 46)),
+        (Range(1, 4, "linear", integer=True), "low", (1, 4)),
+        (Range(0, 3, "linear", integer=True), "high", (0, 5)),
     ],
 )
 def test_a_range_widens_at_one_end_and_stays_possible(span, end, expected):
     wider = span.widened(end)
     assert (wider.low, wider.high) == pytest.approx(expected)
+
+
+def test_a_range_of_whole_numbers_holds_no_others():
+    span = Range(2.0, 16.0, integer=True)
+    found = [span.clipped(value) for value in (0.1, 9.69, 99.0)]
+    assert found == [2, 10, 16]
+    assert {type(value) for value in found} == {int}
+    with pytest.raises(ValueError, match=r"whole numbers as `low` and `high` .* got \[0.5, 3\]"):
+        Range(0.5, 3, integer=True)
 
 
 def test_momentum_of_one_has_no_logarithm():

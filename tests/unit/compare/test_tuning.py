@@ -153,6 +153,21 @@ def test_the_first_trial_has_the_momentum_that_is_configured(momentum, tmp_path)
     assert bench.jobs[0].config["optimizer"]["init_args"]["momentum"] == pytest.approx(momentum)
 
 
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_whole_numbers_are_tried_widened_and_reported_as_such(scale, tmp_path):
+    def wide(job):
+        assert type(job.config["width"]) is int
+        return RecordedRun(job.arm, job.seed, {METRIC: float(job.config["width"])})
+
+    config = {"seed_everything": 0, "width": 3, **CONFIGS["adamw"]}
+    space = {**SPACE, "width": Range(2.0, 16.0, scale, "width", integer=True)}
+    bench, search = Bench(wide), Search(space, 9, seeds=[7], finalists=2)
+    tuned = Tuning(search, Goal(metric=METRIC), tmp_path).run({"adamw": config}, bench)[0]["adamw"]
+    best = next(value for value in tuned.values if value.name == "width")
+    assert bench.jobs[0].config["width"] == 3
+    assert (type(best.best), best.best > 16, best.best <= best.high) == (int, True, True)
+
+
 def test_another_arm_changes_no_trial_of_those_that_are_there(tmp_path):
     alone, together = Bench(), Bench()
     made_tuning(tmp_path / "a", trials=9).run({"adamw": CONFIGS["adamw"]}, alone)
