@@ -1,6 +1,6 @@
 """The baseline of a fit: the same run, unperturbed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -142,6 +142,20 @@ def remove_perturbation(model: LightningModule, trainer: Trainer) -> None:
     for carrier in (model, *callbacks_of(trainer)):
         if isinstance(carrier, PerturbationMixin | PerturbationCallback):
             carrier.perturbation = switched_off(carrier.perturbation)
+
+
+def carried_perturbation(carriers: Iterable[object]) -> Perturbation | None:
+    """Find the perturbation that a module or a callback of the config brings along.
+
+    Args:
+        carriers: The module, and the callbacks of the config.
+    """
+    for carrier in carriers:
+        if isinstance(carrier, PerturbationMixin | PerturbationCallback):
+            own: object = carrier.perturbation
+            # Something else under that name is the mixin's to refuse.
+            return own if isinstance(own, Perturbation) else Perturbation()
+    return None
 
 
 def baseline_config(config: Mapping[str, Any], asked: Baseline) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,7 @@ from lightning_qsgd.cli.baseline import (
     Unperturbed,
     baseline_config,
     baseline_of,
+    carried_perturbation,
     find_recorded,
     refuse_ignored_scheduler,
     remove_perturbation,
@@ -37,7 +39,13 @@ from lightning_qsgd.cli.outcome import (
     verdict,
 )
 from lightning_qsgd.cli.recipe import Recipe
-from lightning_qsgd.cli.run_folder import RunPlace, give_back, require_checkpoint
+from lightning_qsgd.cli.run_folder import (
+    RunPlace,
+    give_back,
+    hyperparameters,
+    name_of_arm,
+    require_checkpoint,
+)
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, plain_config
 from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
@@ -55,7 +63,7 @@ from lightning_qsgd.training import (
     install_safe_checkpoints,
 )
 from lightning_qsgd.training.checkpoints import CheckpointsElsewhere
-from lightning_qsgd.training.publishing import described, name_in_progress_bar
+from lightning_qsgd.training.publishing import name_in_progress_bar
 from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint
 from lightning_qsgd.training.wrapping import callbacks_of
 
@@ -210,7 +218,7 @@ class PerturbationCLI(LightningCLI):
                 f"Expected `trainer.accumulate_grad_batches` to be at least 1, got {together}: "
                 "no step would ever be taken. Leave it out to step at every batch."
             )
-        perturbation = self._get(self.config_init, "perturbation")
+        perturbation = self._perturbation()
         if perturbation is not None:
             perturbation.backend.check_ready()
         seed = config["seed_everything"]
@@ -229,7 +237,7 @@ class PerturbationCLI(LightningCLI):
             self.baseline = self._provide_baseline(config)
             generators.restore()  # as if the baseline had never run
         if config["run"]["arm"] is None:
-            config["run"]["arm"] = _name_of_arm(config)
+            config["run"]["arm"] = name_of_arm(config, perturbation is not None)
         if getattr(rank_zero_only, "rank", 0) != 0:  # Lightning broadcasts the folder of process 0
             self.folder = Path(config["run"]["root"])
         else:
@@ -247,23 +255,37 @@ class PerturbationCLI(LightningCLI):
         return given
 
     def _own_callbacks(self) -> list[Any]:
-        perturbation = self._get(self.config_init, "perturbation")
         goal = self._get(self.config_init, "goal")
         plain = plain_config(self._parser(self.subcommand), self._own_config())
         file = self.folder / RECORD if self.folder is not None else None
         self.convergence = ConvergenceCallback(
             goal, self.baseline, file, fingerprint(what_determines(plain))
         )
-        backend = perturbation.backend if perturbation is not None else None
+        drawn = None if self.is_baseline else self._perturbation()
+        backend = drawn.backend if drawn is not None else None
         callbacks = [
             self.convergence,
-            TensorBoardCallback(hyperparameters(plain, perturbation), backend, goal),
+            TensorBoardCallback(hyperparameters(plain), backend, goal),
             RandomStateCallback(),
             OptimizerModesCallback(),
         ]
-        if perturbation is not None:
-            callbacks.insert(0, PerturbationCallback(perturbation))
+        given = self._get(self.config_init, "perturbation")
+        if given is not None:
+            callbacks.insert(0, PerturbationCallback(given))
         return callbacks
+
+    def _perturbation(self) -> Perturbation | None:
+        """Return the perturbation of the config: its group's, or its model's or a callback's."""
+        given: Perturbation | None = self._get(self.config_init, "perturbation")
+        if given is not None:
+            return given
+        callbacks = [
+            self._get(self.config_init, "trainer")["callbacks"],
+            self.trainer_defaults.get("callbacks"),
+            [self._get(self.config_init, k) for k in self._parser(self.subcommand).callback_keys],
+        ]
+        listed = [group if isinstance(group, list) else [group] for group in callbacks]
+        return carried_perturbation([self.model, *chain.from_iterable(listed)])
 
     def _provide_baseline(self, config: Namespace) -> RecordedRun:
         parser = self._parser(self.subcommand)
@@ -347,51 +369,3 @@ def check_own_values(config: Namespace) -> None:
 
 
 _OWN_GROUPS = ("perturbation", "baseline", "goal", "run", "search_space")
-
-
-def hyperparameters(
-    config: dict[str, Any], perturbation: Perturbation | None = None
-) -> dict[str, Any]:
-    """Pick what tells the runs of an experiment apart, for the table of TensorBoard.
-
-    TensorBoard sorts the columns by name, those that differ first, and shows five: the arm, its
-    base optimizer and the perturbation. Model and data are those of the experiment, and would
-    hide them.
-
-    Args:
-        config: The configuration as plain values.
-        perturbation: What is added to the steps.
-
-    Returns:
-        Arm, base optimizer and schedule, perturbation, seed, and the other settings.
-
-    Example:
-        >>> sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "foreach": True}}
-        >>> hyperparameters({"seed_everything": 1, "run": {"arm": "plain"}, "optimizer": sgd})
-        {'arm': 'plain', 'base': 'SGD', 'base/lr': 0.1, 'perturbation': {'strength': 0.0}, ...}
-    """
-    row: dict[str, Any] = {"arm": (config.get("run") or {}).get("arm")}
-    optimizer, schedule = (config.get(key) or {} for key in ("optimizer", "lr_scheduler"))
-    settings = dict(optimizer.get("init_args") or {})
-    row["base"] = _short(optimizer.get("class_path"))
-    row |= {f"base/{name}": settings.pop(name) for name in _TUNED if name in settings}
-    row["base/schedule"] = _short(schedule.get("class_path"))
-    trainer = config.get("trainer") or {}
-    settings |= {name: trainer[name] for name in ("max_epochs", "max_steps") if trainer.get(name)}
-    # A strength of zero equals the bare optimizer, and a column that all runs have shows first.
-    row["perturbation"] = described(perturbation) if perturbation is not None else {"strength": 0.0}
-    row |= {"seed": config.get("seed_everything"), "settings": settings or None}
-    return {name: value for name, value in row.items() if value is not None}
-
-
-_TUNED = ("lr", "weight_decay", "momentum")
-
-
-def _short(class_path: str | None) -> str | None:
-    return class_path.rsplit(".", 1)[-1] if class_path else None
-
-
-def _name_of_arm(config: Namespace) -> str:
-    optimizer = config.get("optimizer")
-    name = optimizer["class_path"].rsplit(".", 1)[-1].lower() if optimizer else "default"
-    return f"{name}_perturbed" if config["perturbation"] is not None else name

@@ -1,8 +1,10 @@
-"""Where a run writes: a folder of its own, claimed atomically."""
+"""Where a run writes, a folder of its own, claimed atomically; and what tells it from others."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from lightning_qsgd.compare.results.arm import require_folder_name, shortened
 
@@ -147,3 +149,59 @@ def _first_free(arm: Path, name: str) -> Path:
             continue
         return folder
     raise AssertionError("unreachable: count() does not end")
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick what tells the runs of an experiment apart, for the table of TensorBoard.
+
+    TensorBoard sorts the columns by name, those that differ first, and shows five: the arm, its
+    base optimizer and the perturbation. Model and data are those of the experiment, and would
+    hide them.
+
+    Args:
+        config: The configuration as plain values.
+
+    Returns:
+        Arm, base optimizer and schedule, seed, the other settings, and the perturbation of a run
+        that is not perturbed: `TensorBoardCallback` puts that of the optimizers in its place.
+
+    Example:
+        >>> sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "foreach": True}}
+        >>> hyperparameters({"seed_everything": 1, "run": {"arm": "plain"}, "optimizer": sgd})
+        {'arm': 'plain', 'base': 'SGD', 'base/lr': 0.1, 'perturbation': {'strength': 0.0}, ...}
+    """
+    row: dict[str, Any] = {"arm": (config.get("run") or {}).get("arm")}
+    optimizer, schedule = (config.get(key) or {} for key in ("optimizer", "lr_scheduler"))
+    settings = dict(optimizer.get("init_args") or {})
+    row["base"] = _short(optimizer.get("class_path"))
+    row |= {f"base/{name}": settings.pop(name) for name in _TUNED if name in settings}
+    row["base/schedule"] = _short(schedule.get("class_path"))
+    trainer = config.get("trainer") or {}
+    settings |= {name: trainer[name] for name in ("max_epochs", "max_steps") if trainer.get(name)}
+    # A strength of zero equals the bare optimizer, and a column that all runs have shows first.
+    row["perturbation"] = {"strength": 0.0}
+    row |= {"seed": config.get("seed_everything"), "settings": settings or None}
+    return {name: value for name, value in row.items() if value is not None}
+
+
+_TUNED = ("lr", "weight_decay", "momentum")
+
+
+def _short(class_path: str | None) -> str | None:
+    return class_path.rsplit(".", 1)[-1] if class_path else None
+
+
+def name_of_arm(config: Mapping[str, Any], is_perturbed: bool) -> str:
+    """Name an arm after its optimizer.
+
+    Args:
+        config: The configuration of the run.
+        is_perturbed: Whether its steps are, wherever in the configuration that is asked for.
+
+    Example:
+        >>> name_of_arm({"optimizer": {"class_path": "torch.optim.SGD"}}, is_perturbed=True)
+        'sgd_perturbed'
+    """
+    optimizer = config.get("optimizer")
+    name = optimizer["class_path"].rsplit(".", 1)[-1].lower() if optimizer else "default"
+    return f"{name}_perturbed" if is_perturbed else name

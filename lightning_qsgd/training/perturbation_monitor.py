@@ -148,7 +148,7 @@ class PerturbationMonitor(Callback):
         optimizers = perturbed_optimizers(trainer)
         announce_costs(trainer, optimizers)
         self._begin()
-        log_hyperparameters(trainer, pl_module, _hyperparameters(optimizers))
+        log_hyperparameters(trainer, pl_module, described_perturbations(optimizers))
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -209,8 +209,12 @@ class PerturbationMonitor(Callback):
                     trainer.progress_bar_callback.print(message)
 
 
-def _hyperparameters(optimizers: Sequence[PerturbedOptimizer]) -> dict[str, Any]:
-    """Name the perturbation, or each where optimizers have different ones."""
+def described_perturbations(optimizers: Sequence[PerturbedOptimizer]) -> dict[str, Any]:
+    """Name the perturbation, or each where optimizers have different ones.
+
+    Args:
+        optimizers: The perturbed optimizers of a trainer.
+    """
     told = [described(optimizer.perturbation) for optimizer in optimizers]
     if told and all(each == told[0] for each in told):
         return {"perturbation": told[0]}

@@ -16,6 +16,10 @@ from lightning_qsgd.tracking import (
     write_layout,
 )
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.perturbation_monitor import (
+    described_perturbations,
+    perturbed_optimizers,
+)
 
 
 class TensorBoardCallback(Callback):
@@ -24,7 +28,8 @@ class TensorBoardCallback(Callback):
     Does nothing on trainers without a `TensorBoardLogger`.
 
     Args:
-        hyperparameters: Nested configuration of the run; flattened for the HParams page.
+        hyperparameters: Nested configuration of the run; flattened for the HParams page. Its
+            `perturbation` is that of the optimizers, wherever they got it from.
         backend: Evaluates the circuit that is drawn; None draws nothing.
         goal: Names the compared scalars.
     """
@@ -63,7 +68,10 @@ class TensorBoardCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write layout and hyperparameters."""
         self._arrange(trainer)
-        row = flatten_config(self.hyperparameters)
+        row, optimizers = dict(self.hyperparameters), perturbed_optimizers(trainer)
+        if optimizers:
+            row.pop("perturbation", None)
+        row = flatten_config({**row, **described_perturbations(optimizers)})
         for logger in _writers(trainer):
             write_hyperparameters(logger.experiment, row)
 

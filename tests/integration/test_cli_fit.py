@@ -244,3 +244,46 @@ def test_a_refused_network_leaves_no_empty_run_folder(command_line: Any) -> None
     message = command_line.refuse("--model.network.dropout=2.0")
     assert "Expected `dropout` to be in [0, 1), got 2.0" in message
     assert not list(command_line.runs.rglob("seed*"))
+
+
+def hyperparameters_of(folder: Path) -> dict[str, Any]:
+    """Return the run's line of the HParams table."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    written = EventAccumulator(str(folder)).Reload().summary_metadata
+    content = written["_hparams_/session_start_info"].plugin_data.content
+    row = HParamsPluginData.FromString(content).session_start_info.hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in row.items()}
+
+
+ELSEWHERE = {
+    "callback": (
+        "--trainer.callbacks+=lightning_qsgd.PerturbationCallback",
+        "--trainer.callbacks.perturbation={strength: 0.25}",
+    ),
+    "module": (
+        "--model=tests.integration.modules.PerturbedClassifier",
+        *("--model.network=lightning_qsgd.nn.MLP", "--model.num_classes=10"),
+        "--model.perturbation={strength: 0.25}",
+    ),
+    "optimizer": (
+        "--optimizer=lightning_qsgd.SuperpositionalAdam",
+        "--optimizer.strength=0.25",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", ELSEWHERE)
+def test_a_run_is_named_and_told_as_perturbed_wherever_that_is_asked_for(
+    place: str, command_line: Any
+) -> None:
+    cli = command_line.open(*ELSEWHERE[place])
+    name = "superpositionaladam" if place == "optimizer" else "adamw_perturbed"
+    row = hyperparameters_of(cli.folder)
+    assert (cli.folder.parent.name, row["arm"], row["perturbation/strength"]) == (name, name, 0.25)
+
+
+def test_a_run_that_is_not_perturbed_has_strength_zero(command_line: Any) -> None:
+    row = hyperparameters_of(command_line.open().folder)
+    assert (row["arm"], row["perturbation/strength"]) == ("adamw", 0.0)

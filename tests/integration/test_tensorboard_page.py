@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_qsgd.cli.perturbation_cli import hyperparameters
+from lightning_qsgd.cli.run_folder import hyperparameters
 from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
 from lightning_qsgd.tracking import page_of
 from lightning_qsgd.training import (
@@ -130,7 +130,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, base = tmp_path_factory.mktemp("fits"), ConvergenceCallback(GOAL)
     for arm, perturbation in (("sgd", None), ("sgd_perturbed", VISIBLE)):
         convergence = ConvergenceCallback(GOAL, base.run) if perturbation else base
-        row = hyperparameters({"seed_everything": 0, "run": {"arm": arm}}, perturbation)
+        row = hyperparameters({"seed_everything": 0, "run": {"arm": arm}})
         callbacks = [convergence, TensorBoardCallback(row, goal=GOAL)]
         if perturbation:
             callbacks.insert(0, PerturbationCallback(perturbation))
