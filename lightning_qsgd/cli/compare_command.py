@@ -102,10 +102,12 @@ def _understood(
         _add_arms(parsed)
         ready = parser.instantiate_classes(parsed)
         running = Running(**_part(Running, ready))
-        plan = Plan(**_part(Plan, ready)).with_arms(parsed.only, parsed.skip)
-        published = ready["published"] or Published()
+        whole, published = Plan(**_part(Plan, ready)), ready["published"] or Published()
+        published.require_known(whole.arms)
+        plan = whole.with_arms(parsed.only, parsed.skip)
         recipe.require_picklable()
-        question = read_question(plan, _folder_of_config(parsed), published, recipe)
+        shown = published.of(plan.arms)
+        question = read_question(plan, _folder_of_config(parsed), shown, recipe)
     except (TypeError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         parser.error(str(error), error)
     return parser, parsed, running, question

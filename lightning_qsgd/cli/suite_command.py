@@ -2,7 +2,7 @@
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,8 @@ from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.compare.verdicts.suite import analyse_suite, share_of
 
 ROOT = Path("runs") / "suites"
-TASKS = "tasks"
+TASKS, FOLDER = "tasks", "folder"
+OF_A_TASK = ("experiment", "budget", "goal")
 PLAN = "plan.yaml"
 
 
@@ -72,13 +73,13 @@ def suite_command(
         suite = _read(config)
         own = {f"--{key}": list(suite[key]) for key in ("only", "skip") if suite.get(key)}
         chosen = {**own, **chosen}
-        plans = _plans(suite, config.parent, parser, chosen, _added(others))
+        plans = _plans(suite, config.parent, parser, chosen, _added(suite, others))
         method = Method(float(taken.get("--alpha", suite.get("alpha", Method.alpha))))
+        root = Path(taken.get("--folder") or suite.get(FOLDER) or ROOT / config.stem)
     except (TypeError, ValueError) as error:
         parser.error(str(error), error)
-    root = Path(taken["--folder"]) if "--folder" in taken else ROOT / config.stem
     console, failed, unanswered = Console(), False, dict[str, str]()
-    dry = not {"--dry_run", "--dry-run"}.isdisjoint(others)
+    dry = bool(suite.get("dry_run")) or not {"--dry_run", "--dry-run"}.isdisjoint(others)
     for name in (name for name in suite[TASKS] if name not in plans):
         text = f"{name} is left out: none of its arms is asked for."
         console.print(text, soft_wrap=True, markup=False)
@@ -166,10 +167,10 @@ def name_of_arm(given: str) -> str:
     return Path(given).stem if is_file else given.rsplit(".", 1)[-1].lower()
 
 
-def _added(arguments: list[str]) -> list[str]:
-    """Return the names of the arms that `--arm` adds."""
+def _added(suite: dict[str, Any], arguments: list[str]) -> list[str]:
+    """Return the names of the arms that `arm` of the suite and `--arm` add."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--arm", action="append", default=[])
+    parser.add_argument("--arm", action="append", default=list(suite.get("arm") or []))
     return [name_of_arm(given) for given in parser.parse_known_args(arguments)[0].arm]
 
 
@@ -196,6 +197,12 @@ def _plans(
     Raises:
         TypeError, ValueError: If the suite, or what is chosen of it, is wrong.
     """
+    for key in OF_A_TASK:
+        if key in suite:
+            raise ValueError(
+                f"Expected no `{key}` beside `{TASKS}`, got {suite[key]!r}: a task has its own, "
+                "and nothing of this would be used. Write it into each task."
+            )
     _require_lines(suite.get("arms", {}))
     parts = {key: deepcopy(suite[key]) for key in (TASKS, "arms") if key in suite}
     ready = parser.instantiate_classes(parser.parse_object(parts))
@@ -250,9 +257,10 @@ def _plan(
     suite: dict[str, Any], task: dict[str, Any], arms: Mapping[str, ArmPlan], folder: Path
 ) -> dict[str, Any]:
     """Join what a suite says of all tasks with what it says of one, with whole paths."""
-    parts = {
-        key: value for key, value in {**suite, **task}.items() if key not in (TASKS, "only", "skip")
-    }
+    of_all = (TASKS, FOLDER, "only", "skip")
+    parts = {key: value for key, value in {**suite, **task}.items() if key not in of_all}
+    if isinstance(parts.get("published"), dict):
+        parts["published"] = _published(parts["published"], suite["arms"].keys() - arms)
     parts["experiment"] = _whole(parts["experiment"], folder)
     parts["arms"] = {}
     for name, arm in arms.items():
@@ -261,6 +269,12 @@ def _plan(
         if "control_of" in own:
             parts["arms"][name]["control_of"] = arm.control_of
     return parts
+
+
+def _published(given: dict[str, Any], skipped: Collection[str]) -> dict[str, Any]:
+    """Leave out the figures of arms that a task skips; those of no arm are refused later."""
+    figures = given.get("figures") or {}
+    return {**given, "figures": {arm: own for arm, own in figures.items() if arm not in skipped}}
 
 
 def _whole(given: Any, folder: Path) -> Any:

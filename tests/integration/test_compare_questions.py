@@ -4,14 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from lightning_qsgd.cli import PerturbationCLI
 from lightning_qsgd.cli.arm_configs import read_question
+from lightning_qsgd.cli.compare_command import _understood
+from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan, Range, Search
 from lightning_qsgd.compare.planning.question import Question
 
 EXPERIMENT = str(Path(__file__).parents[2] / "configs" / "experiments" / "digits.yaml")
 ADAMW = {"optimizer": {"class_path": "torch.optim.AdamW"}}
 NADAM = {"optimizer": {"class_path": "torch.optim.NAdam"}}
+SINE = {"perturbation": {"strength": 0.5}}
 
 
 def read(arms: dict[str, ArmPlan], *lines: dict[str, Any], space: Any = None) -> Question:
@@ -29,6 +34,33 @@ def test_a_comparison_does_not_go_on_from_a_checkpoint(place: str) -> None:
     arms = {"adamw": ArmPlan(kind="baseline"), "nadam": ArmPlan(overlay)}
     with pytest.raises(ValueError, match=rf"no `ckpt_path` in {place}, got 'trained.ckpt'.* Leave"):
         read(arms, *([] if in_arm else [lines]))
+
+
+def understood(folder: Path, quoted: str, *more: str) -> Question:
+    arms = {"adamw": {"kind": "baseline"}, "nadam": {"overlay": NADAM}, "sine": {"overlay": SINE}}
+    published = {"source": "a paper", "figures": {quoted: {"gain": "+1"}}}
+    plan = {"experiment": EXPERIMENT, "budget": {"max_steps": 1}, "arms": arms}
+    file = folder / "plan.yaml"
+    file.write_text(yaml.safe_dump({**plan, "published": published}))
+    question: Question = _understood(["--config", str(file), *more], Recipe(PerturbationCLI))[-1]
+    return question
+
+
+@pytest.mark.parametrize(("choice", "left"), [("--skip", []), ("--only", ["nadam"])])
+def test_figures_of_an_arm_that_is_left_out_go_with_it(
+    choice: str, left: list[str], tmp_path: Path
+) -> None:
+    assert list(understood(tmp_path, "nadam", choice, "nadam").published.figures) == left
+
+
+def test_figures_of_no_arm_are_refused_whatever_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        understood(tmp_path, "nadma", "--skip", "nadam")
+    assert "got 'nadma': nothing measured would stand beside it. Did you mean 'nadam'?" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def searched(**own: Any) -> Question:

@@ -1,7 +1,7 @@
 """Figures that somebody has published, to be shown beside the measured ones."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal, get_args
 
@@ -44,6 +44,17 @@ class Published:
                         f"got {measure!r}: nothing measured would stand beside it."
                         f"{_hint(measure, measures)}"
                     )
+
+    def of(self, arms: Collection[str]) -> "Published":
+        """Return the figures of some of the arms.
+
+        Example:
+            >>> both = Published("a paper", {"sine": {"gain": 1}, "noise": {"gain": 0}})
+            >>> both.of(["adamw", "sine"]).figures
+            {'sine': {'gain': 1}}
+        """
+        kept = {arm: figures for arm, figures in self.figures.items() if arm in arms}
+        return replace(self, figures=kept)
 
     def require_known(self, arms: Collection[str]) -> None:
         """Refuse figures of arms that are not compared.

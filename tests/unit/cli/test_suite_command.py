@@ -40,7 +40,7 @@ class Compare:
         self.plans.append(yaml.safe_load(Path(named["--config"]).read_text()))
         folder = Path(named["--folder"])
         self.folders.append(folder)
-        if "--dry_run" in arguments:
+        if "--dry_run" in arguments or self.plans[-1].get("dry_run"):
             return
         if folder.name in self.raising:
             raise RuntimeError("Cannot tune 'arm': [9] trials failed.\n  Traceback\nMend the arm.")
@@ -347,3 +347,39 @@ def test_names_of_tasks_cannot_style_the_terminal(suite, capsys):
     printed = capsys.readouterr().out
     assert "one [/x]" in printed
     assert "[red]two" in printed
+
+
+def test_the_folder_that_a_suite_names_holds_its_tasks(suite, tmp_path):
+    compare = Compare()
+    suite_command(rewritten(suite, folder="mine"), ["--config", str(suite)], compare)
+    assert compare.folders == [Path("mine/one"), Path("mine/two")]
+    assert (tmp_path / "mine" / "suite.html").is_file()
+    assert all("folder" not in plan for plan in compare.plans)  # each is continued by itself
+    assert called(suite).folders == [Path("out/one"), Path("out/two")]
+
+
+def test_a_suite_may_ask_for_a_dry_run_itself(suite, tmp_path):
+    compare = Compare()
+    suite_command(rewritten(suite, dry_run=True), ["--config", str(suite)], compare)
+    assert [plan["dry_run"] for plan in compare.plans] == [True, True]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_arm_that_a_suite_adds_may_be_asked_for(suite):
+    compare = called(rewritten(suite, arm=["my_package.MyOptimizer"]), "--only", "myoptimizer")
+    assert [folder.name for folder in compare.folders] == ["one", "two"]
+
+
+@pytest.mark.parametrize("key", ["experiment", "budget", "goal"])
+def test_what_each_task_has_is_refused_beside_them(suite, key, capsys):
+    said = refused(rewritten(suite, **{key: "this"}), capsys)
+    assert f"Expected no `{key}` beside `tasks`, got 'this': a task has its own" in said
+
+
+def test_published_figures_of_an_arm_that_a_task_skips_go_with_it(suite):
+    tasks = {**TASKS, "two": {**TASKS["two"], "skip": []}}
+    figures = {"cnn": {"gain": 1}, "unknown": {"gain": 2}}
+    published = {"source": "a paper", "figures": figures}
+    first, second = called(rewritten(suite, tasks=tasks, published=published)).plans
+    assert list(first["published"]["figures"]) == ["unknown"]  # `compare` refuses it
+    assert list(second["published"]["figures"]) == ["cnn", "unknown"]
