@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,7 @@ def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> l
         Notice(suite_answer(analysis), "good" if better else "plain"),
         *_failed_tasks(analysis),
         *_flat_tasks(analysis),
+        *_aimless_tasks(analysis),
         Bullets(
             (
                 *(f"`{arm.arm}`: {arm.outcome}." for arm in analysis.arms),
@@ -176,6 +177,14 @@ def _flat_tasks(analysis: SuiteAnalysis) -> list[Block]:
     ]
 
 
+def _aimless_tasks(analysis: SuiteAnalysis) -> list[Block]:
+    if not analysis.aimless:
+        return []
+    names = ", ".join(f"`{task}`" for task in analysis.aimless)
+    text = "Steps, profiles and the share of tasks solved are of the tasks that have one."
+    return [Notice(f"**Without a target:** {names}. {text}")]
+
+
 SKIPPED = "skipped"
 """What stands for the verdict of an arm on a task that skips it."""
 
@@ -215,7 +224,7 @@ def _numbers(arm: SuiteArm) -> tuple[str, ...]:
 
 
 def _solved(arm: SuiteArm) -> float:
-    return sum(map(isfinite, arm.factors)) / len(arm.factors)
+    return sum(map(isfinite, arm.factors)) / len(arm.factors) if arm.factors else nan
 
 
 def _method(analysis: SuiteAnalysis) -> str:

@@ -68,8 +68,8 @@ class SuiteArm:
         step_ratio: Geometric mean over tasks of its steps to the target over the baseline's; a run
             that missed counts with the steps it was given; NaN without targets.
         ratio_interval: Interval of it, likewise.
-        factors: By how much it is costlier than the cheapest arm, task by task, sorted; see
-            `performance_profile`.
+        factors: By how much it is costlier than the cheapest arm, by task that has a target,
+            sorted; see `performance_profile`.
     """
 
     arm: str
@@ -136,6 +136,8 @@ class SuiteAnalysis:
             are judged task by task, and not over the suite.
         flat: Tasks whose baseline ends at one value at all seeds: no gain has a size in units of
             its spread, so that nothing can be said over the suite.
+        aimless: Tasks without a target, which are left out of steps and profiles: there is nothing
+            that an arm could reach or miss.
     """
 
     method: Method
@@ -146,6 +148,7 @@ class SuiteAnalysis:
     unanswered: dict[str, str] = field(default_factory=dict)
     partly: dict[str, dict[str, Verdict]] = field(default_factory=dict)
     flat: tuple[str, ...] = ()
+    aimless: tuple[str, ...] = ()
 
 
 def share_of(method: Method, tasks: int) -> Method:
@@ -186,8 +189,9 @@ def analyse_suite(
     baseline = next(iter(tasks.values())).comparison.baseline.name
     everywhere, partly = _by_presence(tasks)
     common = list(everywhere)
+    aimless = [name for name, one in tasks.items() if one.comparison.goal.target is None]
     costs = {
-        arm: [_median_steps(results, arm) for results in tasks.values()]
+        arm: [_median_steps(one, arm) for name, one in tasks.items() if name not in aimless]
         for arm in (baseline, *common)
     }
     profiles = performance_profile(costs)
@@ -210,6 +214,7 @@ def analyse_suite(
         *(method, analyses, arms, baseline, profiles, lost),
         {arm: {name: judged[name][arm] for name in places} for arm, places in partly.items()},
         tuple(name for name, results in tasks.items() if not _spread(results)),
+        tuple(aimless),
     )
 
 

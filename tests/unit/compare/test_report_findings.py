@@ -127,6 +127,13 @@ def tuned(arm, best, trials=8, seeds=(90,)):
     return TunedArm(arm, trials, seeds, (TunedValue("lr", 0.0001, 0.1, best, "log"),), 0.9)
 
 
+def test_what_is_tuned_for_the_baseline_and_not_for_an_arm_is_named(without_matplotlib, tmp_path):
+    arms = (Arm("base", "baseline"), Arm("arm", lacks=("beta1", "adamw_lr")))
+    values = {"base": around(0.8, 0), "arm": around(0.8, 1)}
+    _, markdown = written(made_results(values, arms, tuning=(tuned("base", 0.01),)), tmp_path)
+    assert "They lack it, or a range for it:\n\n- `arm`: beta1 and adamw_lr." in markdown
+
+
 def test_tuning_warns_of_edges_unequal_trials_and_reported_seeds(without_matplotlib, tmp_path):
     tuning = (tuned("base", 0.01), tuned("better", 0.099, trials=9, seeds=(1,)))
     _, markdown = written(case(tuning=tuning), tmp_path)

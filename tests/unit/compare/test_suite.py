@@ -153,6 +153,24 @@ def test_each_arm_has_a_profile_of_its_own_beside_the_baseline_in_grey(arms, pag
         assert list(arm.get_xdata()[1:-1]) == [factor for factor in factors if factor <= FARTHEST]
 
 
+def test_a_task_without_a_target_is_solved_by_nobody_and_missed_by_nobody(tmp_path):
+    draw = np.random.default_rng(12)
+    aims = {"aimed": 0.9, "open": None}
+    tasks = {
+        name: with_curves(task(draw, {"quick": 0.0}, target=target), "quick")
+        for name, target in aims.items()
+    }
+    analysis = analyse_suite(tasks, METHOD)
+    assert analysis.aimless == ("open",)
+    assert analysis.profiles == {"adamw": [2.0], "quick": [1.0]}
+    page = to_markdown(suite_blocks("made", analysis, None))
+    assert "**Without a target:** `open`. Steps, profiles and the share of tasks solved" in page
+    assert page.split("## Over all tasks")[1].split("\n")[4].endswith("| 100 % |")
+    none = analyse_suite({"open": tasks["open"]}, METHOD)
+    write_suite("made", {"open": tasks["open"]}, none, tmp_path)
+    assert "profile.png" not in (tmp_path / "suite.md").read_text()
+
+
 def test_a_suite_whose_tasks_share_no_arm_has_a_page_without_profiles(tmp_path):
     draw = np.random.default_rng(11)
     tasks = {
