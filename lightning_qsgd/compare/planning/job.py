@@ -156,8 +156,12 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str
     return changed
 
 
-LENGTHS = ("T_0", "T_max", "epochs", "milestones", "step_size", "total_iters", "total_steps")
-"""What schedulers and decays call numbers of steps or epochs."""
+LENGTHS = (
+    *("T_0", "T_max", "epochs", "milestones"),
+    *("step_size", "step_size_down", "step_size_up", "total_iters", "total_steps"),
+)
+"""What schedulers and decays call numbers of steps or epochs: of torch's all that give a schedule
+its shape, those of a warm-up too. `patience` is none: it waits for the metric."""
 
 
 def shortened(
@@ -166,7 +170,8 @@ def shortened(
     """Let a run end earlier, and what its configuration schedules with it.
 
     Schedules that ask the trainer for its length follow by themselves. Numbers of steps or epochs
-    that are written in `lr_scheduler` and `perturbation` are shortened by the same share.
+    that are written in `lr_scheduler` and `perturbation` are shortened by the same share, those of
+    a warm-up by one of torch's schedulers too. `warmup_steps` stays.
 
     Args:
         config: Configuration of the run; not changed.

@@ -242,6 +242,19 @@ def test_schedules_end_with_the_run():
     assert config["lr_scheduler"]["init_args"]["milestones"] == [50, 100]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "short"),
+    [
+        ({"step_size_up": 10, "step_size_down": 30}, {"step_size_up": 5, "step_size_down": 15}),
+        ({"start_factor": 0.1, "total_iters": 10}, {"start_factor": 0.1, "total_iters": 5}),
+        ({"warmup_steps": 10}, {"warmup_steps": 10}),
+    ],
+)
+def test_lengths_of_torchs_schedules_are_shortened_and_warmup_steps_stay(arguments, short):
+    config = {"trainer": {}, "lr_scheduler": {"init_args": arguments}}
+    assert shortened(config, {}, 0.5)["lr_scheduler"]["init_args"] == short
+
+
 @pytest.mark.parametrize("shares", [[0.0], [1.0], [1.2], [0.001]])
 def test_horizons_that_are_no_part_of_the_budget_are_refused(shares):
     with pytest.raises(ValueError, match="`horizons` to be shares of 200 steps"):
