@@ -11,7 +11,6 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from rich.console import Console
 from rich.table import Table
 
 from lightning_qsgd.argument_checks import text_of
@@ -22,6 +21,7 @@ from lightning_qsgd.backends.forecast import StepForecast, forecast_step, short_
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.backends.samplers import ExactSampling
 from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text, require_plot_extra
+from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.perturbations import (
     EntryFeatures,
@@ -73,9 +73,9 @@ def draw(backend: Backend, options: Namespace) -> None:
         )
     if options.output is not None:
         require_plot_extra()
-    console = Console()
+    console = plain_console()
     columns = console.width if console.is_terminal else TEXT_COLUMNS
-    console.print(draw_text(built, columns), highlight=False, markup=False, soft_wrap=True)
+    console.print(draw_text(built, columns), soft_wrap=True)
     gates = ", ".join(f"{count} {name}" for name, count in built.circuit.count_ops().items())
     console.print(
         f"{built.num_qubits} qubits, {len(built.inputs)} inputs, {len(built.weights)} weights; "
@@ -90,7 +90,7 @@ def draw(backend: Backend, options: Namespace) -> None:
         console.print(f"One circuit per entry: {shown}.")
     if options.output is not None:
         draw_figure(built).savefig(options.output, bbox_inches="tight")
-        console.print(f"Picture: {options.output}")
+        console.print(f"Picture: {options.output}", soft_wrap=True)
 
 
 def check(backend: Backend, options: Namespace) -> None:
@@ -115,7 +115,7 @@ def check(backend: Backend, options: Namespace) -> None:
         row, agrees = _polynomial_row(_compiled(backend), question, reference)
         table.add_row(*row)
         agree = agree and agrees
-    console = Console()
+    console = plain_console()
     console.print(table)
     console.print(_conclusion(agree, apart))
     if not agree:
@@ -137,7 +137,7 @@ def bench(backend: Backend, options: Namespace) -> None:
     timed, reasons = _timed(backend)
     for name, each in timed:
         table.add_row(name, *(_cell(forecast_step(each, count)) for count in options.circuits))
-    console = Console()
+    console = plain_console()
     console.print(table)
     seen = _seen_by(backend, options.features)
     points = 0 if seen is None else seen.circuits(backend, 0)
@@ -147,7 +147,7 @@ def bench(backend: Backend, options: Namespace) -> None:
             "of its weights, and none per entry."
         )
     for reason in reasons:
-        console.print(f"Left out: {reason}", highlight=False, markup=False)
+        console.print(f"Left out: {reason}")
     console.print(
         "The best of several rounds; ~ extrapolated in proportion from a smaller batch. "
         "float32, on the CPU."

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PROGRAM = "lightning-qsgd"
 
@@ -163,6 +166,23 @@ def overview() -> str:
             "  --help      show this; each command has a --help of its own",
         ]
     )
+
+
+def plain_console(markup: bool = False) -> "Console":
+    """Return the console of a command; paths and names show as they are.
+
+    Rich would take `[x]` in a path for a style, `[/x]` for an error and `:smile:` for a picture.
+
+    Args:
+        markup: Whether the command styles its own words; it must escape those of the user then.
+
+    Example:
+        >>> plain_console().print("runs/[/x]/:smile:")
+        runs/[/x]/:smile:
+    """
+    from rich.console import Console  # not at the top: `--help` must come at once
+
+    return Console(markup=markup, emoji=False, highlight=False)
 
 
 def refuse_unknown(name: str) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.cli.arm_configs import read_question
+from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.configs_command import by_name
 from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
 from lightning_qsgd.cli.outcome import publish
@@ -67,7 +68,7 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
         return
     parser, parsed, running, question = _understood(arguments, recipe)
     folder = Path(running.folder) if running.folder is not None else _default_folder(parsed)
-    console = Console()
+    console = plain_console(markup=True)
     try:
         if parsed.dry_run:
             _show_plan(question, folder, running, recipe, console)
@@ -145,7 +146,7 @@ def report_command(arguments: list[str]) -> None:
         prog="lightning-qsgd report", description="Rebuild the report of a comparison."
     )
     parser.add_argument("folder", type=str, help="Folder of the comparison.")
-    folder, console = Path(parser.parse_args(arguments).folder), Console()
+    folder, console = Path(parser.parse_args(arguments).folder), plain_console(markup=True)
     try:
         known = load_results(folder)
         with locked(folder):
@@ -248,7 +249,7 @@ def _show_plan(
     with TemporaryDirectory() as scratch:
         workshop = workshop_in(folder, running, recipe, Path(scratch))
         for line in describe(question, workshop):
-            console.print(line, soft_wrap=True)
+            console.print(line, soft_wrap=True, markup=False)
 
 
 def _parser() -> SuggestingParser:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 
 if TYPE_CHECKING:
@@ -163,9 +164,9 @@ def configs_command(arguments: list[str]) -> None:
     try:
         if parsed.command == "copy":
             told = copy_config(parsed.copy.name, Path(parsed.copy.folder))
-            _console().print(told, soft_wrap=True, markup=False)  # a command in one piece
+            plain_console().print(told, soft_wrap=True)  # a command in one piece
         else:
-            _print_list(_console())
+            _print_list(plain_console())
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         parser.error(str(error), error)
 
@@ -195,13 +196,6 @@ def copy_config(name: str, folder: Path) -> str:
     command = "compare" if found.parent.name in ("compare", "suites") else "fit"
     use = f"lightning-qsgd {command} --config {shlex.quote(str(target))}"
     return f"Copied to {target}. Use it with: {use}"
-
-
-def _console() -> Console:
-    # Not at the top: this file is looked into before Lightning is imported, see `cli.main`.
-    from rich.console import Console
-
-    return Console()
 
 
 def _print_list(console: Console) -> None:

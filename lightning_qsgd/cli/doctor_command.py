@@ -5,9 +5,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from rich.console import Console
 from rich.table import Table
 
+from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.suggesting_parser import EXTRAS, SuggestingParser
 
 PACKAGES = (
@@ -25,10 +25,10 @@ def doctor_command(arguments: list[str]) -> None:
         arguments: What follows ``doctor`` on the command line.
     """
     SuggestingParser(prog="lightning-qsgd doctor", description=__doc__).parse_args(arguments)
-    console = Console()
+    console = plain_console()
     console.print(_versions())
     for line in (*_devices(), *_extras(), *_costs()):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(line, soft_wrap=True)
 
 
 def _versions() -> Table:

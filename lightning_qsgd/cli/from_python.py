@@ -12,9 +12,9 @@ from typing import Any, get_type_hints
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
-from rich.console import Console
 
 from lightning_qsgd.cli.arm_configs import read_question
+from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.compare_command import ROOT, carry_out, workshop_in
 from lightning_qsgd.cli.main import hush
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
@@ -144,7 +144,7 @@ def compare(
         question = read_question(plan, Path(), recipe=recipe)
         workshop = workshop_in(folder, running, recipe)
         with locked(folder):
-            results = carry_out(question, workshop, _command(), Console())
+            results = carry_out(question, workshop, _command(), plain_console(markup=True))
     return Compared(results, verdicts(analyse(results)), folder)
 
 

@@ -5,13 +5,14 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite, isnan, nan
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -122,6 +123,26 @@ def tensorboard_command(logs: Path) -> str:
     return shlex.join([os.path.relpath(found), "--logdir", str(logs)])
 
 
+def where_to_look(folder: Path, loggers: Sequence[Logger], goal: Goal) -> list[str]:
+    """Say where a run has written, and how to see its curves if TensorBoard can show them.
+
+    Args:
+        folder: The run's folder.
+        loggers: Those of its trainer.
+        goal: What is compared.
+    """
+    boards = [Path(one.log_dir) for one in loggers if isinstance(one, TensorBoardLogger)]
+    if not boards:
+        return [f"Record: {folder}"]
+    is_beside = folder in boards
+    return [
+        f"Record and event files: {folder}" if is_beside else f"Record: {folder}",
+        *(f"Event files: {board}" for board in boards if board != folder),
+        f"See the curves: {tensorboard_command(folder.parent.parent if is_beside else boards[0])}",
+        f"and open {page_of(goal.loss, goal.metric)}",
+    ]
+
+
 BASELINE, OWN = "adamw", "own"
 VISIBLE = 1e-3
 
@@ -218,11 +239,23 @@ def verdict(outcome: Outcome) -> str:
             f"No effect: {outcome.arm} has the loss of {outcome.peer} at every step, to the last "
             "bit."
         )
-    gap = compare(outcome.run, outcome.baseline, outcome.goal).get(
-        tags.gap_tag(outcome.goal.metric), nan
-    )
+    metric = outcome.goal.metric
+    unmeasured = [name for name, run in outcome.columns.items() if not run.curve(metric).steps]
+    if unmeasured:
+        return (
+            f"No verdict: {metric!r} was not recorded for {' and '.join(unmeasured)}. Set "
+            "`goal.metric` to what runs are judged by, or log it in `validation_step` or "
+            "`training_step`."
+        )
+    gap = compare(outcome.run, outcome.baseline, outcome.goal).get(tags.gap_tag(metric), nan)
+    if isnan(gap):
+        ends = (f"{name} {run.curve(metric).values[-1]:g}" for name, run in outcome.columns.items())
+        return (
+            f"No verdict: the runs ended with {metric!r} of {' and '.join(ends)}, whose difference "
+            "is not a number. Did one diverge? Lower its learning rate or its strength."
+        )
     words = [
-        f"No claim: {outcome.arm} ended {gap:+.4f} from {outcome.peer} in {outcome.goal.metric}, "
+        f"No claim: {outcome.arm} ended {gap:+.4f} from {outcome.peer} in {metric}, "
         "but one seed cannot tell an effect from chance. Repeat with other --seed_everything, "
         "with a tuned baseline and with controls, before believing either sign."
     ]

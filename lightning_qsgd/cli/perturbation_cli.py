@@ -16,7 +16,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from rich.console import Console
 
 from lightning_qsgd.cli.baseline import (
     RECORD,
@@ -29,21 +28,21 @@ from lightning_qsgd.cli.baseline import (
     refuse_ignored_scheduler,
     remove_perturbation,
 )
-from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN
+from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN, plain_console
 from lightning_qsgd.cli.outcome import (
     GoalWatch,
     Outcome,
     never_logged,
     outcome_table,
-    tensorboard_command,
     verdict,
+    where_to_look,
 )
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.run_folder import (
     RunPlace,
+    default_arm,
     give_back,
     hyperparameters,
-    name_of_arm,
     require_checkpoint,
 )
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, plain_config
@@ -51,7 +50,6 @@ from lightning_qsgd.compare.planning import Range
 from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.compare.planning.search import HIGHEST_SEED
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.tracking import page_of
 from lightning_qsgd.training import (
     ConvergenceCallback,
     Goal,
@@ -237,7 +235,7 @@ class PerturbationCLI(LightningCLI):
             self.baseline = self._provide_baseline(config)
             generators.restore()  # as if the baseline had never run
         if config["run"]["arm"] is None:
-            config["run"]["arm"] = name_of_arm(config, perturbation is not None)
+            config["run"]["arm"] = default_arm(config, perturbation is not None)
         if getattr(rank_zero_only, "rank", 0) != 0:  # Lightning broadcasts the folder of process 0
             self.folder = Path(config["run"]["root"])
         else:
@@ -324,14 +322,11 @@ class PerturbationCLI(LightningCLI):
             relative_size=median(sizes) if sizes else nan,
             model_relative_size=median(model_sizes) if model_sizes else nan,
         )
-        console = Console()
+        console = plain_console()
         console.print(outcome_table(outcome))
         console.print(verdict(outcome))
-        console.print(f"Record and event files: {self.folder}", soft_wrap=True)
-        command = tensorboard_command(self.folder.parent.parent)
-        console.print(f"See the curves: {command}", soft_wrap=True)
-        goal = outcome.goal
-        console.print(f"and open {page_of(goal.loss, goal.metric)}", soft_wrap=True)
+        for line in where_to_look(self.folder, self.trainer.loggers, outcome.goal):
+            console.print(line, soft_wrap=True)
 
 
 class ExperimentParser(SuggestingParser, LightningArgumentParser):
@@ -361,8 +356,14 @@ def check_own_values(config: Namespace) -> None:
     With a parser that knows nothing else: one with fixed classes would build the model too.
 
     Raises:
-        TypeError, ValueError: If a value is out of range.
+        TypeError, ValueError: If a value is out of range, or a group that a run needs is null.
     """
+    for name in ("goal", "run", "trainer"):
+        if config.get(name, {}) is None:
+            raise ValueError(
+                f"Expected `{name}` to hold its settings, got null: a run needs them. Leave "
+                f"`{name}` out, or write `{name}: {{}}`, to take the defaults."
+            )
     parser = SuggestingParser()
     add_own_groups(parser)
     parser.instantiate_classes(Namespace({name: config[name] for name in _OWN_GROUPS}))

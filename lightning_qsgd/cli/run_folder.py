@@ -191,7 +191,7 @@ def _short(class_path: str | None) -> str | None:
     return class_path.rsplit(".", 1)[-1] if class_path else None
 
 
-def name_of_arm(config: Mapping[str, Any], is_perturbed: bool) -> str:
+def default_arm(config: Mapping[str, Any], is_perturbed: bool) -> str:
     """Name an arm after its optimizer.
 
     Args:
@@ -199,7 +199,7 @@ def name_of_arm(config: Mapping[str, Any], is_perturbed: bool) -> str:
         is_perturbed: Whether its steps are, wherever in the configuration that is asked for.
 
     Example:
-        >>> name_of_arm({"optimizer": {"class_path": "torch.optim.SGD"}}, is_perturbed=True)
+        >>> default_arm({"optimizer": {"class_path": "torch.optim.SGD"}}, is_perturbed=True)
         'sgd_perturbed'
     """
     optimizer = config.get("optimizer")

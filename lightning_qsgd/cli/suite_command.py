@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import yaml
-from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.argument_checks import text_of
+from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, read_yaml
 from lightning_qsgd.compare.planning import ArmPlan, Plan, Search, Task
 from lightning_qsgd.compare.planning.plan import require_arms
@@ -78,7 +78,7 @@ def suite_command(
         root = Path(taken.get("--folder") or suite.get(FOLDER) or ROOT / config.stem)
     except (TypeError, ValueError) as error:
         parser.error(str(error), error)
-    console, failed, unanswered = Console(), False, dict[str, str]()
+    console, failed, unanswered = plain_console(markup=True), False, dict[str, str]()
     dry = bool(suite.get("dry_run")) or not {"--dry_run", "--dry-run"}.isdisjoint(others)
     for name in (name for name in suite[TASKS] if name not in plans):
         text = f"{name} is left out: none of its arms is asked for."

@@ -190,7 +190,7 @@ def plan_table(question: Question) -> RenderableType:
     for name, arm in plan.arms.items():
         kind = f"{arm.kind} of {', '.join(arm.control_of)}" if arm.control_of else arm.kind
         overlay = escape(_lines(question.overlays[name])) or "nothing"
-        table.add_row(escape(name), kind, arm.hyperparameters, overlay)
+        table.add_row(escape(name), escape(kind), arm.hyperparameters, overlay)
     direction = "higher" if goal.higher_is_better else "lower"
     target = f"{goal.target}" if goal.target is not None else "none"
     if plan.goal.seeds:

@@ -101,6 +101,8 @@ def test_bad_value_is_refused_before_training(
         ("goals: {target: 0.5}", r"goals.*Did you mean goal\?"),
         ("trainer: {max_epoch: 3}", r"max_epoch.*Did you mean (trainer\.)?max_epochs\?"),
         ("perturbation: [1, 2]", r"perturbation"),
+        ("goal: null", r"Expected `goal` to hold its settings, got null.*Leave `goal` out, or"),
+        ("run: null", r"Expected `run` to hold its settings, got null.*write `run: {}`"),
     ],
 )
 def test_misspelt_key_of_a_file_is_refused(

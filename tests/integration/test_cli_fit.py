@@ -205,13 +205,25 @@ def test_a_logger_of_the_users_own_is_kept(command_line: Any, tmp_path: Path) ->
     assert not list(cli.folder.rglob("events*"))
 
 
-def test_logging_can_be_switched_off(command_line: Any, tmp_path: Path) -> None:
+def test_logging_can_be_switched_off(
+    command_line: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cli = command_line.open(
         *arm("sine_0.5"), "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}"
     )
     assert (cli.folder / "record.json").is_file()
     assert cli.trainer.loggers == []
     assert cli.trainer.global_step == 4
+    printed = capsys.readouterr().out
+    assert f"Record: {cli.folder}" in printed
+    assert "event files" not in printed
+    assert "tensorboard" not in printed
+
+
+def test_brackets_and_colons_in_a_path_are_shown_as_they_are(command_line: Any) -> None:
+    command_line.runs = command_line.runs / "[/x]:smile:"
+    printed = command_line.fit(*arm("sine_0.5"), "--baseline={}")
+    assert f"Record and event files: {command_line.run_folder('sine_0.5')}" in printed
 
 
 def test_a_strange_callback_of_the_config_is_kept(command_line: Any) -> None:

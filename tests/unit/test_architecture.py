@@ -177,6 +177,13 @@ def test_library_prints_nothing(file: Path) -> None:
     assert "print" not in [call.id for call in calls if isinstance(call, ast.Name)]
 
 
+@inner_file
+def test_consoles_are_made_in_one_place(file: Path) -> None:
+    # Else the one next door takes a user's `[x]` for a style, and `:smile:` for a picture.
+    if named(file) != "cli/commands.py":
+        assert "Console(" not in file.read_text()
+
+
 def _is_call(node: ast.AST) -> bool:
     return isinstance(node, ast.Call)
 

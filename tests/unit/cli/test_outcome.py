@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
+from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.outcome import (
     Outcome,
     next_command,
     outcome_table,
     tensorboard_command,
     verdict,
+    where_to_look,
 )
 from lightning_qsgd.compare import Arm, FailedRun, Provenance
 from lightning_qsgd.training.convergence_callback import Goal
@@ -75,6 +78,44 @@ def test_an_arm_that_is_not_perturbed_has_no_size() -> None:
 
 def test_without_a_baseline_the_remedy_is_named() -> None:
     assert "add `--baseline '{}'`" in verdict(outcome(baseline=None))
+
+
+def test_a_metric_that_was_never_logged_has_no_verdict() -> None:
+    said = verdict(outcome(goal=Goal(metric="val/f1")))
+    assert said.startswith("No verdict: 'val/f1' was not recorded for adamw and mine. Set `goal")
+    assert "nan" not in said
+
+
+def test_a_metric_that_is_not_a_number_has_no_verdict() -> None:
+    said = verdict(outcome(run=run([2.0, 1.0], nan)))
+    assert "No verdict: the runs ended with 'val/accuracy' of adamw 0.5 and mine nan" in said
+    assert "Did one diverge?" in said
+
+
+@pytest.mark.parametrize("name", ["runs/[x]", "runs/[/x]", "runs/:smile:", "runs/[bold]"])
+def test_what_a_user_has_named_is_shown_as_it_is(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = TensorBoardLogger(tmp_path / name, "", "seed0")
+    console = plain_console()
+    console.print(outcome_table(outcome(arm=name, goal=Goal(metric=name))))
+    for line in where_to_look(tmp_path / name / "seed0", [logger], Goal()):
+        console.print(line, soft_wrap=True)
+    printed = capsys.readouterr().out
+    assert f"One seed, {name}" in printed
+    assert f"Record and event files: {tmp_path / name / 'seed0'}" in printed
+
+
+def test_only_event_files_that_exist_are_announced(tmp_path: Path) -> None:
+    folder = tmp_path / "digits" / "mine" / "seed0"
+    assert where_to_look(folder, [], Goal()) == [f"Record: {folder}"]
+    assert where_to_look(folder, [CSVLogger(tmp_path)], Goal()) == [f"Record: {folder}"]
+    own = where_to_look(folder, [TensorBoardLogger(folder.parent, "", "seed0")], Goal())
+    assert own[0] == f"Record and event files: {folder}"
+    assert own[1].endswith(f"tensorboard --logdir {tmp_path / 'digits'}")
+    other = where_to_look(folder, [TensorBoardLogger(tmp_path, "there", "0")], Goal())
+    assert other[:2] == [f"Record: {folder}", f"Event files: {tmp_path / 'there' / '0'}"]
+    assert other[2].endswith(f"tensorboard --logdir {tmp_path / 'there' / '0'}")
 
 
 def test_table_shows_never_for_a_target_out_of_reach() -> None:
