@@ -1,14 +1,12 @@
 """Circuits of the user's own: in a file, or returned by a function; named in a config."""
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib import import_module
 from importlib.util import find_spec
-from inspect import signature
 from io import StringIO
 from math import pi
 from pathlib import Path
@@ -18,51 +16,12 @@ from qiskit import qasm2, qasm3, qpy
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from typing_extensions import override
 
-from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
-
-
-def call_by_name(path: str, arguments: Mapping[str, Any]) -> Any:
-    """Import a function and call it.
-
-    Args:
-        path: Module and name of the function, joined by dots.
-        arguments: Its keyword arguments.
-
-    Returns:
-        What the function returns.
-
-    Raises:
-        ValueError: If there is no such function, or it does not take the arguments.
-
-    Example:
-        >>> call_by_name("fractions.Fraction", {"numerator": 1, "denominator": 2})
-        Fraction(1, 2)
-    """
-    function = _imported(path)
-    try:
-        signature(function).bind(**arguments)
-    except TypeError as error:
-        raise ValueError(
-            f"Cannot call {path} with the arguments {sorted(arguments)}: {error}. Give those of "
-            f"{signature(function)}."
-        ) from error
-    return function(**arguments)
-
-
-def _imported(path: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(import_module(module), name) if module else None
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"Cannot import {path!r}: {error}. Give the module and the name of a function, joined "
-            "by dots; the module must be installed or on the PYTHONPATH."
-        ) from error
-    if not callable(found):
-        remedy = "Give the module and the name of a function, joined by dots."
-        raise ValueError(f"Cannot call {path!r}: it names no function. {remedy}")
-    return found  # type: ignore[no-any-return]
-
+from lightning_qsgd.circuits.parametrized import (
+    CircuitSource,
+    ParametrizedCircuit,
+    call_by_name,
+    imported,
+)
 
 WRITE_OUT = "Write the gates out, or write the circuit as QPY with `qiskit.qpy.dump`."
 REMEDY = "Return a ParametrizedCircuit, or a tuple (circuit, inputs, weights)."
@@ -79,7 +38,7 @@ class CircuitFromFunction(CircuitSource):
 
     Raises:
         ValueError: When it is built, if there is no such function, it does not take the
-            arguments, or its parameters have no clear roles.
+            arguments, it raises an error, or its parameters have no clear roles.
         TypeError: When it is built, if the function returns something else.
 
     Example:
@@ -98,7 +57,7 @@ class CircuitFromFunction(CircuitSource):
 
     @override
     def version(self) -> Hashable:
-        found = _imported(self.function)  # another object once its module was reloaded
+        found = imported(self.function)  # another object once its module was reloaded
         return found if isinstance(found, Hashable) else id(found)
 
     @override
@@ -199,6 +158,9 @@ def _from_qpy(path: Path) -> Read:
 
 def _from_text(path: Path) -> Read:
     text = _text_of(path)
+    if not re.sub(r'\bOPENQASM\b[^;]*;|\binclude\s*"(?:stdgates|qelib1).inc"\s*;|[;\s]', "", text):
+        remedy = "Give a program of OpenQASM 2 or 3, or a QPY file (.qpy)."
+        raise _unreadable(path, "it holds no statement", remedy)
     version = re.search(r"\bOPENQASM\s+(\d+)", text)
     older = '"qelib1.inc"' in text if version is None else version[1] == "2"
     return (_from_qasm2 if older else _from_qasm3)(path, text)

@@ -289,3 +289,9 @@ def test_gates_under_conditions_are_refused_when_they_are_compiled(tmp_path: Pat
     text = HEAD2 + "qreg q[2];\ncreg c[1];\nmeasure q[0] -> c[0];\nif(c==1) x q[1];"
     with pytest.raises(ValueError, match=r"`if_else`"):
         CompiledBackend(read(tmp_path, text))
+
+
+@pytest.mark.parametrize("text", ["", "// nothing\n/* more\n */", HEAD3, HEAD2, ";"])
+def test_a_file_without_a_statement_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"it holds no statement\. Give a program of OpenQASM"):
+        read(tmp_path, text)

@@ -64,6 +64,7 @@ def module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         "from typing import Any\n"
         "from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit\n"
         f"def ansatz{code[1]}\n\ndef mapping():\n    return {{}}\n\nNUMBER = 3\n"
+        "def broken():\n    raise KeyError('boom')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return "own_circuits"
@@ -80,6 +81,7 @@ def test_function_may_return_the_parts(module: str) -> None:
         ("nothing", {}, ValueError, r"Cannot import '.*nothing': .*no attribute"),
         ("NUMBER", {}, ValueError, r"NUMBER': it names no function"),
         ("mapping", {}, TypeError, r"returned dict, from which .*Return a ParametrizedCircuit"),
+        ("broken", {}, ValueError, r"own_circuits\.broken .*KeyError in .*line \d+: 'boom'\. Corr"),
         ("ansatz", {"qubits": 3}, ValueError, r"arguments \['qubits'\]: .*Give those of \(num_q"),
     ],
 )
