@@ -1,6 +1,5 @@
 """The command ``lightning-qsgd doctor``: what is installed here, and what a step would cost."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -45,7 +44,9 @@ def _versions() -> Table:
 def _devices() -> list[str]:
     import torch
 
-    found = [f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch"]
+    from lightning_qsgd.compare.results.results import usable_cores
+
+    found = [f"CPU, {usable_cores()} cores, {torch.get_num_threads()} threads of torch"]
     found += [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         found.append("MPS")

@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit, attempt
 from lightning_qsgd.compare.planning.job import Job, Running
+from lightning_qsgd.compare.results.results import usable_cores
 
 PACKAGE = __name__.split(".")[0]
 
@@ -115,12 +116,12 @@ class LocalExecutor(Executor):
 
     Args:
         folder: Each run's output goes to `<folder>/<name of the job>.log`.
-        processes: Runs at a time; None takes one per core.
+        processes: Runs at a time; None takes one per core that this process may use.
     """
 
     def __init__(self, folder: Path, processes: int | None = None) -> None:
         self.folder = folder
-        self._processes = processes or os.cpu_count() or 1
+        self._processes = processes or usable_cores()
 
     @classmethod
     @override

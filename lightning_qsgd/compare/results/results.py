@@ -78,8 +78,20 @@ def _git() -> str:
     return f"{commit} with uncommitted changes" if changes else commit
 
 
+def usable_cores() -> int:
+    """Count the cores that this process may use: `taskset`, Slurm and containers leave it some.
+
+    Example:
+        >>> 1 <= usable_cores() <= os.cpu_count()
+        True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # a system that ties no process to cores
+
+
 def _machine() -> str:
-    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    return f"{platform.machine()}, {usable_cores()} cores, {platform.system()} {platform.release()}"
 
 
 def _now() -> str:

@@ -1,5 +1,6 @@
 """The command `doctor`: versions, devices, extras and costs of this machine."""
 
+import os
 import re
 import sys
 from importlib.metadata import version
@@ -9,6 +10,8 @@ import pytest
 from lightning_qsgd.backends.forecast import StepForecast
 from lightning_qsgd.cli import doctor_command
 from lightning_qsgd.cli.main import main
+from lightning_qsgd.compare.executors import LocalExecutor
+from lightning_qsgd.compare.results.results import provenance_of
 
 
 def said(capsys):
@@ -22,6 +25,17 @@ def test_what_is_installed_is_named_with_its_version(capsys):
     for name in ("torch", "lightning", "qiskit-machine-learning", "lightning-qsgd"):
         assert f"{name} {version(name)} " in printed
     assert re.search(r"Devices: CPU, \d+ cores, 1 threads of torch", printed)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_cores_that_this_process_may_not_use_do_not_count(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3})
+
+    assert "Devices: CPU, 2 cores" in said(capsys)
+    assert ", 2 cores, " in provenance_of("", "").machine
+    assert LocalExecutor(tmp_path).at_a_time == 2
+    assert LocalExecutor(tmp_path, 5).at_a_time == 5
 
 
 def test_what_is_not_installed_comes_with_what_brings_it(capsys, monkeypatch):
