@@ -273,7 +273,7 @@ class PerturbedOptimizer(Optimizer):
         state.applied += step.is_prepared
         state.learned = step.learned
         self.report = report or self.report
-        self._watch.see(report, state)
+        self._watch.see(report, state, self._cache.chooses_nothing)
         return result
 
     def _new_step(self, strength: float) -> PerturbedStep:

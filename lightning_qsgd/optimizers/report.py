@@ -149,17 +149,20 @@ class SizeWatch:
         self._on_model: list[StepReport] = []
         self._warned = False
         self._judged_large = False
+        self._told_of_nothing = False
 
-    def see(self, report: StepReport | None, state: OwnState) -> None:
+    def see(
+        self, report: StepReport | None, state: OwnState, chooses_nothing: bool = False
+    ) -> None:
         """Take note of a step's report; reads it only when `PATIENCE` of them have come in.
 
         Args:
             report: Of the step; None if nothing was measured.
             state: How often something was due and was applied so far.
+            chooses_nothing: Whether the coordinates choose no entry of any tensor.
         """
         if report is None:
-            if state.due == PATIENCE and not (state.applied or state.skipped or state.learned):
-                warnings.warn(_NEVER_APPLIED, InvisiblePerturbationWarning, stacklevel=5)
+            self._see_nothing(state, chooses_nothing)
             return
         factor = report.strength_factor
         if self._warned or (factor is not None and factor < 1.0):
@@ -177,6 +180,15 @@ class SizeWatch:
             self._judge([seen.model_relative_size or 0.0 for seen in self._on_model])
             self._on_model.clear()
 
+    def _see_nothing(self, state: OwnState, chooses_nothing: bool) -> None:
+        if self._told_of_nothing:
+            return
+        if chooses_nothing:
+            self._told_of_nothing = True
+            warnings.warn(_NOTHING_CHOSEN, InvisiblePerturbationWarning, stacklevel=6)
+        elif state.due == PATIENCE and not (state.applied or state.skipped or state.learned):
+            warnings.warn(_NEVER_APPLIED, InvisiblePerturbationWarning, stacklevel=6)
+
     def _judge_large(self, sizes: list[float]) -> None:
         smallest = min(sizes)
         if LARGE < smallest < inf:
@@ -188,6 +200,13 @@ class SizeWatch:
             self._warned = True
             warnings.warn(_message(largest), InvisiblePerturbationWarning, stacklevel=6)
 
+
+_NOTHING_CHOSEN = (
+    "The coordinates choose no entry of any parameter: every step is the base optimizer's own. "
+    "Choose others. HiddenMatrices leaves out the first and the last matrix, embedding and head; a "
+    "perceptron takes HiddenMatrices(others=[-1]), and a network without matrices needs others, "
+    "such as AllEntries."
+)
 
 _NEVER_APPLIED = (
     f"The perturbation was due at {PATIENCE} steps and applied at none: none of the tensors that "

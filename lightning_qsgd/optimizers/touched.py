@@ -14,6 +14,7 @@ from lightning_qsgd.optimizers.rows import (
     ParamGroups,
     is_of_unknown_class,
     parameters_of,
+    specs_of,
     touched_rows,
 )
 from lightning_qsgd.optimizers.sharded_entries import ShardedEntries
@@ -91,6 +92,8 @@ class EntriesCache:
 
     Attributes:
         evaluates_circuits: Whether the backend evaluates any; a closed form has none to charge for.
+        chooses_nothing: Whether the coordinates chose no entry of any tensor, with gradient or
+            without, when they were last asked. Not known while parameters await their shapes.
         without_gradients: What the entries are read and written in. Inference mode spares each of
             some forty small operations what only autograd needs, where nothing is differentiated
             at the next step. One object serves all steps: making it costs as much as three of them.
@@ -105,6 +108,7 @@ class EntriesCache:
         self._num_qubits = perturbation.backend.num_qubits
         self._seed = perturbation.seed
         self.evaluates_circuits = perturbation.backend.circuits_for(1) > 0
+        self.chooses_nothing = False
         self._kept: Touched | None = None
         self._layout = Layout([])
 
@@ -127,6 +131,7 @@ class EntriesCache:
 
     def _found(self, groups: ParamGroups, step: int) -> Touched | None:
         rows = touched_rows(groups, self._coordinates, Occasion(step, self._seed, self._num_qubits))
+        self.chooses_nothing = not rows and self._would_choose_nothing(groups)
         if not rows:
             return None
         blocks = self.blocks_of(rows)
@@ -136,6 +141,12 @@ class EntriesCache:
         if _can_be_kept(entries) and not any(map(is_lazy, parameters_of(groups))):
             self._kept, self._layout = (entries, blocks), Layout(groups)
         return entries, blocks
+
+    def _would_choose_nothing(self, groups: ParamGroups) -> bool:
+        if any(map(is_lazy, parameters_of(groups))):
+            return False
+        choice, num_qubits = self._coordinates, self._num_qubits
+        return not any(choice.num_chosen(spec, num_qubits) for *_, spec in specs_of(groups))
 
     def reader(self, blocks: Blocks, step: int, weights: Tensor | None) -> tuple[Reader, bool]:
         """Return what evaluates u, and whether it evaluates circuits at this step.

@@ -23,6 +23,7 @@ from lightning_qsgd.perturbations import (
     AllEntries,
     FirstOfEachTensor,
     FirstOfModel,
+    HiddenMatrices,
     Perturbation,
     RelativeInjection,
 )
@@ -320,6 +321,64 @@ def test_a_perturbation_that_is_never_applied_says_so_long_before_the_end(
     assert all("choose other coordinates" in str(each.message) for each in log)
     assert all(each.filename == __file__ for each in log)
     assert optimizer.own_state.applied == 4 * PATIENCE - frozen_steps
+
+
+NETWORKS = {
+    "two linear layers": lambda: [nn.Linear(4, 3), nn.Linear(3, 2)],
+    "one linear layer": lambda: [nn.Linear(4, 3)],
+    "no matrix": lambda: [nn.BatchNorm1d(4)],
+}
+
+
+def warned(optimizer: PerturbedOptimizer, model: nn.Module, steps: int) -> list[Any]:
+    with warnings.catch_warnings(record=True) as log:
+        warnings.simplefilter("always")
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(torch.rand(5, 4)).square().sum().backward()
+            optimizer.step()
+    return log
+
+
+@pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
+def test_coordinates_that_choose_nothing_warn_once_at_the_first_step(layers: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers())
+    perturbation = Perturbation(coordinates=HiddenMatrices())
+    optimizer = PerturbedOptimizer(torch.optim.AdamW(model.parameters()), perturbation)
+    log = warned(optimizer, model, steps=1)
+    assert [each.category for each in log] == [InvisiblePerturbationWarning]
+    assert "choose no entry of any parameter: every step is the base" in str(log[0].message)
+    assert "HiddenMatrices(others=[-1])" in str(log[0].message)
+    assert log[0].filename == __file__
+    assert warned(optimizer, model, steps=2 * PATIENCE) == []
+    assert optimizer.own_state.applied == 0
+
+
+def test_choosing_nothing_at_strength_zero_is_silent() -> None:
+    model = nn.Linear(4, 3)
+    perturbation = Perturbation(coordinates=HiddenMatrices(), strength=0.0)
+    optimizer = PerturbedOptimizer(torch.optim.AdamW(model.parameters()), perturbation)
+    assert warned(optimizer, model, steps=1) == []
+
+
+@pytest.mark.parametrize("way", ["not used yet", "frozen", "added"])
+def test_what_is_chosen_later_is_not_taken_for_nothing(way: str) -> None:
+    torch.manual_seed(0)
+    hidden = nn.LazyLinear(4) if way == "not used yet" else nn.Linear(4, 4)
+    ends = nn.Linear(4, 4), nn.Linear(4, 2)
+    if way == "frozen":
+        hidden.requires_grad_(False)
+    middle = () if way == "not used yet" else (hidden,)
+    model = nn.Sequential(ends[0], *middle, ends[1])
+    own = [*ends[0].parameters(), *ends[1].parameters()]
+    perturbation = Perturbation(coordinates=HiddenMatrices(), injection=RelativeInjection())
+    if way != "added":
+        own[2:2] = hidden.parameters()
+    optimizer = PerturbedOptimizer(torch.optim.SGD(own, lr=0.01), perturbation)
+    if way == "added":
+        optimizer.add_param_group({"params": [*nn.Linear(4, 2).parameters()]})
+    assert warned(optimizer, model, steps=2) == []
 
 
 def test_no_warning_before_patience_is_over() -> None:
