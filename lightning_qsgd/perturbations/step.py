@@ -120,13 +120,18 @@ def is_orthogonalized(group: Mapping[str, Any]) -> bool:
 def decoupled_decay(group: Mapping[str, Any]) -> float:
     """Return the share of its parameters that a group's decoupled weight decay takes at a step.
 
-    0 for weight decay that enters the gradient. Adafactor is told by an option of its own.
+    0 for weight decay that enters the gradient. torch says `decoupled_weight_decay`, its Adafactor
+    is told by an option of its own; pytorch_optimizer says `weight_decouple`, and `fixed_decay`
+    where the learning rate is no factor.
     """
     decay, rate = group.get("weight_decay"), group.get("lr")
-    decoupled = (
-        group.get("decoupled_weight_decay") or is_orthogonalized(group) or "beta2_decay" in group
-    )
-    return float(rate) * float(decay) if decay and rate is not None and decoupled else 0.0
+    known = group.get("decoupled_weight_decay"), is_orthogonalized(group), "beta2_decay" in group
+    if not decay or rate is None or not group.get("weight_decouple", any(known)):
+        return 0.0
+    if group.get("weight_decouple") and group.get("fixed_decay"):
+        return float(decay)
+    estimate = float(group["d"]) if _estimates_d(group) else 1.0
+    return float(rate) * float(decay) * estimate
 
 
 @dataclass(eq=False)
