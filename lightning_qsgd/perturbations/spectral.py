@@ -303,8 +303,10 @@ def _momenta(step: TouchedStep) -> Tensor:
 
 
 def _momentum_of(step: TouchedStep, row: Row, place: slice) -> Tensor:
-    state = step.state.get(row.parameter, {})
-    for key in MOMENTA:
+    state, group = step.state.get(row.parameter, {}), step.groups[row.group]
+    # Where a group has no momentum, some bases keep a buffer of zeros, or one of another time.
+    unused = group.get("momentum") == 0 and not is_orthogonalized(group)
+    for key in MOMENTA[1:] if unused else MOMENTA:
         value = state.get(key)
         if isinstance(value, Tensor) and value.shape == row.parameter.shape:
             whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value

@@ -241,6 +241,44 @@ def test_a_base_without_momentum_gets_an_average_of_the_gradients() -> None:
         torch.testing.assert_close(wrapped.own_state.memory["average of 1"], average)
 
 
+def without_momentum(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=0.1)
+
+
+def with_an_unused_buffer(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """A base whose buffer is left from a time with momentum, or was never filled."""
+    base = torch.optim.SGD(params, lr=0.1)
+    for parameter in params:
+        base.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return base
+
+
+def test_a_buffer_of_a_group_without_momentum_is_no_momentum() -> None:
+    ours, theirs = parameters(), parameters()
+    bare = without_momentum(theirs)
+    train(PerturbedOptimizer(with_an_unused_buffer(ours), spectral()), ours)
+    train(PerturbedOptimizer(bare, spectral()), theirs)
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=0, atol=0)
+
+
+def test_sm3_without_momentum_is_changed() -> None:
+    sm3 = pytest.importorskip("pytorch_optimizer").SM3
+    ours, theirs = parameters(), parameters()
+    train(PerturbedOptimizer(sm3(ours, lr=0.1), spectral()), ours, steps=1)
+    train(sm3(theirs, lr=0.1), theirs, steps=1)
+    for index in HIDDEN:
+        assert not torch.allclose(ours[index], theirs[index])
+
+
+def test_muon_without_momentum_keeps_the_buffer_that_it_orthogonalizes() -> None:
+    params = parameters()
+    base = MuonWithAdamW(params, lr=0.1, momentum=0.0)
+    wrapped = PerturbedOptimizer(base, spectral())
+    train(wrapped, params, steps=2)
+    assert not [name for name in wrapped.own_state.memory if name.startswith("average")]
+
+
 @pytest.mark.parametrize("make", [BASES["MuonWithAdamW"], lambda p: torch.optim.SGD(p, lr=0.1)])
 @pytest.mark.parametrize("way", ["state dict", "deepcopy"])
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(make: Any, way: str) -> None:
