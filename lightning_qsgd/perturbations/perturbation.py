@@ -119,14 +119,9 @@ class Perturbation:
                 "the rates. Pass Learning(strength_rate=0.02), or None to learn nothing."
             )
         if not self.injection.can_be_learned:
-            reason = (
-                "passes through the base optimizer, whose derivative is unknown"
-                if self.injection.modulated
-                else "comes from no circuit"
-            )
             raise ValueError(
-                f"Cannot learn with a {type(self.injection).__name__}: what it adds {reason}. Use "
-                "UpdateInjection or RelativeInjection, or leave `learning` out."
+                f"Cannot learn with a {type(self.injection).__name__}: {_why(self.injection)}, or "
+                "leave `learning` out."
             )
         if self.injection.control is not None:
             raise ValueError(
@@ -140,6 +135,21 @@ class Perturbation:
                 "Set `weights_rate` to 0, or take a circuit with weights, such as "
                 "SuperpositionCircuit."
             )
+
+
+def _why(injection: Injection) -> str:
+    """Say why nothing can be learned with an injection, and what to do instead."""
+    if not injection.modulated and type(injection).evaluate is not Injection.evaluate:
+        return (
+            "it reads the circuit elsewhere than at the parameters, and how the loss depends on "
+            "that is not followed. Search the strength by `compare`, and give the circuit's "
+            "weights or draw them by `weight_seed`"
+        )
+    if injection.modulated:
+        reason = "what it adds passes through the base optimizer, whose derivative is unknown"
+    else:
+        reason = "what it adds comes from no circuit"
+    return f"{reason}. Use UpdateInjection or RelativeInjection"
 
 
 def _check_injection(injection: Injection) -> None:
@@ -157,8 +167,8 @@ def _check_injection(injection: Injection) -> None:
         )
     if injection.control is not None and not injection.modulated:
         raise ValueError(
-            f"Cannot control {name} by {type(injection.control).__name__}: what it adds comes from "
-            "no circuit that could be replaced. Leave `control` out."
+            f"Cannot control {name} by {type(injection.control).__name__}: no circuit's readout "
+            "multiplies what it adds, so that there is none to replace. Leave `control` out."
         )
 
 

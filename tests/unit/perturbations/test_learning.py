@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from lightning_qsgd.backends import SamplerBackend
+from lightning_qsgd.circuits import SignalProcessingCircuit
 from lightning_qsgd.perturbations import (
     GradientInjection,
     Learning,
     Perturbation,
     RelativeInjection,
+    SpectralInjection,
 )
 
 
@@ -39,6 +41,15 @@ def test_learning_nothing_is_refused() -> None:
             {"learning": Learning(0.1), "injection": GradientInjection()},
             ValueError,
             r"Cannot learn with a GradientInjection: .*Use UpdateInjection or RelativeInjection",
+        ),
+        (
+            {
+                "learning": Learning(0.1),
+                "injection": SpectralInjection(),
+                "backend": SignalProcessingCircuit(degree=5),
+            },
+            ValueError,
+            r"with a SpectralInjection: it reads the circuit elsewhere .* Search the strength by",
         ),
         (
             {"learning": Learning(weights_rate=0.1)},
