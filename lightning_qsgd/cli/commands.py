@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PROGRAM = "lightning-qsgd"
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C has ended: 128 and the signal's number."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.cli.arm_configs import read_question
-from lightning_qsgd.cli.commands import plain_console
+from lightning_qsgd.cli.commands import INTERRUPTED, plain_console
 from lightning_qsgd.cli.configs_command import by_name
 from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
 from lightning_qsgd.cli.outcome import publish
@@ -43,9 +43,6 @@ from lightning_qsgd.compare.running.stored_run import RunStore
 ROOT = Path("runs") / "compare"
 FAILED = 1
 """Exit status after runs that failed; the report is written all the same."""
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 
 def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:

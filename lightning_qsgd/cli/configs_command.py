@@ -193,9 +193,20 @@ def copy_config(name: str, folder: Path) -> str:
         )
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(found, target)
-    command = "compare" if found.parent.name in ("compare", "suites") else "fit"
-    use = f"lightning-qsgd {command} --config {shlex.quote(str(target))}"
+    use = f"{_use_of(found)} --config {shlex.quote(str(target))}"
     return f"Copied to {target}. Use it with: {use}"
+
+
+def _use_of(shipped: Path) -> str:
+    """Return the command that takes a copy; an arm or a base changes an experiment beside it."""
+    kind = shipped.relative_to(shipped_folder()).parts[0]
+    if kind in ("compare", "suites"):
+        return "lightning-qsgd compare"
+    if kind == "experiments":
+        return "lightning-qsgd fit"
+    # The one that has the transformer, where the network is changed.
+    changes_model = re.search("^model:", shipped.read_text(encoding="utf-8"), re.MULTILINE)
+    return f"lightning-qsgd fit --config {'sequences' if changes_model else 'digits'}"
 
 
 def _print_list(console: Console) -> None:

@@ -9,7 +9,14 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-from lightning_qsgd.cli.commands import COMMANDS, OWN, PROGRAM, overview, refuse_unknown
+from lightning_qsgd.cli.commands import (
+    COMMANDS,
+    INTERRUPTED,
+    OWN,
+    PROGRAM,
+    overview,
+    refuse_unknown,
+)
 
 
 def hush() -> None:
@@ -41,11 +48,19 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Errors that this package raises about its input are printed without a traceback; set
-    ``LIGHTNING_QSGD_DEBUG=1`` to see it. The exit status is then 2.
+    ``LIGHTNING_QSGD_DEBUG=1`` to see it. The exit status is then 2, and 130 after Ctrl-C.
 
     Args:
         arguments: Command-line arguments; those of the process by default.
     """
+    try:
+        _run(arguments)
+    except KeyboardInterrupt:  # mostly while torch is imported: a training stops by itself
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(INTERRUPTED)
+
+
+def _run(arguments: list[str] | None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     if "_ARGCOMPLETE" in os.environ:
         given = completing(os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])])

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lightning_qsgd.cli import commands
+
 SAMPLER = ("--perturbation.backend=lightning_qsgd.SamplerBackend",)
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "negative strength": (
@@ -91,6 +93,19 @@ def test_bad_value_is_refused_before_training(
     printed = command_line.refuse(*arguments)
     assert re.search(message, printed), printed[-600:]
     assert "Traceback" not in printed
+
+
+def test_a_command_that_is_interrupted_ends_without_a_traceback(
+    command_line: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "import_module", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        command_line.main("doctor")
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,25 @@ def test_the_command_that_uses_a_copy_can_be_pasted(capsys, monkeypatch):
     assert "fit --config 'a folder of mine/digits.yaml'" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("digits", "fit --config"),
+        ("compare/digits", "compare --config"),
+        ("suites/small", "compare --config"),
+        ("arms/sine_0.5", "fit --config digits --config"),
+        ("bases/adamw", "fit --config digits --config"),
+        ("arms/zoo/lion", "fit --config digits --config"),
+        ("arms/quantum_attention", "fit --config sequences --config"),
+    ],
+)
+def test_the_command_that_uses_a_copy_has_all_that_it_needs(capsys, name, command):
+    main(["configs", "copy", name, "mine"])
+
+    said = capsys.readouterr().out.strip()
+    assert said.endswith(f"lightning-qsgd {command} mine/{name.rpartition('/')[2]}.yaml")
+
+
 def test_the_wheel_brings_the_configs(tmp_path):
     build = pytest.importorskip("hatchling.builders.wheel")
     root = Path(__file__).parents[2]
