@@ -1,5 +1,6 @@
 """Shipped configs are found by name, listed and copied, from any folder."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -147,12 +148,19 @@ def test_the_command_that_uses_a_copy_has_all_that_it_needs(capsys, name, comman
     assert said.endswith(f"lightning-qsgd {command} mine/{name.rpartition('/')[2]}.yaml")
 
 
-def test_the_wheel_brings_the_configs(tmp_path):
+def test_the_wheel_brings_the_configs_and_a_readme_whose_links_work_elsewhere(tmp_path):
     build = pytest.importorskip("hatchling.builders.wheel")
     root = Path(__file__).parents[2]
 
     wheel = next(build.WheelBuilder(str(root)).build(directory=str(tmp_path / "dist")))
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())
+        (metadata,) = (name for name in inside if name.endswith(".dist-info/METADATA"))
+        page = archive.read(metadata).decode()
 
     assert {f"lightning_qsgd/configs/{name}.yaml" for name in NAMES} <= inside
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert len(links) > 10
+    assert all(link.startswith(("https://", "#")) for link in links), links
+    assert "/raw/main/docs/pictures/demo.svg)" in page
+    assert "/blob/main/docs/faq.md)" in page
