@@ -24,7 +24,7 @@ from lightning_qsgd.compare.verdicts.suite import analyse_suite, share_of
 
 ROOT = Path("runs") / "suites"
 TASKS, FOLDER = "tasks", "folder"
-OF_A_TASK = ("experiment", "budget", "goal")
+OF_A_TASK = ("experiment", "budget")
 PLAN = "plan.yaml"
 
 

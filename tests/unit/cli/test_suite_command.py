@@ -370,7 +370,7 @@ def test_an_arm_that_a_suite_adds_may_be_asked_for(suite):
     assert [folder.name for folder in compare.folders] == ["one", "two"]
 
 
-@pytest.mark.parametrize("key", ["experiment", "budget", "goal"])
+@pytest.mark.parametrize("key", ["experiment", "budget"])
 def test_what_each_task_has_is_refused_beside_them(suite, key, capsys):
     said = refused(rewritten(suite, **{key: "this"}), capsys)
     assert f"Expected no `{key}` beside `tasks`, got 'this': a task has its own" in said
@@ -383,3 +383,10 @@ def test_published_figures_of_an_arm_that_a_task_skips_go_with_it(suite):
     first, second = called(rewritten(suite, tasks=tasks, published=published)).plans
     assert list(first["published"]["figures"]) == ["unknown"]  # `compare` refuses it
     assert list(second["published"]["figures"]) == ["cnn", "unknown"]
+
+
+def test_a_goal_of_the_suite_is_that_of_each_task_without_one(suite):
+    own = {"metric": "val/accuracy"}
+    tasks = {**TASKS, "two": {**TASKS["two"], "goal": own}}
+    compare = called(rewritten(suite, tasks=tasks, goal={"metric": "val/loss"}))
+    assert [plan["goal"] for plan in compare.plans] == [{"metric": "val/loss"}, own]
