@@ -235,7 +235,8 @@ class PerturbationCLI(LightningCLI):
             self.baseline = self._provide_baseline(config)
             generators.restore()  # as if the baseline had never run
         if config["run"]["arm"] is None:
-            config["run"]["arm"] = default_arm(config, perturbation is not None)
+            optimizer = (config.get("optimizer") or {}).get("class_path")
+            config["run"]["arm"] = default_arm(optimizer, perturbation is not None)
         if getattr(rank_zero_only, "rank", 0) != 0:  # Lightning broadcasts the folder of process 0
             self.folder = Path(config["run"]["root"])
         else:

@@ -83,9 +83,21 @@ class RunPlace:
 
         Raises:
             FileExistsError: If `name` was given and its folder exists.
+            OSError: If no folder can be made there.
         """
-        arm = self.folder_of_arm
         self.require_free()
+        try:
+            return self._make(seed)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise OSError(
+                f"Cannot make the run's folder in {self.folder_of_arm}: {error.strerror}. Choose "
+                "another `--run.root`, where this user may write."
+            ) from error
+
+    def _make(self, seed: object) -> Path:
+        arm = self.folder_of_arm
         arm.mkdir(parents=True, exist_ok=True)
         if self.name is None:
             return _first_free(arm, f"seed{seed}")
@@ -191,17 +203,16 @@ def _short(class_path: str | None) -> str | None:
     return class_path.rsplit(".", 1)[-1] if class_path else None
 
 
-def default_arm(config: Mapping[str, Any], is_perturbed: bool) -> str:
+def default_arm(optimizer: str | None, is_perturbed: bool) -> str:
     """Name an arm after its optimizer.
 
     Args:
-        config: The configuration of the run.
+        optimizer: Class path of the optimizer; None if the module or the command line fixes it.
         is_perturbed: Whether its steps are, wherever in the configuration that is asked for.
 
     Example:
-        >>> default_arm({"optimizer": {"class_path": "torch.optim.SGD"}}, is_perturbed=True)
+        >>> default_arm("torch.optim.SGD", is_perturbed=True)
         'sgd_perturbed'
     """
-    optimizer = config.get("optimizer")
-    name = optimizer["class_path"].rsplit(".", 1)[-1].lower() if optimizer else "default"
+    name = (_short(optimizer) or "default").lower()
     return f"{name}_perturbed" if is_perturbed else name

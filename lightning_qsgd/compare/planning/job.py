@@ -225,7 +225,8 @@ class Running:
         folder: Where everything is stored; None takes `runs/compare/<name of the config>`.
         executor: "local" for processes on this machine, "ray" for a Ray cluster, or the class path
             of an `Executor`.
-        processes: Runs at a time; None takes one per core, or what the cluster has.
+        processes: Runs at a time; None takes one per core that this
+            process may use, or what the cluster has.
         address: Address of the Ray cluster; None starts one on this machine.
         unpaired: What to do if two arms of a seed did not start alike or saw other data:
             "refuse" stops, "allow" goes on and leaves the pair out of every difference.

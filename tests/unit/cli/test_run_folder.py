@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_qsgd.cli import RunPlace
-from lightning_qsgd.cli.run_folder import require_checkpoint
+from lightning_qsgd.cli.run_folder import default_arm, require_checkpoint
 
 
 def test_runs_of_one_seed_are_numbered(tmp_path: Path) -> None:
@@ -67,3 +67,19 @@ def test_a_checkpoint_that_is_there_passes(tmp_path: Path) -> None:
     file = tmp_path / "a.ckpt"
     file.touch()
     require_checkpoint(str(file), tmp_path)
+
+
+def test_a_place_where_nothing_may_be_written_is_refused_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match=r"adamw: Permission denied\. Choose another `--run\.root`"):
+        RunPlace(str(tmp_path), "digits", "adamw").claim(0)
+
+
+def test_an_arm_is_named_after_its_optimizer() -> None:
+    assert default_arm("torch.optim.AdamW", is_perturbed=False) == "adamw"
+    assert default_arm(None, is_perturbed=True) == "default_perturbed"
