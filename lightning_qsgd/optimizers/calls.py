@@ -167,9 +167,6 @@ class Preparation:
 
     def at_once(self) -> None:
         """Prepare from the gradients that are there now."""
-        if self._used:
-            self._forget()
-            self.step = self._make()
         self._used = True
         prepare_or_skip(self.step, self._cache, self._state)
 
@@ -182,17 +179,28 @@ class Preparation:
         self._state.skipped = self._skipped
         self._state.memory = dict(self._memory)
 
-    def recording(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+    def recording(self, closure: Callable[..., Any], base: Optimizer) -> Callable[..., Any]:
         """Return a closure that prepares when it has run for the first time.
 
-        What was prepared before, in case the base ignores its closure, is forgotten then.
+        What was prepared before, in case the base ignores its closure, is forgotten then. torch's
+        own optimizers evaluate before they move; of others theta_t is kept from now on.
+
+        Args:
+            closure: Evaluates the model.
+            base: Will call it; nothing has moved yet.
         """
+        later = self._make() if self._used else self.step
+        if not Call.is_heeded_by(base):
+            later.stand(self._cache)
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             self.step.restore()
             loss = closure(*args, **kwargs)
             if not self.evaluated:
                 self.evaluated = True
+                if self._used:
+                    self._forget()
+                self.step = later
                 self.at_once()
             return loss
 

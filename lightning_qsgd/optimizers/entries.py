@@ -61,6 +61,10 @@ class Entries(ABC):
         """Run a job that may fail, on all processes that share the entries."""
         return job()
 
+    def where_now(self) -> "Entries":
+        """Return the same entries, where the parameters lie after the base's step."""
+        return self
+
     @property
     def parts(self) -> Sequence["Entries"]:
         """The same entries in runs of whole tensors, which take less memory one after the other."""
@@ -88,8 +92,9 @@ class DenseEntries(Entries):
     """Touches views that are made once: one gather to read, one foreach to write.
 
     Making a view costs more than the arithmetic on four entries, so the views of the parameters
-    are kept; `EntriesCache` drops them when a parameter moves in memory. Gradients are new tensors
-    at each step and need new views, unless they are short vectors: those are gathered whole.
+    are kept; `EntriesCache` drops them when a parameter moves in memory, and `where_now` makes
+    others if the base's step moves one. Gradients are new tensors at each step and need new views,
+    unless they are short vectors: those are gathered whole.
 
     Args:
         rows: Touched parameters for which `fits` is true.
@@ -99,6 +104,8 @@ class DenseEntries(Entries):
         super().__init__(rows)
         self._shaped = [(row.parameter, (row.size,), _is_short(row.parameter)) for row in rows]
         self._picked = _picked(rows) if any(map(_is_partly_read, rows)) else None
+        self._parameters = [row.parameter for row in rows]
+        self._addresses = list(map(Tensor.data_ptr, self._parameters))
         self._views = [row.parameter.detach().view(-1)[: row.size] for row in rows]
         self._is_low_precision = rows[0].parameter.dtype in LOW_PRECISION
         self._scratch = torch.empty(0)
@@ -122,6 +129,15 @@ class DenseEntries(Entries):
             and row.parameter.dtype == first.dtype
             and row.parameter.device == first.device
             for row in rows
+        )
+
+    @override
+    def where_now(self) -> Entries:
+        """Follow ``parameter.data = ...``: the views would be of memory that is no longer used."""
+        if list(map(Tensor.data_ptr, self._parameters)) == self._addresses:
+            return self
+        return (
+            DenseEntries(self.rows) if DenseEntries.fits(self.rows) else GeneralEntries(self.rows)
         )
 
     @cached_property

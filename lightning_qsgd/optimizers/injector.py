@@ -68,7 +68,7 @@ class Injector:
         self._waits = self.moves_parameters and (
             self._u_waits or injection.needs_base_step or injection.control is not None
         )
-        self._gradient: Tensor | None = None  # to restore
+        self._gradients: tuple[Tensor, Tensor] | None = None  # to restore, and what was written
 
     def before_base_step(self, measured: bool) -> None:
         """Compute what depends on theta_t and g_t, before the base optimizer moves anything.
@@ -88,15 +88,19 @@ class Injector:
         if not self._waits:
             self._multiply()
         if not self.moves_parameters:
-            self._gradient = raw
             self._overwrite_gradients(raw, measured)
 
     def restore(self) -> None:
-        """Give gradients back as they were, once: the base optimizer has seen the others."""
-        raw, self._gradient = self._gradient, None
-        if raw is not None:
+        """Give gradients back as they were, once: the base optimizer has seen the others.
+
+        Entries that it has written itself stay: a base may clear gradients in its step.
+        """
+        kept, self._gradients = self._gradients, None
+        if kept is not None:
+            raw, written = kept
             with torch.no_grad():
-                self.entries.write_gradients(raw)
+                now = self.entries.read_gradients()
+                self.entries.write_gradients(torch.where(_same_bits(now, written), raw, now))
 
     def compared_with(self) -> Tensor:
         """Return the base's step, or the gradient that is added to, shape (entries,)."""
@@ -155,9 +159,11 @@ class Injector:
         groups = self.step.groups
         signed = descended(self._product, self.entries, groups)
         self.entries.write_gradients(torch.add(raw, signed, alpha=self._scale))
+        written = self.entries.read_gradients()
+        self._gradients = raw, written
         if measured and not self._injection.modulated:
-            # Read back: a tensor without a gradient got none of it.
-            seen = descended(self.entries.read_gradients(), self.entries, groups)
+            # As read back: a tensor without a gradient got none of it.
+            seen = descended(written, self.entries, groups)
             self._product, self._scale = without_nonfinite(seen - self.step.gradient), 1.0
 
     def _base_step(self) -> Tensor:
@@ -197,6 +203,11 @@ class Injector:
             f"{tuple(theta.shape)}, got {tuple(values.shape) if is_misshapen else kind}: one real "
             f"number per touched entry is added. {state}; return a dense vector like `step.theta`."
         )
+
+
+def _same_bits(one: Tensor, other: Tensor) -> Tensor:
+    kind = torch.int64 if one.dtype == torch.float64 else torch.int32
+    return one.view(kind) == other.view(kind)
 
 
 def descended(gradient: Tensor, entries: Entries, groups: ParamGroups) -> Tensor:

@@ -143,9 +143,18 @@ class MotionSample:
         self._entries: Entries | None = None
         self._stretches = torch.empty(0)
 
-    def start(self, groups: ParamGroups) -> "Snapshot":
-        """Remember where the sampled entries are now."""
-        moving = [each for each in specs_of(groups) if takes_part(each[0]) and each[2].numel]
+    def start(self, groups: ParamGroups, expected: bool = False) -> "Snapshot":
+        """Remember where the sampled entries are now.
+
+        Args:
+            groups: Parameter groups.
+            expected: Whether gradients are still to come, which any trainable parameter may have.
+        """
+        moving = [
+            each
+            for each in specs_of(groups)
+            if each[2].numel and (takes_part(each[0]) or (expected and each[0].requires_grad))
+        ]
         known = [(id(parameter), parameter.shape) for parameter, *_ in moving]
         if self._entries is None or known != self._known:
             drawn, self._stretches = _drawn([spec.numel for *_, spec in moving])

@@ -223,12 +223,8 @@ class PerturbedOptimizer(Optimizer):
         """
         self.base._opt_called = True  # type: ignore[attr-defined]
         if has_hooks(self) or has_hooks(self.base):
-            result = inside_hooks((self, self.base), Call(args, kwargs), self._whole_step)
-        else:
-            result = self._whole_step(Call(args, kwargs))
-        if self._asked:
-            self._asked = ()
-        return result
+            return inside_hooks((self, self.base), Call(args, kwargs), self._whole_step)
+        return self._whole_step(Call(args, kwargs))
 
     # Schedulers count steps by patching `step`, unless it says that it counts itself; they also
     # warn when it was replaced after they were built on the base.
@@ -258,7 +254,7 @@ class PerturbedOptimizer(Optimizer):
         if place is None or not self._heeds_closure:
             prepared.at_once()
         if place is not None:
-            call = call.with_closure(place, prepared.recording(call.at(place)))
+            call = call.with_closure(place, prepared.recording(call.at(place), self.base))
         try:
             result = self._base_step(call)
         except BaseException:
@@ -272,7 +268,8 @@ class PerturbedOptimizer(Optimizer):
         report = step.apply()
         state.applied += step.is_prepared
         state.learned = step.learned
-        self.report = report or self.report
+        if report is not None:
+            self.report, self._asked = report, ()
         self._watch.see(report, state, self._cache.chooses_nothing)
         return result
 
@@ -282,8 +279,7 @@ class PerturbedOptimizer(Optimizer):
         every = self.measure_every, self.measure_model_every
         measured = Measured.at(state.due, every, self._asked, self._sample)
         parts = (self.perturbation, self.base, time, measured)
-        learned = state.learned
-        return PerturbedStep(*parts) if learned is None else LearningStep(*parts, learned)
+        return LearningStep(*parts, state.learned) if state.learned else PerturbedStep(*parts)
 
     def _base_step(self, call: Call) -> Any:
         self._motion.inside = True
@@ -313,7 +309,7 @@ class PerturbedOptimizer(Optimizer):
         return self._motion.past
 
     def measure_next(self, model: bool = False) -> None:
-        """Ask for a report of the next step, and of the `model`; where the user set 0, none."""
+        """Ask for a report of the next perturbed step, and of the `model`; none where 0 is set."""
         self._asked = ("entries", "model") if model else ("entries",)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -387,8 +383,12 @@ class PerturbedOptimizer(Optimizer):
         return {name: getattr(self, name) for name in _KEPT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start_afresh()
+        own = {name: state[name] for name in _KEPT if name in state}
+        if own:
+            self.__dict__.update(own)
+            self._start_afresh()
+        if len(own) < len(state):  # such as {"state": ...}, which resets an optimizer
+            self.base.__setstate__({k: v for k, v in state.items() if k not in own})
 
     def __repr__(self) -> str:
         return f"{own_class(self).__name__}({self.perturbation}, base={self.base!r})"

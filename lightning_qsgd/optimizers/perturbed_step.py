@@ -18,7 +18,7 @@ from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
-from lightning_qsgd.optimizers.touched import EntriesCache
+from lightning_qsgd.optimizers.touched import EntriesCache, Standing
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
 from lightning_qsgd.perturbations.features import Reader, Seen
@@ -97,6 +97,7 @@ class PerturbedStep:
         self._injectors: deque[Injector] = deque()
         self._is_prepared = False
         self._snapshot: Snapshot | None = None
+        self._standing: Standing | None = None
         self._circuits = 0
         self._evaluates = False
 
@@ -104,6 +105,17 @@ class PerturbedStep:
     def is_prepared(self) -> bool:
         """Whether there is anything to apply."""
         return self._is_prepared
+
+    def stand(self, cache: EntriesCache) -> None:
+        """Keep theta_t until `prepare`: the base may move before it evaluates its closure.
+
+        Sharded parameters, which all processes must read together, are read in `prepare`.
+        """
+        if self._time.strength == 0:
+            return
+        self._standing = cache.standing(self._groups, self._time.due)
+        if self._measured.model is not None and self._moves_parameters:
+            self._snapshot = self._measured.model.start(self._groups, expected=True)
 
     def prepare(self, cache: EntriesCache, memory: dict[str, Tensor]) -> None:
         """Read theta_t and g_t and evaluate the circuits; no parameter moves.
@@ -139,6 +151,8 @@ class PerturbedStep:
         if not injectors:
             return None
         with self._without_gradients:
+            for injector in injectors:
+                injector.entries = injector.entries.where_now()
             if not self._measured.entries:
                 while injectors:
                     injectors.popleft().after_base_step()
@@ -159,20 +173,26 @@ class PerturbedStep:
             injector = self._injector_for(part, self._seen_of(part, memory), reader)
             injector.before_base_step(self._measured.entries)
             self._injectors.append(injector)
-        if self._measured.model is not None and injector.moves_parameters:
+        if self._measured.model is not None and self._moves_parameters and not self._snapshot:
             self._snapshot = self._measured.model.start(self._groups)
+        self._standing = None
         self._is_prepared = True
+
+    @property
+    def _moves_parameters(self) -> bool:
+        return self._perturbation.injection.enters == "update"
 
     @property
     def _works_by_tensor(self) -> bool:
         """Whether tensors can be perturbed one after the other, once the base has moved."""
         injection, features = self._perturbation.injection, self._perturbation.seen
-        alone = injection.by_tensor and injection.enters == "update" and features.reads_once
+        alone = injection.by_tensor and self._moves_parameters and features.reads_once
         return alone and self.learned is None
 
     def _seen_of(self, entries: Entries, memory: dict[str, Tensor]) -> TouchedStep:
         """Read what is known of the step before the base moves."""
         time, injection = self._time, self._perturbation.injection
+        stood = self._standing
         needs_base_step = injection.needs_base_step or self._perturbation.seen.needs_base_step
         step = TouchedStep(
             entries.rows,
@@ -180,7 +200,7 @@ class PerturbedStep:
             entries.group_bounds,
             self._groups,
             self._base.state,
-            entries.read_parameters(),
+            entries.read_parameters() if stood is None else stood.at(entries),
             (self._perturbation.seed, time.step),
             time.strength,
             [decoupled_decay(group) for group in self._groups] if needs_base_step else (),

@@ -11,10 +11,13 @@ from torch.optim import SGD, Optimizer
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
+    Coordinates,
     GradientInjection,
     Injection,
+    LargestGradient,
     Learning,
     Perturbation,
+    RandomEntries,
     RelativeInjection,
     UpdateInjection,
 )
@@ -292,3 +295,59 @@ def test_what_an_injection_keeps_is_kept_of_steps_that_were_taken_alone() -> Non
     optimizer.broken = False
     optimizer.step(problem.backward)
     assert optimizer.own_state.memory["count"] == 1
+
+
+class Climbing(SGD):
+    """Climbs along the gradient that is there, and evaluates its closure only then."""
+
+    in_place = True
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        moving = self.param_groups[0]["params"]
+        kept = [parameter.detach().clone() for parameter in moving]
+        for parameter in moving:
+            climbed = parameter.data + 0.1 * (1 if parameter.grad is None else parameter.grad)
+            if self.in_place:
+                parameter.data.copy_(climbed)
+            else:
+                parameter.data = climbed
+        with torch.enable_grad():
+            loss = closure()
+        for parameter, value in zip(moving, kept, strict=True):
+            parameter.copy_(value)
+        super().step()
+        return loss
+
+
+class ClimbingElsewhere(Climbing):
+    in_place = False
+
+
+@pytest.mark.parametrize("coordinates", [AllEntries(), RandomEntries(), LargestGradient()])
+@pytest.mark.parametrize("kind", [Climbing, ClimbingElsewhere])
+def test_theta_is_where_the_step_was_called_though_the_base_climbs_first(
+    kind: type[SGD], coordinates: Coordinates
+) -> None:
+    problem, seen = dense_problem(), []
+
+    class Watching(RelativeInjection):
+        def coefficients(self, step: TouchedStep) -> Tensor:
+            seen.append(step.base_step)
+            return super().coefficients(step)
+
+    perturbation = Perturbation(coordinates=coordinates, injection=Watching(), strength=1e-9)
+    optimizer = PerturbedOptimizer(kind(problem.parameters, lr=1e-3), perturbation)
+    optimizer.measure_model_every = 1
+    for _ in range(3):
+        for parameter in problem.parameters:
+            parameter.grad = None
+        before = problem.flat()
+        optimizer.step(problem.backward)
+        step = problem.flat() - before
+        if isinstance(coordinates, AllEntries):
+            torch.testing.assert_close(seen[-1], step, rtol=0, atol=1e-8)
+        assert seen[-1].abs().max() <= step.abs().max() + 1e-8
+        assert optimizer.report is not None
+        whole = float(optimizer.report.base_sum or 0)
+        assert whole == pytest.approx(float(step.square().sum()), rel=1e-4)

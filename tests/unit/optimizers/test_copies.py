@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections import defaultdict
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -92,3 +93,14 @@ def test_an_optimizer_can_be_saved_whole() -> None:
     buffer.seek(0)
     loaded = torch.load(buffer, weights_only=False)
     assert loaded.own_state == optimizer.own_state
+
+
+def test_a_state_that_is_set_from_outside_reaches_the_base() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = PerturbedOptimizer(torch.optim.Adam([parameter], lr=0.1))
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.__setstate__({"state": defaultdict(dict)})
+    assert not optimizer.state
+    assert not optimizer.base.state
+    assert optimizer.own_state.steps == 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
-from lightning_qsgd.perturbations import Perturbation, UpdateInjection
+from lightning_qsgd.perturbations import AllEntries, NudgeInjection, Perturbation, UpdateInjection
 from lightning_qsgd.perturbations.step import TouchedStep
 from tests.cases import INJECTIONS, Problem, dense_problem
 from tests.reference import ReferenceOptimizer
@@ -158,3 +158,53 @@ def test_a_parameter_of_another_class_ends_inference_mode_from_its_first_step_on
         problem.backward()
         optimizer.step()
     assert modes == [True, True, False]
+
+
+class Replacing(torch.optim.SGD):
+    """Gives its parameters new memory in its step, as ``p.data = p.data - lr * g`` does."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                lr = self.param_groups[0]["lr"]
+                parameter.data = parameter.data - lr * parameter.grad
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_memory_that_the_base_replaces_in_its_step_is_followed(injection: str) -> None:
+    problems = dense_problem(), dense_problem()
+    for problem, kind in zip(problems, (Replacing, torch.optim.SGD), strict=True):
+        perturbation = Perturbation(injection=INJECTIONS[injection])
+        optimizer = PerturbedOptimizer(kind(problem.parameters, lr=1e-2), perturbation)
+        for _ in range(3):
+            problem.backward()
+            optimizer.step()
+    replaced, in_place = problems
+    torch.testing.assert_close(replaced.flat(), in_place.flat(), rtol=0, atol=1e-12)
+
+
+def test_a_transposed_replacement_is_followed() -> None:
+    class Transposing(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            super().step()
+            (square,) = self.param_groups[0]["params"]
+            square.data = square.data.t().contiguous().t()
+
+    squares = [torch.nn.Parameter(torch.arange(1.0, 10.0).view(3, 3) / 10) for _ in range(2)]
+    for square, kind in zip(squares, (Transposing, torch.optim.SGD), strict=True):
+        square.grad = torch.ones(3, 3)
+        PerturbedOptimizer(kind([square], lr=0.1)).step()
+    assert torch.equal(*squares)
+
+
+def test_a_nudge_leaves_alone_what_loses_its_gradient() -> None:
+    problem = dense_problem()
+    perturbation = Perturbation(coordinates=AllEntries(), injection=NudgeInjection(1.0))
+    optimizer = PerturbedOptimizer(torch.optim.SGD(problem.parameters, lr=1e-2), perturbation)
+    problem.backward()
+    optimizer.step()
+    problem.parameters[2].requires_grad_(False)
+    before = problem.parameters[2].clone()
+    problem.backward()
+    optimizer.step()
+    assert torch.equal(problem.parameters[2], before)

@@ -13,6 +13,8 @@ from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import (
     AllEntries,
     FirstOfModel,
+    GradientInjection,
+    Injection,
     NoiseInjection,
     NudgeInjection,
     Perturbation,
@@ -123,3 +125,17 @@ def test_noise_evaluates_no_circuit() -> None:
         optimizer.step()
     assert optimizer.report is not None
     assert optimizer.report.circuits == 0
+
+
+@pytest.mark.parametrize("injection", [NoiseInjection(), GradientInjection()])
+def test_a_gradient_that_the_base_clears_in_its_step_stays_cleared(injection: Injection) -> None:
+    class Clearing(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            super().step()
+            self.zero_grad(set_to_none=False)
+
+    parameter = torch.nn.Parameter(torch.full((4,), 0.3))
+    optimizer = PerturbedOptimizer(Clearing([parameter], lr=0.1), Perturbation(injection=injection))
+    parameter.grad = torch.ones(4)
+    optimizer.step()
+    assert not parameter.grad.any()
