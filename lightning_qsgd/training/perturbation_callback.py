@@ -74,8 +74,14 @@ class PerturbationCallback(PerturbationMonitor):
         super().on_fit_start(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where this fit starts."""
+        """Restore what the optimizers' own states lacked, and remember where this fit starts.
+
+        A checkpoint that was saved after the fit, or after an exception, holds the states of the
+        bare optimizers: Lightning has loaded those after `on_fit_start`. Callbacks such as
+        BackboneFinetuning have given the groups back by now.
+        """
         if self._attached:
+            self._restore(complete=True)
             unheld = [] if self.optimizers or not self._is_due() else list(pl_module.parameters())
             self._guard = MotionGuard(self.optimizers, unheld)
 
@@ -146,7 +152,8 @@ class PerturbationCallback(PerturbationMonitor):
     def _is_due(self) -> bool:
         return not self.perturbation.is_off
 
-    def _restore(self) -> None:
+    def _restore(self, complete: bool = False) -> None:
+        """Hand the saved counters to the optimizers; `complete` where these have all groups."""
         if not self._restored:
             return
         if len(self._restored) != len(self.optimizers):
@@ -157,9 +164,11 @@ class PerturbationCallback(PerturbationMonitor):
             )
         loaded = [replace(optimizer.own_state) for optimizer in self.optimizers]
         for own, saved, optimizer in zip(loaded, self._restored, self.optimizers, strict=True):
-            own.load(saved, optimizer.param_groups)
+            own.load(saved, optimizer.param_groups if complete else None)
         for own, optimizer in zip(loaded, self.optimizers, strict=True):
             optimizer.own_state = own
+        if complete:
+            self._restored = []
 
     def _detach(self, trainer: Trainer) -> None:
         if self._attached:

@@ -118,8 +118,8 @@ class PerturbationMonitor(Callback):
     monitors.
 
     Attributes:
-        relative_sizes: Size of the perturbation at each logged step, relative to the base step on
-            the perturbed entries.
+        relative_sizes: Size of the perturbation in each logged report, relative to the base step
+            on the perturbed entries.
         model_relative_sizes: Its size relative to the whole model's base step, where estimated.
 
     Example:
@@ -135,6 +135,8 @@ class PerturbationMonitor(Callback):
         self.relative_sizes: list[float] = []
         self.model_relative_sizes: list[float] = []
         self._seen: dict[int, StepReport | None] = {}
+        self._steps: dict[int, int] = {}
+        self._unlogged: dict[int, tuple[StepReport, float]] = {}
         self._slow: dict[int, SlowCircuits] = {}
         self._logged = 0
         self._start = 0.0
@@ -164,6 +166,7 @@ class PerturbationMonitor(Callback):
             elif not watched.has_seen_enough:
                 optimizer.measure_next(model=False)
             self._seen[id(optimizer)] = optimizer.report
+            self._steps[id(optimizer)] = optimizer.own_state.steps
         self._start = perf_counter()
 
     def on_train_batch_end(
@@ -174,20 +177,29 @@ class PerturbationMonitor(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Log the reports that this batch brought, if it is logged."""
+        """If this batch is logged, log each optimizer's newest report that was not logged yet.
+
+        It may be of an earlier step: where one step in several is perturbed, or optimizers take
+        turns, the steps that are logged need not be those that are measured.
+        """
         seconds = perf_counter() - self._start
-        self._watch_for_slow_circuits(trainer, seconds)
+        optimizers = perturbed_optimizers(trainer)
+        for optimizer in optimizers:
+            report = optimizer.report
+            if report is not None and report is not self._seen.get(id(optimizer)):
+                self._unlogged[id(optimizer)] = report, seconds
+                self._watch_for_slow_circuits(trainer, optimizer, report, seconds)
         if not trainer._logger_connector.should_update_logs:
             return
+        # Of batches whose gradients are accumulated, all count as logged: the one that steps is.
+        stepped = any(o.own_state.steps > self._steps.get(id(o), 0) for o in optimizers)
         scalars: dict[str, float] = {}
-        optimizers = perturbed_optimizers(trainer)
         for index, optimizer in enumerate(optimizers):
-            report = optimizer.report
+            suffix = f"/{index}" if len(optimizers) > 1 else ""
             if optimizer.own_state.skipped > 0:
-                suffix = f"/{index}" if len(optimizers) > 1 else ""
                 scalars[f"{tags.SKIPPED}{suffix}"] = float(optimizer.own_state.skipped)
-            if report is not None and report is not self._seen.get(id(optimizer)):
-                suffix = f"/{index}" if len(optimizers) > 1 else ""
+            if stepped and id(optimizer) in self._unlogged:
+                report, seconds = self._unlogged.pop(id(optimizer))
                 self.relative_sizes.append(report.relative_size)
                 if report.model_relative_size is not None:
                     self.model_relative_sizes.append(report.model_relative_size)
@@ -197,11 +209,11 @@ class PerturbationMonitor(Callback):
             self._logged += 1
             publish(trainer, scalars)
 
-    def _watch_for_slow_circuits(self, trainer: Trainer, seconds: float) -> None:
-        for optimizer in perturbed_optimizers(trainer):
-            report, watched = optimizer.report, self._slow.get(id(optimizer))
-            if watched is None or report is None or report is self._seen.get(id(optimizer)):
-                continue
+    def _watch_for_slow_circuits(
+        self, trainer: Trainer, optimizer: PerturbedOptimizer, report: StepReport, seconds: float
+    ) -> None:
+        watched = self._slow.get(id(optimizer))
+        if watched is not None:
             message = watched.see(report, seconds, optimizer.perturbation.backend)
             if message is not None:
                 rank_zero_info(message)

@@ -20,7 +20,13 @@ from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import InvisiblePerturbationWarning
-from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RelativeInjection
+from lightning_qsgd.perturbations import (
+    AllEntries,
+    Learning,
+    Perturbation,
+    RelativeInjection,
+    Strength,
+)
 from lightning_qsgd.tracking import comparison_layout, tags
 from lightning_qsgd.training import (
     Classifier,
@@ -370,3 +376,40 @@ def test_the_progress_bar_says_which_run_it_is(tmp_path: Path) -> None:
     shown = pickle.loads(pickle.dumps(trainer.progress_bar_callback.get_metrics))(trainer, module)
     assert shown["run"] == "sine/seed12"
     assert "v_num" not in shown
+
+
+def test_what_never_meets_a_logged_step_is_logged_at_the_next_one(tmp_path: Path) -> None:
+    every_second = replace(VISIBLE, strength=Strength(0.5, every=2))  # steps 0, 2, 4 and so on
+    scalars = run(tmp_path / "run", PerturbationCallback(every_second), log_every_n_steps=6)
+    assert scalars["train/loss"].steps.tolist() == [5, 11]
+    for tag in (*EVERY_STEP, tags.MODEL_RELATIVE_SIZE):
+        assert scalars[tag].steps.tolist()[-1] == 11, tag
+
+
+def test_optimizers_that_take_turns_are_both_logged(tmp_path: Path) -> None:
+    scalars = run(
+        tmp_path / "run", PerturbationCallback(VISIBLE), module=Turns(), log_every_n_steps=4
+    )
+    assert scalars[f"{tags.RELATIVE_SIZE}/0"].steps.tolist()
+    assert (
+        scalars[f"{tags.RELATIVE_SIZE}/0"].steps.tolist()
+        == scalars[f"{tags.RELATIVE_SIZE}/1"].steps.tolist()
+    )
+
+
+class Turns(Finished):
+    """Steps two optimizers in turn, by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer = self.optimizers()[batch_idx % 2]  # type: ignore[index]
+        optimizer.zero_grad()
+        self.manual_backward(sum(p.square().sum() for p in self.parameters()))
+        optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        parameters = list(self.parameters())
+        return [torch.optim.SGD(parameters[:2], 0.01), torch.optim.SGD(parameters[2:], 0.01)]

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BackboneFinetuning, ModelCheckpoint
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_qsgd.backends import SamplerBackend
 from lightning_qsgd.circuits import SuperpositionCircuit
@@ -250,3 +251,48 @@ def test_what_a_validation_restores_does_not_leak_into_a_later_fit(tmp_path: Pat
     assert perturb.optimizers[0].own_state.steps == 8
     assert record.run.final["val/accuracy"] == float(again.callback_metrics["val/accuracy"])
     assert len(record.run.curve("train/loss").steps) == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("finetunes", [False, True])
+def test_a_checkpoint_of_bare_optimizers_resumes_what_was_learned(
+    tmp_path: Path, finetunes: bool
+) -> None:
+    """Saved after the fit, when the callback has unwrapped; groups may come back late."""
+
+    def fitted(max_epochs: int, checkpoint: Path | None) -> tuple[Trainer, PerturbationCallback]:
+        torch.manual_seed(0)
+        module = Backboned()
+        callback = PerturbationCallback(Perturbation(learning=Learning(0.05)))
+        late = [BackboneFinetuning(unfreeze_backbone_at_epoch=1)] if finetunes else []
+        trainer = Trainer(
+            max_epochs=max_epochs,
+            callbacks=[callback, *late],
+            **QUIET,
+        )
+        data = DataLoader(TensorDataset(torch.linspace(-1, 1, 32).view(8, 4)), batch_size=4)
+        trainer.fit(module, data, ckpt_path=checkpoint)
+        return trainer, callback
+
+    whole, _ = fitted(4, None)
+    first, _ = fitted(2, None)
+    first.save_checkpoint(tmp_path / "after.ckpt")
+    resumed, callback = fitted(4, tmp_path / "after.ckpt")
+    assert callback.optimizers[0].own_state.steps == 8
+    if not finetunes:  # Lightning does not restore the learning rate that the backbone had
+        assert torch.equal(weights(resumed.lightning_module), weights(whole.lightning_module))
+
+
+class Backboned(LightningModule):
+    """A backbone and a head on four inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.head(self.backbone(batch[0])).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.AdamW(trained, lr=0.01)
