@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.optimizers.motion import MotionHook
 from lightning_qsgd.optimizers.own_state import OwnState
 from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, prepare_or_skip
+from lightning_qsgd.optimizers.rows import steps_as_torch
 from lightning_qsgd.optimizers.touched import EntriesCache
 
 Place = int | str | None
@@ -43,11 +44,6 @@ class Call(NamedTuple):
             return position if there else None
         places: list[Place] = [*range(len(self.args)), *self.kwargs]
         return next((place for place in places if callable(self.at(place))), None)
-
-    @staticmethod
-    def is_heeded_by(base: Optimizer) -> bool:
-        """Whether a base is known to evaluate a closure: its `step` is one of torch's own."""
-        return type(base).step.__module__.startswith("torch.optim.")
 
     def at(self, place: Place) -> Any:
         """Return the argument at a place."""
@@ -190,7 +186,7 @@ class Preparation:
             base: Will call it; nothing has moved yet.
         """
         later = self._make() if self._used else self.step
-        if not Call.is_heeded_by(base):
+        if not steps_as_torch(base):
             later.stand(self._cache)
 
         def recorded(*args: Any, **kwargs: Any) -> Any:

@@ -35,6 +35,7 @@ from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
+from lightning_qsgd.optimizers.rows import steps_as_torch
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation, Strength
 
@@ -150,7 +151,7 @@ class PerturbedOptimizer(Optimizer):
         self._sample = MotionSample()
         self._motion = MotionWatch(self.base)
         self._motion_told = 0
-        self._heeds_closure = Call.is_heeded_by(self.base) or None
+        self._heeds_closure = steps_as_torch(self.base) or None
         self._awaits_shapes = has_lazy(self.param_groups)
         self._optimizer_step_pre_hooks = OrderedDict()
         self._optimizer_step_post_hooks = OrderedDict()
@@ -275,10 +276,9 @@ class PerturbedOptimizer(Optimizer):
 
     def _new_step(self, strength: float) -> PerturbedStep:
         state = self.own_state
-        time = StepTime(state.steps, state.due, strength)
         every = self.measure_every, self.measure_model_every
         measured = Measured.at(state.due, every, self._asked, self._sample)
-        parts = (self.perturbation, self.base, time, measured)
+        parts = self.perturbation, self.base, StepTime(state.steps, state.due, strength), measured
         return LearningStep(*parts, state.learned) if state.learned else PerturbedStep(*parts)
 
     def _base_step(self, call: Call) -> Any:

@@ -17,7 +17,12 @@ from lightning_qsgd.optimizers.injector import Injector
 from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
-from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, real_numel
+from lightning_qsgd.optimizers.rows import (
+    ParamGroups,
+    parameters_of,
+    real_numel,
+    steps_as_torch,
+)
 from lightning_qsgd.optimizers.touched import EntriesCache, Standing
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks
@@ -151,8 +156,9 @@ class PerturbedStep:
         if not injectors:
             return None
         with self._without_gradients:
-            for injector in injectors:
-                injector.entries = injector.entries.where_now()
+            if not steps_as_torch(self._base):
+                for injector in injectors:
+                    injector.entries = injector.entries.where_now()
             if not self._measured.entries:
                 while injectors:
                     injectors.popleft().after_base_step()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter, UninitializedParameter, is_lazy
+from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
@@ -101,3 +102,8 @@ def flat_gradient(parameter: Tensor) -> Tensor:
         gradient = whole(gradient)
     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
     return as_real(dense).reshape(-1)
+
+
+def steps_as_torch(base: Optimizer) -> bool:
+    """Whether a base's `step` is one of torch's own: it evaluates a closure first, and in place."""
+    return type(base).step.__module__.startswith("torch.optim.")
