@@ -11,7 +11,7 @@ from lightning_qsgd.cli.configs_command import find_shipped
 from lightning_qsgd.cli.job_cli import settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
 from lightning_qsgd.cli.recipe import Recipe
-from lightning_qsgd.cli.suggesting_parser import plain_config
+from lightning_qsgd.cli.suggesting_parser import plain_config, read_yaml
 from lightning_qsgd.compare.planning import ArmPlan, Lines, Plan, Range
 from lightning_qsgd.compare.planning.job import (
     SEARCH_SPACE,
@@ -24,6 +24,7 @@ from lightning_qsgd.compare.planning.question import (
     as_yaml,
     refuse_checkpoint,
     refuse_copies,
+    refuse_other_base,
     refuse_what_is_fixed,
 )
 from lightning_qsgd.compare.results.published import Published
@@ -71,7 +72,8 @@ def read_question(
     Raises:
         FileNotFoundError: If a config is not there.
         ValueError: If an arm does not fit the experiment, goes on from a checkpoint or cannot take
-            what a search would give it, or figures are of no arm.
+            what a search would give it, goes around another optimizer by accident, or figures are
+            of no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
@@ -95,6 +97,9 @@ def read_question(
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
+    refuse_other_base(
+        plan, configs, [n for n, texts in overlays.items() if _names_optimizer(texts)]
+    )
     if plan.tuning is not None and plan.tuned:
         import_optuna()  # here, and not after minutes of measuring what runs cost
     words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
@@ -124,6 +129,10 @@ def _refuse_what_it_cannot_take(arm: str, question: Question, recipe: Recipe) ->
             f"Expected the arm {arm!r} to take what a search may give it, such as {odd}. {error}\n"
             "Write `integer: true` in a range of whole numbers, or take the range out."
         ) from error
+
+
+def _names_optimizer(texts: list[str]) -> bool:
+    return any("optimizer" in (read_yaml(text) or {}) for text in texts)
 
 
 def _naming(configs: list[str]) -> list[str]:

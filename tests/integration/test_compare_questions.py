@@ -80,3 +80,19 @@ def test_a_range_of_numbers_that_the_class_does_not_take_is_refused() -> None:
 
 def test_a_range_of_whole_numbers_is_taken_by_a_class_that_takes_nothing_else() -> None:
     assert searched(integer=True).space_of("nadam")["together"].integer
+
+
+def test_a_perturbed_arm_goes_around_the_optimizer_of_the_baseline() -> None:
+    arms = {"nadam": ArmPlan(NADAM, kind="baseline"), "sine": ArmPlan(SINE)}
+    with pytest.raises(ValueError, match=r"'sine' to go around torch\.optim\.NAdam.*`\[my_exp"):
+        read(arms)
+    read(arms, NADAM)
+    read({**arms, "sine": ArmPlan([ADAMW, SINE])})
+    read({**arms, "sine": ArmPlan(SINE, kind="reference")})
+
+
+def test_an_arm_at_the_values_of_the_baseline_has_its_optimizer() -> None:
+    loss = {"model": {"init_args": {"num_classes": 11}}}
+    arms = {"nadam": ArmPlan(NADAM, kind="baseline", hyperparameters="tuned")}
+    with pytest.raises(ValueError, match="'loss' to go around"):
+        read({**arms, "loss": ArmPlan(loss, hyperparameters="of_baseline")}, space={})

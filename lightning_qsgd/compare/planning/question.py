@@ -1,6 +1,6 @@
 """A plan with all that it refers to, and what its arms may not be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -228,4 +228,36 @@ def refuse_copies(plan: Plan, configs: Mapping[str, Config]) -> None:
                 f"Expected the arm {name!r} to differ from the baseline {plan.baseline!r}: its "
                 "configuration is the same, so it would train the same. Give it an `overlay` that "
                 "changes something, or add `must_equal_baseline: true` to check just that."
+            )
+
+
+def refuse_other_base(
+    plan: Plan, configs: Mapping[str, Config], names_own: Collection[str]
+) -> None:
+    """Refuse a perturbed arm that goes around another optimizer than the baseline's by accident.
+
+    The baseline's overlay may replace the experiment's optimizer, say Adam by AdamW. An arm whose
+    overlay names none keeps the experiment's: its gain would be that of two changes.
+
+    Args:
+        plan: The arms, and where they take their hyperparameters from.
+        configs: Configuration of the run by arm.
+        names_own: Names of the arms whose overlays name an optimizer.
+
+    Raises:
+        ValueError: If there is such an arm; a reference may be one.
+    """
+    classes = {
+        name: (own.get("optimizer") or {}).get("class_path") for name, own in configs.items()
+    }
+    expected = classes[plan.baseline]
+    for name, arm in plan.arms.items():
+        added = configs[name].get("perturbation") is not None
+        concerned = (added or arm.hyperparameters == "of_baseline") and arm.kind != "reference"
+        if concerned and name not in names_own and classes[name] != expected:
+            raise ValueError(
+                f"Expected the arm {name!r} to go around {expected}, the optimizer of the baseline "
+                f"{plan.baseline!r}, got {classes[name]} of the experiment: a gain could be due to "
+                "either. Add the baseline's optimizer to `experiment`, as in "
+                "`[my_experiment.yaml, bases/adamw]`, or name an optimizer in the arm's overlay."
             )
