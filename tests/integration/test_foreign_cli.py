@@ -149,6 +149,7 @@ def test_callback_of_a_config_that_names_nothing_takes_the_papers_values(fit: An
 def test_a_command_line_keeps_what_it_says_of_other_commands(
     kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the place of its checkpoints, which must be empty
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
     monkeypatch.setenv("PL_SEED_WORKERS", "0")

@@ -246,7 +246,7 @@ def test_what_a_validation_restores_does_not_leak_into_a_later_fit(tmp_path: Pat
     trainer.validate(Classifier(Noisy()), datamodule=data, ckpt_path=tmp_path / "epoch=0.ckpt")
 
     assert points(record) == whole
-    again = Trainer(**quiet, callbacks=[perturb, record])
+    again = Trainer(**quiet, callbacks=[perturb, record], default_root_dir=tmp_path / "again")
     again.fit(Classifier(Noisy()), datamodule=data)
     assert perturb.optimizers[0].own_state.steps == 8
     assert record.run.final["val/accuracy"] == float(again.callback_metrics["val/accuracy"])
