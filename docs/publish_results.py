@@ -48,9 +48,13 @@ def publish(folder: Path, name: str, plan: Path | None = None) -> Path:
     if (folder / "suite.csv").is_file():
         shutil.copyfile(folder / "suite.csv", target / "suite.csv")
     command = f"```bash\nlightning-qsgd compare --config suites/{folder.name}\n```\n\n> "
-    page = re.sub(r"`([^`]+)/report\.html`", r"[\1](\1/index.md)", page)
-    (target / "index.md").write_text(page.replace("> ", command, 1))
+    (target / "index.md").write_text(with_links(page).replace("> ", command, 1))
     return target
+
+
+def with_links(page: str) -> str:
+    """Let the page of a suite link to the published pages of its tasks."""
+    return re.sub(r"`([^`]+)/report\.html`", r"[\1](\1/index.md)", page)
 
 
 def _plan(name: str, first: str) -> Path:

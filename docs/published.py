@@ -7,7 +7,6 @@ put each task's `results.csv` into a folder with its name, and the plan of all o
 """
 
 import csv
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from math import isfinite
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from docs.publish_results import with_links
 from lightning_qsgd.compare import Arm, ArmRun, Comparison, Method, Results
 from lightning_qsgd.compare.report.suite_page import MARKDOWN, PAGE, write_suite
 from lightning_qsgd.compare.results.run_table import HASHES
@@ -85,9 +85,9 @@ def make_page(folder: Path, alpha: float = Method.alpha) -> None:
     name = folder.name.split("-", 3)[-1]
     write_suite(name, tasks, analyse_suite(tasks, Method(alpha)), folder)
     (folder / PAGE).unlink()
-    page = re.sub(r"`([^`]+)/report\.html`", r"[\1](\1/index.md)", (folder / MARKDOWN).read_text())
-    (folder / MARKDOWN).unlink()
-    (folder / "index.md").write_text(page)
+    page = folder / MARKDOWN
+    (folder / "index.md").write_text(with_links(page.read_text()))
+    page.unlink()
 
 
 if __name__ == "__main__":

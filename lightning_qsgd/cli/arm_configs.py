@@ -132,7 +132,9 @@ def _refuse_what_it_cannot_take(arm: str, question: Question, recipe: Recipe) ->
 
 
 def _names_optimizer(texts: list[str]) -> bool:
-    return any("optimizer" in (read_yaml(text) or {}) for text in texts)
+    """Whether lines of an overlay say which optimizer it is, not only with what arguments."""
+    given = [(read_yaml(text) or {}).get("optimizer") for text in texts]
+    return any(one if isinstance(one, str) else "class_path" in (one or {}) for one in given)
 
 
 def _naming(configs: list[str]) -> list[str]:

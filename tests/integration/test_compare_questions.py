@@ -86,8 +86,12 @@ def test_a_perturbed_arm_goes_around_the_optimizer_of_the_baseline() -> None:
     arms = {"nadam": ArmPlan(NADAM, kind="baseline"), "sine": ArmPlan(SINE)}
     with pytest.raises(ValueError, match=r"'sine' to go around torch\.optim\.NAdam.*`\[my_exp"):
         read(arms)
+    faster = {"optimizer": {"init_args": {"lr": 0.1}}}  # names no optimizer
+    with pytest.raises(ValueError, match="'sine' to go around"):
+        read({**arms, "sine": ArmPlan([faster, SINE])})
     read(arms, NADAM)
     read({**arms, "sine": ArmPlan([ADAMW, SINE])})
+    read({**arms, "sine": ArmPlan([{"optimizer": "torch.optim.AdamW"}, SINE])})
     read({**arms, "sine": ArmPlan(SINE, kind="reference")})
 
 
