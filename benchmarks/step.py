@@ -32,6 +32,7 @@ from lightning_qsgd import (
     Alignment,
     AllEntries,
     CompiledBackend,
+    GradientInjection,
     HiddenMatrices,
     MuonWithAdamW,
     Perturbation,
@@ -79,6 +80,14 @@ class Case:
 CASES = (
     Case("131 k, fused, first 4 of each", TransformerSizes(), True, Perturbation(), 1.5, 40),
     Case("131 k, default, first 4 of each", TransformerSizes(), False, Perturbation(), 1.2, 40),
+    Case(
+        "131 k, default, first 4 of each, into the gradient",
+        TransformerSizes(),
+        False,
+        Perturbation(injection=GradientInjection()),
+        None,
+        40,
+    ),
     Case("25 M, fused, first 4 of each", LARGE, True, Perturbation(), 1.05, 3),
     Case(
         "131 k, fused, first 4 of each, depth-2 circuit",

@@ -43,9 +43,17 @@ class Entries(ABC):
     def read_gradients(self) -> Tensor:
         """Return a copy of the gradients at the touched entries, shape (total,)."""
 
+    def summand(self, values: Tensor, scale: float) -> tuple[Tensor, float]:
+        """Return what `add_to_parameters` takes to add ``scale * values``: 0 where not finite.
+
+        Asked for before the base moves, where that is known by then: after the base's step the
+        caches hold nothing of what it needs, and it costs several times as much.
+        """
+        return torch.nan_to_num(values, 0.0, 0.0, 0.0), scale
+
     @abstractmethod
     def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
-        """Add ``scale * values``, shape (total,), to the touched parameters in place.
+        """Add ``scale * values``, a `summand` of shape (total,), to the parameters in place.
 
         Nothing is added where the sum would overflow.
         """
@@ -102,7 +110,9 @@ class DenseEntries(Entries):
 
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__(rows)
-        self._shaped = [(row.parameter, (row.size,), _is_short(row.parameter)) for row in rows]
+        self._long = [
+            (i, (row.size,)) for i, row in enumerate(rows) if not _is_short(row.parameter)
+        ]
         self._picked = _picked(rows) if any(map(_is_partly_read, rows)) else None
         self._parameters = [row.parameter for row in rows]
         self._addresses = list(map(Tensor.data_ptr, self._parameters))
@@ -154,34 +164,49 @@ class DenseEntries(Entries):
 
     def read_gradients(self) -> Tensor:
         """Gather the gradients, short ones whole; see `Entries.read_gradients`."""
-        pieces = []
-        for parameter, shape, short in self._shaped:
-            gradient = parameter.grad
-            if (
-                gradient is None
-                or gradient.layout is not torch.strided
-                or not gradient.is_contiguous()
-            ):
-                return GeneralEntries(self.rows).read_gradients()
-            pieces.append(gradient if short else gradient.as_strided(shape, _UNIT))
-        values = torch.cat(pieces)
+        gradients = self._dense_gradients()
+        if gradients is None:
+            return GeneralEntries(self.rows).read_gradients()
+        for index, shape in self._long:
+            gradients[index] = gradients[index].as_strided(shape, _UNIT)
+        values = torch.cat(gradients)
         if self._picked is not None:
             values = values.index_select(0, self._picked)
         return values.float() if self._is_low_precision else values
 
+    @override
+    def summand(self, values: Tensor, scale: float) -> tuple[Tensor, float]:
+        keeps_scratch = self._scratch_views and not self._is_low_precision
+        out = self._scratch if keeps_scratch else None
+        return summand_below_overflow(values, scale, self._views[0].dtype, out)
+
     def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
         """Add in one foreach call; see `Entries.add_to_parameters`."""
-        dtype = self._views[0].dtype
-        if not self._scratch_views or self._is_low_precision:
-            summand, alpha = summand_below_overflow(values, scale, dtype)
-            torch._foreach_add_(self._views, per_tensor(summand, self.sizes), alpha=alpha)
-            return
-        _, alpha = summand_below_overflow(values, scale, dtype, out=self._scratch)
-        torch._foreach_add_(self._views, self._scratch_views, alpha=alpha)
+        kept = values is self._scratch
+        pieces = self._scratch_views if kept else per_tensor(values, self.sizes)
+        torch._foreach_add_(self._views, pieces, alpha=scale)
 
     def write_gradients(self, values: Tensor) -> None:
-        """Overwrite row by row; see `Entries.write_gradients`."""
-        GeneralEntries(self.rows).write_gradients(values)
+        """Overwrite in one foreach call; see `Entries.write_gradients`."""
+        gradients = self._dense_gradients()
+        if gradients is None:
+            GeneralEntries(self.rows).write_gradients(values)
+            return
+        shapes = ((size,) for size in self.sizes)
+        targets = [g.as_strided(shape, _UNIT) for g, shape in zip(gradients, shapes, strict=True)]
+        old = torch.cat(targets)
+        new = unless_overflown(values.to(old.dtype), old)
+        torch._foreach_copy_(targets, per_tensor(new, self.sizes))
+
+    def _dense_gradients(self) -> list[Tensor] | None:
+        """Return the gradients; None if one is missing, or its entries do not lie side by side."""
+        gradients = [parameter.grad for parameter in self._parameters]
+        return gradients if all(map(_is_dense, gradients)) else None  # type: ignore[return-value]
+
+
+def _is_dense(gradient: Tensor | None) -> bool:
+    is_strided = gradient is not None and gradient.layout is torch.strided
+    return is_strided and gradient.is_contiguous()  # type: ignore[union-attr]
 
 
 def _is_short(parameter: Tensor) -> bool:

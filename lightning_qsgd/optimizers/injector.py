@@ -36,6 +36,7 @@ class Injector:
         step: What is known of the step: theta, not g.
         modulate: Returns the modulation there, once the features are known.
         factor: Learned factor of the strength, non-negative; None where nothing is learned.
+        clears_gradients: Whether the base may write gradients in its step; torch's own do not.
 
     Attributes:
         entries: The same.
@@ -55,6 +56,7 @@ class Injector:
         step: TouchedStep,
         modulate: Modulate,
         factor: float | None = None,
+        clears_gradients: bool = True,
     ) -> None:
         injection = perturbation.injection
         self.entries = entries
@@ -68,7 +70,10 @@ class Injector:
         self._waits = self.moves_parameters and (
             self._u_waits or injection.needs_base_step or injection.control is not None
         )
-        self._gradients: tuple[Tensor, Tensor] | None = None  # to restore, and what was written
+        self._clears_gradients = clears_gradients
+        self._gradients: tuple[Tensor, Tensor | None] | None = (
+            None  # to restore, and what was written
+        )
 
     def before_base_step(self, measured: bool) -> None:
         """Compute what depends on theta_t and g_t, before the base optimizer moves anything.
@@ -99,8 +104,10 @@ class Injector:
         if kept is not None:
             raw, written = kept
             with torch.no_grad():
-                now = self.entries.read_gradients()
-                self.entries.write_gradients(torch.where(_same_bits(now, written), raw, now))
+                if written is not None:
+                    now = self.entries.read_gradients()
+                    raw = torch.where(_same_bits(now, written), raw, now)
+                self.entries.write_gradients(raw)
 
     def compared_with(self) -> Tensor:
         """Return the base's step, or the gradient that is added to, shape (entries,)."""
@@ -130,19 +137,22 @@ class Injector:
         """Set what is added, as ``product * scale``: the factor is spared an operation."""
         strength, control = self.step.strength, self._injection.control
         if control is not None:
-            stand_in = self._entering(control.replace(self._replaced()), "replace", control)
-            self._product, self._scale = torch.nan_to_num(stand_in, 0.0, 0.0, 0.0), 1.0
+            product = self._entering(control.replace(self._replaced()), "replace", control)
+            self._scale = 1.0
         elif self._factor is not None:
             self.coefficients = without_nonfinite(self._coefficients * strength)
-            self.direction = without_nonfinite(self.coefficients * self._u)
-            self._product, self._scale = self.direction, self._factor
-        elif self._injection.modulated:
-            product = self._coefficients * self._u
-            self._product = torch.nan_to_num_(product, 0.0, 0.0, 0.0)
-            self._scale = strength
+            product = self.direction = without_nonfinite(self.coefficients * self._u)
+            self._scale = self._factor
         else:
-            self._product = torch.nan_to_num(self._coefficients, 0.0, 0.0, 0.0)
+            modulated = self._injection.modulated
+            product = self._coefficients * self._u if modulated else self._coefficients
             self._scale = strength
+        if not self.moves_parameters:
+            self._product = torch.nan_to_num(product, 0.0, 0.0, 0.0)
+        elif self._scale > 0:
+            self._product, self._scale = self.entries.summand(product, self._scale)
+        else:  # learned to be 0
+            self._product = product
 
     def _replaced(self) -> Replaced:
         step = self.step
@@ -159,10 +169,10 @@ class Injector:
         groups = self.step.groups
         signed = descended(self._product, self.entries, groups)
         self.entries.write_gradients(torch.add(raw, signed, alpha=self._scale))
-        written = self.entries.read_gradients()
-        self._gradients = raw, written
+        self._gradients = raw, self.entries.read_gradients() if self._clears_gradients else None
         if measured and not self._injection.modulated:
             # As read back: a tensor without a gradient got none of it.
+            written = self.entries.read_gradients()
             seen = descended(written, self.entries, groups)
             self._product, self._scale = without_nonfinite(seen - self.step.gradient), 1.0
 

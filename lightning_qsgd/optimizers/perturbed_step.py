@@ -239,7 +239,8 @@ class PerturbedStep:
     def _injector_for(self, entries: Entries, step: TouchedStep, reader: Reader) -> Injector:
         features = self._perturbation.seen
         modulate = partial(features.modulation, reader=reader)
-        return Injector(self._perturbation, entries, step, modulate)
+        clears = not steps_as_torch(self._base)
+        return Injector(self._perturbation, entries, step, modulate, clears_gradients=clears)
 
     def _together(self, entries: Entries, evaluate: Callable[[], T]) -> T:
         """Evaluate circuits, which fail on all processes or on none; a closed form cannot fail."""

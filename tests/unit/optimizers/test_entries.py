@@ -67,6 +67,40 @@ def test_reading_returns_copies() -> None:
         assert flat_gradient(rows[0].parameter).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_what_overflows_is_written_over_no_finite_gradient(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    values = torch.tensor([1.0, torch.inf, torch.nan, torch.inf, torch.nan, 2.0])
+    given = torch.tensor([-1.0, 4.0, 5.0, torch.inf, torch.nan, torch.inf]).to(dtype)
+    expected = torch.tensor([1.0, 4.0, 5.0, torch.inf, torch.nan, 2.0]).to(dtype)
+    for kind in (DenseEntries, GeneralEntries):
+        rows = rows_of([((2, 2), 3), ((3,), 3)], dtype, 0)
+        rows[0].parameter.grad = torch.cat([given[:3], -given[:1]]).view(2, 2)
+        rows[1].parameter.grad = given[3:].clone()
+        kind(rows).write_gradients(values)
+        written = torch.cat([flat_gradient(row.parameter) for row in rows])
+        untouched = torch.ones(1, dtype=dtype)
+        torch.testing.assert_close(
+            written, torch.cat([expected[:3], untouched, expected[3:]]), equal_nan=True
+        )
+        kind(rows).write_gradients(torch.full((6,), 4.0, dtype=torch.float64) * largest)
+        assert torch.isfinite(flat_gradient(rows[0].parameter)).all()
+
+
+@pytest.mark.parametrize("kind", [DenseEntries, GeneralEntries])
+@pytest.mark.parametrize("count", [3, SMALL + 3])
+def test_what_is_not_finite_adds_nothing(kind: type[Any], count: int) -> None:
+    rows = rows_of([((count,), count)], torch.float32, 0)
+    before = rows[0].parameter.detach().clone()
+    product = torch.ones(count)
+    product[:2] = torch.tensor([torch.nan, -torch.inf])
+    entries = kind(rows)
+    entries.add_to_parameters(*entries.summand(product, 0.5))
+    torch.testing.assert_close(rows[0].parameter[2:], before[2:] + 0.5)
+    assert torch.equal(rows[0].parameter[:2], before[:2])
+    assert product[0].isnan()  # what was handed over stays as it was
+
+
 def test_many_entries_do_without_the_scratch_buffer() -> None:
     rows = rows_of([((SMALL // 2,), SMALL), ((SMALL,), SMALL)], torch.float32, 0)
     entries = DenseEntries(rows)
