@@ -16,12 +16,8 @@ from qiskit import qasm2, qasm3, qpy
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from typing_extensions import override
 
-from lightning_qsgd.circuits.parametrized import (
-    CircuitSource,
-    ParametrizedCircuit,
-    call_by_name,
-    imported,
-)
+from lightning_qsgd.circuits.by_name import call_by_name, imported
+from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
 WRITE_OUT = "Write the gates out, or write the circuit as QPY with `qiskit.qpy.dump`."
 REMEDY = "Return a ParametrizedCircuit, or a tuple (circuit, inputs, weights)."

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from lightning_qsgd.backends.samplers.aer import TranspilingSampler
 from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
-from lightning_qsgd.circuits.parametrized import call_by_name
+from lightning_qsgd.circuits.by_name import call_by_name
 
 
 @dataclass(frozen=True, eq=False)
