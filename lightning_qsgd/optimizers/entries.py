@@ -53,10 +53,7 @@ class Entries(ABC):
 
     @abstractmethod
     def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
-        """Add ``scale * values``, a `summand` of shape (total,), to the parameters in place.
-
-        Nothing is added where the sum would overflow.
-        """
+        """Add ``scale * values``, a `summand` of shape (total,), to the parameters in place."""
 
     @abstractmethod
     def write_gradients(self, values: Tensor) -> None:
@@ -189,7 +186,7 @@ class DenseEntries(Entries):
     def write_gradients(self, values: Tensor) -> None:
         """Overwrite in one foreach call; see `Entries.write_gradients`."""
         gradients = self._dense_gradients()
-        if gradients is None:
+        if gradients is None or len(set(map(Tensor.data_ptr, gradients))) < len(gradients):
             GeneralEntries(self.rows).write_gradients(values)
             return
         shapes = ((size,) for size in self.sizes)
@@ -199,14 +196,21 @@ class DenseEntries(Entries):
         torch._foreach_copy_(targets, per_tensor(new, self.sizes))
 
     def _dense_gradients(self) -> list[Tensor] | None:
-        """Return the gradients; None if one is missing, or its entries do not lie side by side."""
+        """Return the gradients; None if one is missing, of another type or layout."""
+        dtype = self._views[0].dtype
         gradients = [parameter.grad for parameter in self._parameters]
-        return gradients if all(map(_is_dense, gradients)) else None  # type: ignore[return-value]
+        is_plain = all(_is_dense(gradient, dtype) for gradient in gradients)
+        return gradients if is_plain else None  # type: ignore[return-value]
 
 
-def _is_dense(gradient: Tensor | None) -> bool:
-    is_strided = gradient is not None and gradient.layout is torch.strided
-    return is_strided and gradient.is_contiguous()  # type: ignore[union-attr]
+def _is_dense(gradient: Tensor | None, dtype: torch.dtype) -> bool:
+    return (
+        gradient is not None
+        and gradient.dtype is dtype
+        and gradient.layout is torch.strided
+        and gradient.is_contiguous()
+        and not gradient.is_neg()
+    )
 
 
 def _is_short(parameter: Tensor) -> bool:
@@ -273,9 +277,10 @@ class GeneralEntries(Entries):
         """
         for row in self.rows:
             refuse_sparse(row.parameter.grad)
-        pairs = zip(self.rows, self._indices, torch.split(values, self.sizes), strict=True)
-        for row, index, piece in pairs:
-            gradient = _writable(row.parameter)
+        taken = set[int]()
+        gradients = [_writable(row.parameter, taken) for row in self.rows]
+        pairs = zip(gradients, self._indices, torch.split(values, self.sizes), strict=True)
+        for gradient, index, piece in pairs:
             if gradient is not None:
                 target = as_real(gradient)
                 target[index] = unless_overflown(piece.to(target), target[index])
@@ -284,12 +289,23 @@ class GeneralEntries(Entries):
         return torch.cat([piece.to(self._device, self._dtype) for piece in pieces])
 
 
-def _writable(parameter: Tensor) -> Tensor | None:
-    """Return the gradient; one that is lazily conjugated is conjugated at once first."""
+def _writable(parameter: Tensor, taken: set[int]) -> Tensor | None:
+    """Return the gradient; one that shares its memory, or is lazily conjugated, is copied first.
+
+    Args:
+        parameter: Of which the gradient is.
+        taken: Addresses of the gradients before this one; its own joins them.
+    """
     gradient = parameter.grad
-    if gradient is not None and gradient.is_conj():
+    if gradient is None:
+        return None
+    sizes_and_strides = zip(gradient.shape, gradient.stride(), strict=True)
+    overlaps_itself = any(stride == 0 and size > 1 for size, stride in sizes_and_strides)
+    if gradient.is_conj() or overlaps_itself or gradient.data_ptr() in taken:
         with torch.inference_mode(False), torch.no_grad():  # the next backward adds to it
-            parameter.grad = gradient = gradient.resolve_conj()
+            copied = gradient.resolve_conj().clone(memory_format=torch.contiguous_format)
+            parameter.grad = gradient = copied
+    taken.add(gradient.data_ptr())
     return gradient
 
 
@@ -307,7 +323,7 @@ def summand_below_overflow(
     which becomes 0, and is taken off again by alpha: two cheap operations, and no bit is lost.
 
     Args:
-        values: Finite, float32 or float64.
+        values: Float32 or float64; what is not finite becomes 0.
         scale: Non-negative.
         dtype: Of the parameters that the summand is for.
         out: Where the summand is written, of the values' shape and dtype.

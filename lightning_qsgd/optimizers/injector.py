@@ -36,7 +36,6 @@ class Injector:
         step: What is known of the step: theta, not g.
         modulate: Returns the modulation there, once the features are known.
         factor: Learned factor of the strength, non-negative; None where nothing is learned.
-        clears_gradients: Whether the base may write gradients in its step; torch's own do not.
 
     Attributes:
         entries: The same.
@@ -56,7 +55,6 @@ class Injector:
         step: TouchedStep,
         modulate: Modulate,
         factor: float | None = None,
-        clears_gradients: bool = True,
     ) -> None:
         injection = perturbation.injection
         self.entries = entries
@@ -70,10 +68,7 @@ class Injector:
         self._waits = self.moves_parameters and (
             self._u_waits or injection.needs_base_step or injection.control is not None
         )
-        self._clears_gradients = clears_gradients
-        self._gradients: tuple[Tensor, Tensor | None] | None = (
-            None  # to restore, and what was written
-        )
+        self._gradients: tuple[Tensor, Tensor] | None = None  # to restore, and what was written
 
     def before_base_step(self, measured: bool) -> None:
         """Compute what depends on theta_t and g_t, before the base optimizer moves anything.
@@ -104,10 +99,8 @@ class Injector:
         if kept is not None:
             raw, written = kept
             with torch.no_grad():
-                if written is not None:
-                    now = self.entries.read_gradients()
-                    raw = torch.where(_same_bits(now, written), raw, now)
-                self.entries.write_gradients(raw)
+                now = self.entries.read_gradients()
+                self.entries.write_gradients(torch.where(_same_bits(now, written), raw, now))
 
     def compared_with(self) -> Tensor:
         """Return the base's step, or the gradient that is added to, shape (entries,)."""
@@ -169,10 +162,10 @@ class Injector:
         groups = self.step.groups
         signed = descended(self._product, self.entries, groups)
         self.entries.write_gradients(torch.add(raw, signed, alpha=self._scale))
-        self._gradients = raw, self.entries.read_gradients() if self._clears_gradients else None
+        written = self.entries.read_gradients()
+        self._gradients = raw, written
         if measured and not self._injection.modulated:
             # As read back: a tensor without a gradient got none of it.
-            written = self.entries.read_gradients()
             seen = descended(written, self.entries, groups)
             self._product, self._scale = without_nonfinite(seen - self.step.gradient), 1.0
 

@@ -193,7 +193,8 @@ class ExactMuonWithAdamW(MuonWithAdamW):
     """`MuonWithAdamW` with U V^T itself, by a decomposition, where Muon comes close to it.
 
     Newton and Schulz's iteration leaves singular values between about 0.7 and 1.2. A singular value
-    below 1e-5 of the largest counts as noise, and its direction moves less.
+    below 1e-5 of the largest counts as noise, and its direction moves less. As with Muon, a
+    gradient that is not finite makes the matrix NaN, where one sees it.
 
     Example:
         >>> theta = torch.nn.Parameter(torch.zeros(2, 2))
@@ -207,7 +208,8 @@ class ExactMuonWithAdamW(MuonWithAdamW):
 
     def orthogonalized(self, matrix: Tensor, group: dict[str, Any]) -> Tensor:
         """Return U V^T; see `MuonWithAdamW.orthogonalized`."""
-        return exact_part(matrix[None], torch.ones_like, linear_below=1e-5)[0]
+        direction = exact_part(matrix[None], torch.ones_like, linear_below=1e-5)[0]
+        return torch.where(torch.isfinite(matrix).all(), direction, torch.nan)
 
 
 def newton_schulz(

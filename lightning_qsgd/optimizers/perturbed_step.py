@@ -239,8 +239,7 @@ class PerturbedStep:
     def _injector_for(self, entries: Entries, step: TouchedStep, reader: Reader) -> Injector:
         features = self._perturbation.seen
         modulate = partial(features.modulation, reader=reader)
-        clears = not steps_as_torch(self._base)
-        return Injector(self._perturbation, entries, step, modulate, clears_gradients=clears)
+        return Injector(self._perturbation, entries, step, modulate)
 
     def _together(self, entries: Entries, evaluate: Callable[[], T]) -> T:
         """Evaluate circuits, which fail on all processes or on none; a closed form cannot fail."""

@@ -316,8 +316,11 @@ def _momentum_of(step: TouchedStep, row: Row, place: slice) -> Tensor:
     before = step.memory.get(key)
     if before is None or before.shape != gradient.shape:
         before = torch.zeros_like(gradient)
-    step.memory[key] = torch.lerp(gradient, before.to(gradient), AVERAGE)
-    return step.memory[key]
+    before = before.to(gradient)
+    average = torch.lerp(gradient, before, AVERAGE)
+    # A gradient that is not finite is seen at its own step alone: an average never forgets it.
+    step.memory[key] = torch.where(torch.isfinite(average).all(), average, before)
+    return average
 
 
 def _permuted(

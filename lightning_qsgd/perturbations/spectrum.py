@@ -265,8 +265,8 @@ def largest_eigenvalue(
 
     Args:
         gram: Shape (batch, rows, rows), positive semi-definite.
-        start: As for `polynomial_part`; where it is None, the row of largest norm, ten times as
-            often multiplied.
+        start: As for `polynomial_part`; where it is None, or not of length 1 as a matrix of zeros
+            leaves it, the row of largest norm, ten times as often multiplied.
         iterations: Products with a vector.
 
     Returns:
@@ -277,13 +277,16 @@ def largest_eigenvalue(
         >>> round(value.item(), 4), round(vector[0, 0].item(), 4)
         (4.0, 1.0)
     """
-    if start is None:
+    trace = _diagonal(gram).sum(dim=1)
+    if start is None or bool(_is_lost(start, trace).any()):
         chosen = _diagonal(gram).argmax(dim=1)
-        rows = torch.arange(len(gram), device=gram.device)
-        start, iterations = gram[rows, chosen], 10 * iterations
+        longest = gram[torch.arange(len(gram), device=gram.device), chosen]
+        if start is not None:
+            longest = torch.where(_is_lost(start, trace)[:, None], longest, start)
+        start, iterations = longest, 10 * iterations
     # Scaled by the trace, no eigenvalue is above 1, and the largest at least 1 / rows: a few
     # products without a new norm in between neither overflow nor vanish.
-    trace = _or_one(_diagonal(gram).sum(dim=1))[:, None, None]
+    trace = _or_one(trace)[:, None, None]
     scaled, vectors = gram / trace, _unit(start)
     for done in range(1, iterations + 1):
         vectors = _image(scaled, vectors)
@@ -293,6 +296,12 @@ def largest_eigenvalue(
     values = (vectors * image).sum(dim=1, keepdim=True)
     missed = torch.linalg.vector_norm(image.sub_(values * vectors), dim=1, keepdim=True)
     return ((values + missed) * trace[:, 0])[:, 0], vectors
+
+
+def _is_lost(start: Tensor, trace: Tensor) -> Tensor:
+    """Whether a matrix lacks the vector that it needs: a step at which it was zero leaves none."""
+    is_vector = torch.linalg.vector_norm(start, dim=1) > 0.5  # false for NaN, too
+    return torch.logical_not(is_vector) & (trace > 0)
 
 
 def _image(symmetric: Tensor, vectors: Tensor) -> Tensor:

@@ -101,6 +101,40 @@ def test_what_is_not_finite_adds_nothing(kind: type[Any], count: int) -> None:
     assert product[0].isnan()  # what was handed over stays as it was
 
 
+@pytest.mark.parametrize("kind", [DenseEntries, GeneralEntries])
+def test_gradients_that_share_memory_are_written_each_for_itself(kind: type[Any]) -> None:
+    rows = rows_of([((4,), 4), ((2, 2), 3), ((3,), 3)], torch.float32, 0)
+    shared = torch.ones(4)
+    rows[0].parameter.grad = shared
+    rows[1].parameter.grad = shared.view(2, 2)
+    rows[2].parameter.grad = torch.ones(()).expand(3)
+    values = torch.arange(10.0)
+    kind(rows).write_gradients(values)
+    written = [flat_gradient(row.parameter).tolist() for row in rows]
+    assert written == [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 1.0], [7.0, 8.0, 9.0]]
+
+
+def test_gradients_of_other_types_keep_them() -> None:
+    parameter, other = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    parameter.grad_dtype = None
+    parameter.grad = torch.tensor([6e4, 1.0], dtype=torch.float16)
+    other.grad = torch.ones(2)
+    rows = [Row(parameter, 0, "0", slice(0, 2)), Row(other, 0, "1", slice(0, 2))]
+    entries = DenseEntries(rows)
+    assert entries.read_gradients().dtype == torch.float32
+    entries.write_gradients(torch.tensor([9e4, 2.0, 3.0, 4.0]))
+    assert parameter.grad.tolist() == [6e4, 2.0]
+    assert other.grad.tolist() == [3.0, 4.0]
+
+
+def test_a_gradient_that_is_lazily_negated_is_written() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.complex(torch.ones(1), torch.ones(1)).conj().imag
+    assert parameter.grad.is_neg()
+    DenseEntries([Row(parameter, 0, "0", slice(0, 1))]).write_gradients(torch.full((1,), 3.0))
+    assert parameter.grad.tolist() == [3.0]
+
+
 def test_many_entries_do_without_the_scratch_buffer() -> None:
     rows = rows_of([((SMALL // 2,), SMALL), ((SMALL,), SMALL)], torch.float32, 0)
     entries = DenseEntries(rows)

@@ -81,6 +81,13 @@ def test_the_exact_sign_has_singular_values_of_one() -> None:
     torch.testing.assert_close(direction, u @ v, atol=1e-10, rtol=0.0)
 
 
+def test_the_exact_sign_hides_no_gradient_that_is_not_finite() -> None:
+    matrix = torch.ones(3, 4)
+    matrix[0, 0] = torch.nan
+    direction = ExactMuonWithAdamW([nn.Parameter(matrix)], others=[]).orthogonalized(matrix, {})
+    assert direction.isnan().all()
+
+
 def test_newton_and_schulz_come_close_to_the_exact_sign() -> None:
     torch.manual_seed(0)
     settings = ((3.4445, -4.7750, 2.0315), 5, 1e-7)

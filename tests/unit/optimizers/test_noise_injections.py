@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import embedding
 from torch.optim import SGD
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lightning_qsgd.backends import CompiledBackend
 from lightning_qsgd.optimizers import PerturbedOptimizer
@@ -138,4 +139,20 @@ def test_a_gradient_that_the_base_clears_in_its_step_stays_cleared(injection: In
     optimizer = PerturbedOptimizer(Clearing([parameter], lr=0.1), Perturbation(injection=injection))
     parameter.grad = torch.ones(4)
     optimizer.step()
+    assert not parameter.grad.any()
+
+
+def test_a_gradient_that_a_hook_of_every_optimizer_clears_stays_cleared() -> None:
+    def clear(optimizer: Any, args: Any, kwargs: Any) -> None:
+        optimizer.zero_grad(set_to_none=False)
+
+    parameter = torch.nn.Parameter(torch.full((4,), 0.3))
+    perturbation = Perturbation(injection=GradientInjection())
+    optimizer = PerturbedOptimizer(SGD([parameter], lr=0.1), perturbation)
+    parameter.grad = torch.ones(4)
+    handle = register_optimizer_step_post_hook(clear)
+    try:
+        optimizer.step()
+    finally:
+        handle.remove()
     assert not parameter.grad.any()

@@ -525,3 +525,62 @@ def test_a_step_in_another_unit_is_changed_as_in_this_one(evaluation: Any, scale
 
     for got, expected in zip(moved(scale), moved(1.0), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def moves_beside_exact(make: Any, spoil: Any, steps: int = 12) -> tuple[Tensor, Tensor]:
+    """What the polynomial and the exact evaluation add to each step of one base, as norms."""
+    added = []
+    for evaluation in ("polynomial", "exact"):
+        params = parameters()
+        optimizer = PerturbedOptimizer(make(params), spectral(evaluation=evaluation))
+        optimizer.measure_every = 1
+        sizes = []
+        for step in range(steps):
+            for parameter in params:  # whatever the parameters are: both see the same momentum
+                generator = torch.Generator().manual_seed(1000 + step)
+                parameter.grad = torch.randn(parameter.shape, generator=generator).double()
+            spoil(params, step)
+            optimizer.step()
+            report = optimizer.report
+            assert report is not None
+            sizes.append(report.sums[0].sqrt())
+        assert optimizer.own_state.applied == steps
+        added.append(torch.stack(sizes))
+    return added[0], added[1]
+
+
+def zero_gradient_first(params: list[nn.Parameter], step: int) -> None:
+    if step == 0:
+        for index in HIDDEN:
+            params[index].grad.zero_()  # type: ignore[union-attr]
+
+
+def nan_gradient_once(params: list[nn.Parameter], step: int) -> None:
+    if step == 3:
+        for index in HIDDEN:
+            params[index].grad[0, 0] = torch.nan  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["MuonWithAdamW", "AdamW", "SGD"])
+def test_a_matrix_whose_first_gradient_is_zero_is_perturbed_as_exactly(name: str) -> None:
+    polynomial, exact = moves_beside_exact(BASES[name], zero_gradient_first)
+    # Gradients that have nothing in common move a momentum faster than four products follow.
+    torch.testing.assert_close(polynomial[1:], exact[1:], rtol=0.15, atol=0.0)
+
+
+class NaNBlindSGD(torch.optim.SGD):
+    """Takes a gradient that is not finite for 0, as guards of users do."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = parameter.grad.nan_to_num(0.0, 0.0, 0.0)
+        return super().step(closure)
+
+
+def test_one_gradient_that_is_not_finite_is_forgotten() -> None:
+    polynomial, exact = moves_beside_exact(lambda p: NaNBlindSGD(p, lr=0.1), nan_gradient_once)
+    torch.testing.assert_close(polynomial[4:], exact[4:], rtol=0.05, atol=0.0)
+    assert polynomial[3] < 1e-12  # it moves as the base moves it
+    assert exact[3] < 1e-12
+    assert (exact[4:] > 0.1 * exact[:3].mean()).all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_qsgd.perturbations import spectrum as spectrum_module
 from lightning_qsgd.perturbations.spectrum import (
     exact_part,
     largest_eigenvalue,
@@ -189,3 +190,31 @@ def test_a_value_that_has_not_converged_is_not_underestimated() -> None:
     gram = torch.diag(torch.tensor([1.0, 0.5]))[None]
     value, _ = largest_eigenvalue(gram, torch.tensor([[0.6, 0.8]]), iterations=1)
     assert 1.0 <= value.item() < 1.1
+
+
+@pytest.mark.parametrize("left", [0.0, torch.nan])
+def test_a_vector_that_a_step_of_zeros_left_is_found_anew(left: float) -> None:
+    matrix = random((3, 6, 9))
+    gram = matrix @ matrix.mT
+    expected, start = largest_eigenvalue(gram)
+    start[1] = left
+    values, vectors = largest_eigenvalue(gram, start)
+    torch.testing.assert_close(values, expected, rtol=1e-3, atol=0.0)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3, dtype=gram.dtype))
+
+
+def test_a_matrix_of_zeros_asks_for_no_more_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = random((2, 6, 9))
+    _, start = largest_eigenvalue(matrix @ matrix.mT)
+    products = list[Tensor]()
+    image = spectrum_module._image
+
+    def counted(symmetric: Tensor, vectors: Tensor) -> Tensor:
+        products.append(vectors)
+        return image(symmetric, vectors)
+
+    monkeypatch.setattr(spectrum_module, "_image", counted)
+    matrix[0], start[0] = 0.0, 0.0  # as a frozen part leaves it at every step
+    values, _ = largest_eigenvalue(matrix @ matrix.mT, start, iterations=4)
+    assert values[0] == 0
+    assert len(products) == 5
