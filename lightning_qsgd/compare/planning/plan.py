@@ -222,12 +222,15 @@ class Plan:
     def with_arms(self, only: Sequence[str] = (), skip: Sequence[str] = ()) -> "Plan":
         """Leave arms out; the baseline stays, and so do the controls of arms that stay.
 
+        A control that takes the values of an arm goes with it.
+
         Args:
             only: Names of the arms to keep; all if empty.
             skip: Names of the arms to leave out.
 
         Raises:
-            ValueError: If there is no arm of a name, or too few would be left.
+            ValueError: If there is no arm of a name, one to keep would go with another, or too few
+                would be left.
 
         Example:
             >>> arms = {"adamw": ArmPlan(kind="baseline"), "sine": ArmPlan(), "lion": ArmPlan()}
@@ -240,6 +243,7 @@ class Plan:
             wanted = not only or name in only or not set(arm.control_of).isdisjoint(only)
             if arm.kind == "baseline" or (wanted and name not in skip):
                 kept[name] = arm
+        self._require_sources(set(only) & set(kept), kept)
         arms = {
             name: replace(arm, control_of=[other for other in arm.control_of if other in kept])
             for name, arm in kept.items()
@@ -306,6 +310,17 @@ class Plan:
         asked = self.arms[name]
         controls = tuple(other for other, arm in self.arms.items() if name in arm.control_of)
         return Arm(name, asked.kind, controls, asked.description, overlay, lacks)
+
+    def _require_sources(self, named: Collection[str], kept: Collection[str]) -> None:
+        for name, arm in self.arms.items():
+            if name in named and arm.hyperparameters == "of_arm" and arm.control_of[0] not in kept:
+                source = arm.control_of[0]
+                raise ValueError(
+                    f"Expected {source!r} beside its control {name!r}, which `--only` names, got "
+                    f"an arm that is left out: {name!r} takes the values that are found for "
+                    f"{source!r}. Name {source!r} behind `--only` and not behind `--skip`, or "
+                    f"leave {name!r} out."
+                )
 
     def _require_known_controls(self) -> None:
         arms = [name for name, arm in self.arms.items() if arm.kind == "arm"]

@@ -114,6 +114,19 @@ def test_the_control_that_takes_the_values_of_an_arm_leaves_with_it():
     assert plan.searched("same") == "sine"
     assert list(plan.with_arms(skip=["sine"]).arms) == ["adamw", "lion"]
     assert list(plan.with_arms(only=["sine"]).arms) == ["adamw", "same", "sine"]
+    both = plan.with_arms(only=["lion", "sine", "same"], skip=["same"])
+    assert list(both.arms) == ["adamw", "sine", "lion"]
+
+
+@pytest.mark.parametrize(
+    ("only", "skip"), [(["same"], []), (["lion", "same"], []), (["sine", "same"], ["sine"])]
+)
+def test_a_control_that_is_asked_for_does_not_go_with_an_arm_that_is_not(only, skip):
+    sine = ArmPlan(hyperparameters="tuned")
+    plan = made_plan({**TUNED, "same": SAME, "sine": sine, "lion": sine}, tuning=Search())
+    message = "Expected 'sine' beside its control 'same', .* Name 'sine' behind `--only`"
+    with pytest.raises(ValueError, match=message):
+        plan.with_arms(only, skip)
 
 
 @pytest.mark.parametrize("hyperparameters", ["tuned", "of_baseline"])
