@@ -32,6 +32,8 @@ from lightning_qsgd.compare.run_comparison import (
     collect,
     damaged_files,
     foreign_files,
+    refuse_changed_runs,
+    refuse_other_arms,
     run_comparison,
     unequal_arms,
 )
@@ -112,7 +114,7 @@ def _understood(
 
 
 def _tried(arguments: list[str], recipe: Recipe) -> None:
-    """Refuse what cannot be understood, and a baseline that fails in its first steps.
+    """Refuse what cannot be understood or carried on, and a baseline that fails at once.
 
     Raises:
         SystemExit: With status 2 if an argument is wrong.
@@ -121,10 +123,14 @@ def _tried(arguments: list[str], recipe: Recipe) -> None:
     parser, parsed, running, question = _understood(arguments, recipe)
     if parsed.dry_run:  # it makes these steps itself
         return
+    console = plain_console()
+    console.quiet = True  # the runs that are there are shown when it is this task's turn
     with TemporaryDirectory() as scratch:
         try:
             workshop = workshop_in(Path(running.folder or scratch), running, recipe, Path(scratch))
-        except ModuleNotFoundError as error:
+            refuse_other_arms(question, workshop)
+            refuse_changed_runs(question, workshop, console)
+        except (ModuleNotFoundError, ValueError) as error:
             parser.error(str(error), error)
         require_trainable(question, workshop, [question.plan.baseline])
 
@@ -212,11 +218,13 @@ def carry_out(question: Question, workshop: Workshop, command: str, console: Con
         All runs, also those that failed.
 
     Raises:
+        ValueError: If the folder holds another comparison.
         RuntimeError: If the report could not be written, which costs no run, or an arm that must
             equal the baseline does not.
     """
     folder = workshop.store.folder
     provenance = provenance_of(command, _whole_config(question))
+    refuse_other_arms(question, workshop)
     require_trainable(question, workshop)
     results = run_comparison(question, workshop, provenance, console)
     try:

@@ -1,15 +1,19 @@
 """Tunes, runs and collects a comparison; continues one that was interrupted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import isfinite, nan
 from pathlib import Path
 from statistics import median, stdev
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from typing_extensions import override
 
+from lightning_qsgd.compare.executors import Attempt, Executor, Fit
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.job import (
     RUNS,
@@ -57,17 +61,8 @@ def run_comparison(
         RuntimeError: If the baseline could not be tuned, or runs are no pairs.
     """
     folder = workshop.store.folder
-    tuned, untuned = _tune(question, workshop, console)
-    untuned |= {
-        name: f"Cannot run {name!r}: it takes the values of {source!r}, which could not be tuned."
-        for name in question.plan.arms
-        if (source := question.plan.searched(name)) in untuned and name not in untuned
-    }
-    _say_untuned(untuned, question.plan.baseline, console)
-    configs = {a: c for a, c in _tuned_configs(question, tuned).items() if a not in untuned}
-    goal = _with_target(question, configs, workshop, console)
-    comparison = _comparison(question, goal, tuned)
-    jobs = question.jobs(configs, question.plan.seed_block) + question.horizon_jobs(configs)
+    tuned, untuned, goal, jobs = _settled(question, workshop, console, folder / TUNING / "studies")
+    comparison = _comparison(question, goal)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
     for job in jobs:
         if workshop.store.is_damaged(job.name):
@@ -99,6 +94,91 @@ def run_comparison(
         results = collect(known, workshop.store)
         save_results(results, folder)
     return results
+
+
+def refuse_other_arms(question: Question, workshop: Workshop) -> None:
+    """Refuse a folder whose results are of other arms: they and their report would be replaced.
+
+    Args:
+        question: What is asked.
+        workshop: Keeps the runs; the results lie in its folder.
+
+    Raises:
+        ValueError: If no arm of the stored results is in the plan, and they may not be replaced.
+    """
+    folder, asked = workshop.store.folder, [*question.plan.arms]
+    try:
+        known = [arm.name for arm in load_results(folder).comparison.arms]
+    except (FileNotFoundError, ValueError):  # none, or damaged ones: they are written anew
+        return
+    if workshop.running.changed == "refuse" and set(known).isdisjoint(asked):
+        raise ValueError(
+            f"The folder {folder} holds another comparison: its results are of the arms {known}, "
+            f"and the plan has {asked}. The results and the report would be lost. Choose another "
+            "`--folder`, or `--changed rerun` to replace them."
+        )
+
+
+class _StoredOnly(Executor):
+    """Makes no run: stops at the first that is not stored."""
+
+    @property
+    @override
+    def at_a_time(self) -> int:
+        return 1
+
+    @override
+    def run(
+        self, fit: Fit, jobs: Sequence[Job], started: Callable[[Job], None]
+    ) -> Generator[Attempt]:
+        if jobs:
+            raise RuntimeError(f"{jobs[0].name} is not stored.")
+        yield from ()
+
+
+def refuse_changed_runs(question: Question, workshop: Workshop, console: Console) -> None:
+    """Refuse stored runs of another configuration, without a run and without a file.
+
+    What a search has chosen is known as far as its runs are stored. So the check ends at the first
+    run that is missing or failed; `run_comparison` refuses what lies behind it.
+
+    Args:
+        question: What is asked.
+        workshop: Keeps the runs.
+        console: Where the search is shown.
+
+    Raises:
+        ValueError: If stored runs have another configuration and may not be replaced.
+    """
+    if workshop.running.changed == "rerun":
+        return
+    reader, plan = replace(workshop, executor=_StoredOnly()), question.plan
+    given = {arm: own for arm, own in question.configs.items() if plan.searched(arm) is None}
+    reader.stored(question.jobs(given, plan.seed_block) + question.horizon_jobs(given))
+    with suppress(RuntimeError), TemporaryDirectory() as scratch:
+        *_, jobs = _settled(question, reader, console, Path(scratch))
+        reader.stored(jobs)
+
+
+def _settled(
+    question: Question, workshop: Workshop, console: Console, studies: Path
+) -> tuple[dict[str, TunedArm], dict[str, str], Goal, list[Job]]:
+    """Tune, take the target, and list the runs that follow from both.
+
+    Raises:
+        RuntimeError: If the baseline could not be tuned.
+    """
+    tuned, untuned = _tune(question, workshop, console, studies)
+    untuned |= {
+        name: f"Cannot run {name!r}: it takes the values of {source!r}, which could not be tuned."
+        for name in question.plan.arms
+        if (source := question.plan.searched(name)) in untuned and name not in untuned
+    }
+    _say_untuned(untuned, question.plan.baseline, console)
+    configs = {a: c for a, c in _tuned_configs(question, tuned).items() if a not in untuned}
+    goal = _with_target(question, configs, workshop, console)
+    jobs = question.jobs(configs, question.plan.seed_block) + question.horizon_jobs(configs)
+    return tuned, untuned, goal, jobs
 
 
 def _fingerprints(jobs: Sequence[Job], block: str) -> dict[str, tuple[str, ...]]:
@@ -251,7 +331,7 @@ def _say_untuned(untuned: Mapping[str, str], baseline: str, console: Console) ->
 
 
 def _tune(
-    question: Question, workshop: Workshop, console: Console
+    question: Question, workshop: Workshop, console: Console, studies: Path
 ) -> tuple[dict[str, TunedArm], dict[str, str]]:
     search = question.plan.tuning
     if search is None or not question.plan.tuned:
@@ -260,9 +340,18 @@ def _tune(
     def make_runs(jobs: Sequence[Job], title: str) -> dict[Job, StoredRun]:
         return workshop.run(jobs, Board(console, title, jobs, workshop.executor.at_a_time))
 
-    tuning = Tuning(search, question.goal, workshop.store.folder / TUNING / "studies")
+    tuning = Tuning(search, question.goal, studies)
     wanted = {arm: question.configs[arm] for arm in question.plan.tuned}
-    return tuning.run(wanted, make_runs, {arm: question.space_of(arm) for arm in wanted})
+    spaces = {arm: question.space_of(arm) for arm in wanted}
+    tuned, untuned = tuning.run(wanted, make_runs, spaces)
+    return tuned, {arm: _with_a_way_on(reason) for arm, reason in untuned.items()}
+
+
+def _with_a_way_on(reason: str) -> str:
+    """Say how to go on after a change that stored trials would refuse, in front of a traceback."""
+    said, *failure = reason.split("\n", 1)
+    way = "Where that changes configuration or ranges, repeat the command with `--changed rerun`: "
+    return "\n".join([f"{said} {way}the stored trials are of what they were.", *failure])
 
 
 def _tuned_configs(
@@ -290,7 +379,7 @@ def _with_target(
     return replace(question.goal, target=target)
 
 
-def _comparison(question: Question, goal: Goal, tuned: Mapping[str, TunedArm]) -> Comparison:
+def _comparison(question: Question, goal: Goal) -> Comparison:
     arms = tuple(
         question.plan.arm(name, question.overlays[name], question.lacks(name))
         for name in question.plan.arms

@@ -230,8 +230,8 @@ class Running:
         address: Address of the Ray cluster; None starts one on this machine.
         unpaired: What to do if two arms of a seed did not start alike or saw other data:
             "refuse" stops, "allow" goes on and leaves the pair out of every difference.
-        changed: What to do with stored runs of another configuration: "refuse" to go on, or
-            "rerun" and replace them.
+        changed: What to do with stored runs of another configuration, and with results of other
+            arms: "refuse" to go on, or "rerun" and replace them.
 
     Raises:
         ValueError: If `processes` is below 1, or an address is given with "local".
