@@ -2,13 +2,15 @@
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import yaml
+from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.argument_checks import text_of
@@ -19,6 +21,7 @@ from lightning_qsgd.compare.planning.plan import require_arms
 from lightning_qsgd.compare.report.suite_page import suite_answer, write_suite
 from lightning_qsgd.compare.results.arm import require_folder_name
 from lightning_qsgd.compare.results.results_folder import load_results
+from lightning_qsgd.compare.running.folder_lock import locked, require_free
 from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.compare.verdicts.suite import analyse_suite, share_of
 
@@ -26,6 +29,8 @@ ROOT = Path("runs") / "suites"
 TASKS, FOLDER = "tasks", "folder"
 OF_A_TASK = ("experiment", "budget")
 PLAN = "plan.yaml"
+REFUSED = 2
+"""Exit status of a command whose arguments are wrong."""
 
 
 def suite_in(arguments: list[str]) -> Path | None:
@@ -62,7 +67,8 @@ def suite_command(
 
     Raises:
         SystemExit: With status 2 if the suite is wrong, 1 if runs or whole tasks failed.
-        RuntimeError: If the baseline of a task fails in its first steps.
+        RuntimeError: If the baseline of a task fails in its first steps, or the folder of the suite
+            or of a task is in use.
     """
     parser = SuggestingParser(prog="lightning-qsgd compare")
     parser.add_argument(f"--{TASKS}", type=dict[str, Task])
@@ -78,46 +84,77 @@ def suite_command(
         root = Path(taken.get("--folder") or suite.get(FOLDER) or ROOT / config.stem)
     except (TypeError, ValueError) as error:
         parser.error(str(error), error)
-    console, failed, unanswered = plain_console(markup=True), False, dict[str, str]()
+    console = plain_console(markup=True)
     dry = bool(suite.get("dry_run")) or not {"--dry_run", "--dry-run"}.isdisjoint(others)
     for name in (name for name in suite[TASKS] if name not in plans):
         text = f"{name} is left out: none of its arms is asked for."
         console.print(text, soft_wrap=True, markup=False)
-    calls = {}
-    if not dry:
-        console.print("Trying a few steps of the baseline of each task ...")
-    with TemporaryDirectory() as scratch:
-        for name, (plan, choice) in plans.items():
-            plan["alpha"] = share_of(method, len(plans)).alpha
-            more = ["--folder", str(root / name), *others, *choice]
-            calls[name] = (plan, more)
-            _look_at(f"the task {name!r} of {config}", plan, Path(scratch) / name, more, check)
-        for name, (plan, more) in calls.items():
-            console.rule(escape(name))
-            place = (Path(scratch) if dry else root) / name
-            try:
-                failed |= _compared(plan, place, more, compare)
-            except RuntimeError as error:  # such as an arm whose every trial failed
-                unanswered[name] = _ends_of(str(error))
-                console.print(f"[bold red]{escape(name)} cannot answer:[/] {escape(str(error))}")
-    answered = [name for name in plans if name not in unanswered]
-    if answered and not dry:
-        results = {name: load_results(root / name) for name in answered}
-        analysis = analyse_suite(results, method, unanswered)
-        said = suite_answer(analysis).replace("**", "").replace("`", "")
-        console.print(said, markup=False)
-        page = write_suite(config.stem, results, analysis, root)
-        console.print(f"Page of the suite: {page}", soft_wrap=True, markup=False)
+    level = {"alpha": share_of(method, len(plans)).alpha}
+    calls = {
+        name: ({**plan, **level}, ["--folder", str(root / name), *others, *choice])
+        for name, (plan, choice) in plans.items()
+    }
+    with ExitStack() as held, TemporaryDirectory() as scratch:
+        there = root.is_dir()
+        if there and not dry:
+            held.enter_context(locked(root))
+        if not dry:
+            console.print("Trying a few steps of the baseline of each task ...")
+        for name, call in calls.items():
+            what = f"the task {name!r} of {config}"
+            _look_at(what, call, Path(scratch) / name, None if dry else root / name, check)
+        if not there and not dry:  # no folder is made for a suite that is refused
+            held.enter_context(locked(root))
+        failed, unanswered = _carried_out(calls, Path(scratch) if dry else root, compare, console)
+        if not dry:
+            _answer(config.stem, [*plans], unanswered, method, root, console)
     if failed or unanswered:
         sys.exit(1)
 
 
-def _look_at(
-    what: str, plan: dict[str, Any], place: Path, arguments: list[str], check: Check
+Call: TypeAlias = tuple[dict[str, Any], list[str]]
+"""The plan of a task, and what follows its config on the command line."""
+
+
+def _carried_out(
+    calls: Mapping[str, Call], root: Path, compare: Any, console: Console
+) -> tuple[bool, dict[str, str]]:
+    """Run one task after the other; return whether runs failed, and why tasks have no answer."""
+    failed, unanswered = False, dict[str, str]()
+    for name, call in calls.items():
+        console.rule(escape(name))
+        try:
+            failed |= _compared(call, root / name, compare)
+        except RuntimeError as error:  # such as an arm whose every trial failed
+            unanswered[name] = _ends_of(str(error))
+            console.print(f"[bold red]{escape(name)} cannot answer:[/] {escape(str(error))}")
+    return failed, unanswered
+
+
+def _answer(
+    name: str,
+    tasks: Sequence[str],
+    unanswered: Mapping[str, str],
+    method: Method,
+    root: Path,
+    console: Console,
 ) -> None:
-    """Check one task, and say which one it is if it is wrong."""
+    """Answer for all tasks, if there is one with an answer."""
+    results = {task: load_results(root / task) for task in tasks if task not in unanswered}
+    if not results:
+        return
+    analysis = analyse_suite(results, method, unanswered)
+    console.print(suite_answer(analysis).replace("**", "").replace("`", ""), markup=False)
+    page = write_suite(name, results, analysis, root)
+    console.print(f"Page of the suite: {page}", soft_wrap=True, markup=False)
+
+
+def _look_at(what: str, call: Call, scratch: Path, folder: Path | None, check: Check) -> None:
+    """Check one task, and say which one it is if it is wrong or in use; None asks for no folder."""
     try:
-        _compared(plan, place, arguments, check)
+        if folder is not None:
+            require_free(folder)
+        _compared(call, scratch, check)
     except SystemExit:
         sys.stderr.write(f"This is what {what} asks for.\n")
         raise
@@ -134,14 +171,19 @@ def _ends_of(message: str) -> str:
     return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
 
 
-def _compared(plan: dict[str, Any], place: Path, others: list[str], compare: Any) -> bool:
+def _compared(call: Call, place: Path, compare: Any) -> bool:
     """Run one task; return whether runs failed, which does not stop the other tasks."""
+    plan, others = call
+    require_free(place)  # before its plan is replaced
     place.mkdir(parents=True, exist_ok=True)
     file = place / PLAN
+    before = file.read_bytes() if file.is_file() else None
     file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True), "utf-8")
     try:
         compare(["--config", str(file), *others])
     except SystemExit as end:
+        if end.code == REFUSED and before is not None:
+            file.write_bytes(before)  # the plan of what is stored there
         if end.code != 1:
             raise
         return True

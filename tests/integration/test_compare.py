@@ -28,7 +28,7 @@ from lightning_qsgd.compare import (
 from lightning_qsgd.compare.executors import RayExecutor
 from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
-from lightning_qsgd.compare.running.folder_lock import locked
+from lightning_qsgd.compare.running.folder_lock import LOCK, locked
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from tests.compare_jobs import made_job, quick_fit
 
@@ -143,6 +143,26 @@ def test_a_suite_without_the_data_of_its_last_task_runs_nothing(
     assert "Cannot read the problems in data/gsm8k" in last
     assert "what the task 'two' of" in last
     assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_with_one_changed_task_names_it_and_replaces_no_plan(
+    command_line: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", "--config", str(a_suite(tmp_path, one={}, two={})), "--folder", "out"]
+    command_line.main(*arguments, "--seeds", "1")
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    before = {file: file.read_bytes() for file in files if file.name != LOCK}
+    a_suite(tmp_path, one={}, two={"budget": {"max_steps": 6}})
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(*arguments, "--seeds", "2")
+    assert caught.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 stored runs were made with another configuration" in said
+    assert "trainer.max_steps: 12, now 6" in said
+    assert "or `--changed rerun` to replace them." in said
+    assert "what the task 'two' of" in said
+    assert {file: file.read_bytes() for file in before} == before
+    assert not (tmp_path / "out/one/runs/adamw/seed1.json").exists()
 
 
 def with_model(name: str) -> dict[str, Any]:
@@ -370,6 +390,21 @@ def test_a_changed_configuration_is_refused_or_run_again(compare: Compare) -> No
     compare("--changed", "rerun", seeds=[0], budget={"max_steps": 13})
     assert compare.table() != before
     assert load_results(compare.folder / "out").comparison.budget == "13 steps"
+
+
+def test_a_comparison_of_other_arms_is_refused_or_takes_the_place(compare: Compare) -> None:
+    compare(seeds=[0])
+    base, other = (dict(arm) for arm in PLAN["arms"].values())
+    arms, out = {"base": base, "other": other}, compare.folder / "out"
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    refused = compare.refuse(seeds=[0], arms=arms)
+    assert "out holds another comparison: its results are of the arms ['adamw', 'still']" in refused
+    assert "Choose another `--folder`, or `--changed rerun` to replace them." in refused
+    found = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert {**found, out / LOCK: b""} == {**before, out / LOCK: b""}
+    compare("--changed", "rerun", seeds=[0], arms=arms)
+    assert [arm.name for arm in load_results(out).comparison.arms] == ["base", "other"]
+    assert compare(seeds=[0], arms=arms).count("was done before") == 2
 
 
 def test_a_report_after_a_rerun_that_was_stopped_mixes_no_configurations(

@@ -17,7 +17,7 @@ def locked(folder: Path) -> Iterator[None]:
     killed process stands in nobody's way.
 
     Args:
-        folder: Folder of one comparison.
+        folder: Folder of one comparison, or of a suite.
 
     Raises:
         RuntimeError: If another process holds it.
@@ -30,23 +30,41 @@ def locked(folder: Path) -> Iterator[None]:
         True
     """
     _refuse_links(folder)
-    import fcntl  # not on Windows, where the rest of the package works
-
     with _opened(folder) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise RuntimeError(
-                f"The folder {folder} is in use by another comparison (process {owner}): two in "
-                "one folder would overwrite each other's runs. Wait for it to end, or choose "
-                "another `--folder`."
-            ) from None
+        _lock(file, folder)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder that another process holds; nothing is written, and it need not be there.
+
+    Args:
+        folder: Folder of one comparison.
+
+    Raises:
+        RuntimeError: If another process holds it.
+    """
+    if (folder / LOCK).is_file():
+        with (folder / LOCK).open() as file:
+            _lock(file, folder)
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    import fcntl  # not on Windows, where the rest of the package works
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        raise RuntimeError(
+            f"The folder {folder} is in use by another comparison (process {owner}): two in "
+            "one folder would overwrite each other's runs. Wait for it to end, or choose "
+            "another `--folder`."
+        ) from None
 
 
 def _refuse_links(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import yaml
 from lightning_qsgd.cli.suite_command import suite_command, suite_in
 from lightning_qsgd.compare import load_results, save_results
 from lightning_qsgd.compare.report import suite_page
+from lightning_qsgd.compare.running.folder_lock import LOCK, locked
 from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.verdicts.suite import analyse_suite
 from tests.comparison_cases import made_results
@@ -390,3 +392,89 @@ def test_a_goal_of_the_suite_is_that_of_each_task_without_one(suite):
     tasks = {**TASKS, "two": {**TASKS["two"], "goal": own}}
     compare = called(rewritten(suite, tasks=tasks, goal={"metric": "val/loss"}))
     assert [plan["goal"] for plan in compare.plans] == [{"metric": "val/loss"}, own]
+
+
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_suite_in_use_is_refused_before_anything_is_touched(suite, tmp_path):
+    called(suite)
+    with locked(tmp_path / "out"):
+        before, compare = contents(tmp_path / "out"), Compare()
+        with pytest.raises(RuntimeError, match="The folder out is in use by another comparison"):
+            suite_command(
+                rewritten(suite, seeds=9), ["--config", str(suite), "--folder", "out"], compare
+            )
+        assert contents(tmp_path / "out") == before
+    assert compare.plans == []
+
+
+def test_a_suite_holds_its_folder_while_it_checks_and_compares(suite, tmp_path):
+    called(suite)
+
+    def in_use(arguments):
+        with pytest.raises(RuntimeError, match="in use"), locked(tmp_path / "out"):
+            pass
+        compare(arguments)
+
+    compare = Compare()
+    given = ["--config", str(suite), "--folder", "out"]
+    suite_command(suite, given, in_use, in_use)
+    assert len(compare.plans) == 4
+    with locked(tmp_path / "out"):
+        """It is free again."""
+
+
+def test_a_task_in_use_is_named_before_the_plan_of_any_is_replaced(suite, tmp_path):
+    called(suite)
+    with locked(tmp_path / "out/two"):
+        before, compare = contents(tmp_path / "out"), Compare()
+        with pytest.raises(RuntimeError, match=r"out/two is in use .* the task 'two' of "):
+            suite_command(
+                rewritten(suite, seeds=9), ["--config", str(suite), "--folder", "out"], compare
+            )
+        (tmp_path / "out" / LOCK).unlink()
+        assert contents(tmp_path / "out").keys() <= before.keys()
+        assert all(file.read_bytes() == was for file, was in before.items() if file.name != LOCK)
+    assert compare.plans == []
+
+
+def test_a_task_that_somebody_starts_meanwhile_keeps_its_plan(suite, tmp_path):
+    called(suite)
+    before = (tmp_path / "out/two/plan.yaml").read_bytes()
+    compare, taken = Compare(), ExitStack()
+
+    def started_meanwhile(arguments):
+        taken.enter_context(locked(tmp_path / "out/two"))
+        compare(arguments)
+
+    given = ["--config", str(rewritten(suite, seeds=9)), "--folder", "out"]
+    with taken, pytest.raises(SystemExit) as caught:
+        suite_command(suite, given, started_meanwhile)
+    assert caught.value.code == 1
+    assert [folder.name for folder in compare.folders] == ["one"]
+    assert (tmp_path / "out/two/plan.yaml").read_bytes() == before
+
+
+def test_a_plan_that_is_refused_later_on_is_not_left_in_place_of_the_former(suite, tmp_path):
+    called(suite)
+    before = (tmp_path / "out/one/plan.yaml").read_bytes()
+
+    def refuse(arguments):
+        sys.exit(2)
+
+    with pytest.raises(SystemExit):
+        suite_command(
+            rewritten(suite, seeds=9), ["--config", str(suite), "--folder", "out"], refuse
+        )
+    assert (tmp_path / "out/one/plan.yaml").read_bytes() == before
+
+
+def test_a_suite_that_is_refused_makes_no_folder(suite, tmp_path):
+    def refuse(arguments):
+        sys.exit(2)
+
+    with pytest.raises(SystemExit):
+        suite_command(suite, ["--config", str(suite), "--folder", "out"], Compare(), refuse)
+    assert not (tmp_path / "out").exists()
