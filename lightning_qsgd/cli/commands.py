@@ -14,6 +14,9 @@ PROGRAM = "lightning-qsgd"
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C has ended: 128 and the signal's number."""
 
+TERMINATED = 143
+"""Likewise of one that SIGTERM has ended."""
+
 
 @dataclass(frozen=True)
 class Command:

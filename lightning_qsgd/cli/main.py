@@ -8,12 +8,14 @@ import traceback
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from lightning_qsgd.cli.commands import (
     COMMANDS,
     INTERRUPTED,
     OWN,
     PROGRAM,
+    TERMINATED,
     overview,
     refuse_unknown,
 )
@@ -48,7 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Errors that this package raises about its input are printed without a traceback; set
-    ``LIGHTNING_QSGD_DEBUG=1`` to see it. The exit status is then 2, and 130 after Ctrl-C.
+    ``LIGHTNING_QSGD_DEBUG=1`` to see it. The exit status is then 2, 130 after Ctrl-C, and 143 after
+    a SIGTERM.
 
     Args:
         arguments: Command-line arguments; those of the process by default.
@@ -58,6 +61,15 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:  # mostly while torch is imported: a training stops by itself
         sys.stderr.write("Interrupted.\n")
         sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        sys.exit(_status(end))
+
+
+def _status(end: SystemExit) -> Any:
+    """Return the status of a shell: Lightning ends a stopped training with 1, a SIGTERM with 0."""
+    if isinstance(end.__context__, KeyboardInterrupt):
+        return INTERRUPTED
+    return TERMINATED if type(end).__name__ == "SIGTERMException" else end.code
 
 
 def _run(arguments: list[str] | None) -> None:

@@ -375,8 +375,9 @@ def _with_target(
     jobs = question.jobs({question.plan.baseline: configs[question.plan.baseline]}, seeds, TARGET)
     ended = workshop.run(jobs, Board(console, "Target", jobs, workshop.executor.at_a_time))
     runs = [stored.finished for stored in ended.values()]
-    target = target_from_baseline((run for run in runs if run), question.goal.metric)
-    return replace(question.goal, target=target)
+    goal = question.goal
+    target = target_from_baseline(runs, goal.metric, goal.higher_is_better)
+    return replace(goal, target=target)
 
 
 def _comparison(question: Question, goal: Goal) -> Comparison:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isfinite, sqrt
+from math import ceil, inf, isfinite, sqrt
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from lightning_qsgd.compare.planning.search import Range, Search
 from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.recorded_run import RecordedRun
+from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
 if TYPE_CHECKING:
     from optuna.distributions import FloatDistribution, IntDistribution
@@ -25,15 +25,21 @@ SHARE = 0.75
 """Share of its budget that the baseline gets: at all of it, half of its runs would miss."""
 
 
-def target_from_baseline(runs: Iterable[RecordedRun], metric: str) -> float:
-    """Return what the baseline reaches after 3/4 of its budget, the median over runs.
+def target_from_baseline(
+    runs: Iterable[RecordedRun | None], metric: str, higher_is_better: bool = True
+) -> float:
+    """Return what the baseline reaches after 3/4 of its steps, the median over runs.
+
+    It is read where the metric was recorded next, but not at the end, unless it was recorded there
+    alone. A run that diverged or failed counts as worse than all others.
 
     Args:
-        runs: Runs of the baseline on seeds that are not reported.
+        runs: Runs of the baseline on seeds that are not reported; None for one that failed.
         metric: Tag of the metric.
+        higher_is_better: Direction of the metric.
 
     Raises:
-        ValueError: If no run has a curve of the metric.
+        ValueError: If no run has a curve of the metric, or half of them diverged or failed.
 
     Example:
         >>> from lightning_qsgd.training.recorded_run import RecordedCurve
@@ -41,17 +47,29 @@ def target_from_baseline(runs: Iterable[RecordedRun], metric: str) -> float:
         >>> target_from_baseline([RecordedRun("adamw", 0, {}, {"accuracy": curve})], "accuracy")
         0.8
     """
-    reached = []
-    for run in runs:
-        values = run.curves[metric].values if metric in run.curves else []
-        if values:
-            reached.append(values[ceil(SHARE * len(values)) - 1])
-    if not reached:
+    curves = [run.curves.get(metric) if run else None for run in runs]
+    if not any(curve and curve.values for curve in curves):
         raise ValueError(
             f"Cannot take a target from the baseline: none of its runs recorded `{metric}`. Fix "
             "`goal.target` in advance, or mend the baseline."
         )
-    return median(reached)
+    worst = -inf if higher_is_better else inf
+    reached = [_after_most(curve) if curve and curve.values else worst for curve in curves]
+    target = median(value if isfinite(value) else worst for value in reached)
+    if not isfinite(target):
+        raise ValueError(
+            f"Cannot take a target from the baseline: of its {len(reached)} runs for it, "
+            f"{sum(not isfinite(value) for value in reached)} diverged in `{metric}` or failed. "
+            "Fix `goal.target` in advance, or narrow the baseline's ranges."
+        )
+    return target
+
+
+def _after_most(curve: RecordedCurve) -> float:
+    last = len(curve.steps) - 1
+    wanted = SHARE * curve.steps[last]
+    place = next(place for place, step in enumerate(curve.steps) if step >= wanted)
+    return curve.values[max(0, min(place, last - 1))]
 
 
 STUDY = "study.log"

@@ -1,5 +1,6 @@
 """Records how a run converges towards its goal, logs it and keeps it on disk."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
@@ -24,7 +25,7 @@ from lightning_qsgd.training.convergence_metrics import (
     compare,
     summarise,
 )
-from lightning_qsgd.training.first_weights import hashed_weights, require_pair
+from lightning_qsgd.training.first_weights import add_to_hash, hashed_weights, require_pair
 from lightning_qsgd.training.publishing import publish, show
 from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, RecordedRun, Timing, save_run
 from lightning_qsgd.training.wrapping import callbacks_of, count_trained, describe_optimizers
@@ -148,13 +149,25 @@ class ConvergenceCallback(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock.
+        """Start the clock, and compare the first batch with the baseline's.
 
         Seconds of training exclude validation, and the first batch of a fit, in which libraries
         are loaded and memory is allocated: of two runs in one process it would burden the first.
         """
+        is_first = batch_idx == trainer.global_step == trainer.current_epoch == 0
+        if is_first and self.file is not None:
+            self._look_at(batch)
         self._before_batch = trainer.callback_metrics.get(self.goal.loss)
         self._batch_start = perf_counter()
+
+    def _look_at(self, batch: Any) -> None:
+        digest = hashlib.sha256()
+        if not add_to_hash(digest, batch):
+            return
+        self.run.checks[FIRST_BATCH] = digest.hexdigest()
+        checks = {} if self.baseline is None else self.baseline.checks
+        if checks.get(FIRST_BATCH, digest.hexdigest()) != digest.hexdigest():
+            rank_zero_warn(_OTHER_BATCH)
 
     @override
     def on_train_batch_end(
@@ -267,6 +280,8 @@ class ConvergenceCallback(Callback):
                 raise ValueError(_UNREADABLE.format(error)) from error
         else:  # written by a version whose record held the points
             metrics.add_run(run)
+        if run.fingerprint != self.fingerprint:  # the two settings made it together: it is neither
+            run.fingerprint = ""
         self._begin()
         self.run, self.metrics, self._now = run, metrics, metrics.last_instant
         self._restored = True
@@ -367,6 +382,14 @@ def _entry(state: Any, name: str) -> Any:
         raise ValueError(_UNREADABLE.format(f"format {state['format']}, known is {FORMAT}"))
     return state[name]
 
+
+FIRST_BATCH = "first_batch"
+
+_OTHER_BATCH = (
+    "The first batch is not the one that the baseline began with, so the two runs are no pair: "
+    "their difference mixes the perturbation with the data. Where data or code have changed since "
+    "the baseline was trained, train it anew with `--baseline.reuse false`."
+)
 
 _UNREADABLE = (
     "Cannot continue the record of this checkpoint: {}. It is damaged or from a newer version; "

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_qsgd.tracking import tags
-from lightning_qsgd.training.recorded_run import load_run
+from lightning_qsgd.training.recorded_run import load_run, save_run
 from tests.event_files import read_scalars
 from tests.integration.test_cli_fit import arm, same
 
@@ -68,6 +68,30 @@ def test_a_damaged_record_is_passed_over(command_line: Any) -> None:
     command_line.fit(*arm("sine_0.5"), *BASELINE)
     (command_line.run_folder("adamw") / "record.json").write_text('{"format": 1')
     assert "Training the AdamW" in command_line.fit(*arm("sine_0.5"), *BASELINE)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_run_that_was_resumed_with_other_settings_is_no_baseline(command_line: Any) -> None:
+    command_line.fit("--run.arm=adamw")
+    checkpoint = command_line.checkpoint("adamw")
+    changed = ("--trainer.max_epochs=5", "--optimizer.init_args.lr=0.5")
+    command_line.fit("--run.arm=adamw", *changed, f"--ckpt_path={checkpoint}")
+    files = sorted(command_line.run_folder("adamw").parent.glob("*/record.json"))
+    first, resumed = map(load_run, files)
+    assert resumed.curve("train/loss").steps[-1] > first.curve("train/loss").steps[-1]
+    assert first.fingerprint
+    assert not resumed.fingerprint
+
+
+def test_a_baseline_that_began_with_another_batch_is_told_of(command_line: Any) -> None:
+    command_line.fit(*arm("sine_0.5"), *BASELINE)
+    folders = [command_line.run_folder(name) for name in ("adamw", "sine_0.5")]
+    stored, ours = (load_run(folder / "record.json") for folder in folders)
+    assert stored.checks["first_batch"] == ours.checks["first_batch"]
+    stored.checks["first_batch"] = "of the data as they were"
+    save_run(stored, folders[0] / "record.json")
+    with pytest.warns(UserWarning, match=r"first batch.*no pair.*--baseline.reuse false"):
+        command_line.fit(*arm("sine_0.5"), *BASELINE)
 
 
 @pytest.mark.parametrize("name", ["quantum_shots", "equation_1"])

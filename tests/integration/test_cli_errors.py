@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from lightning_qsgd.cli import commands
+from lightning_qsgd.training import ConvergenceCallback
 
 SAMPLER = ("--perturbation.backend=lightning_qsgd.SamplerBackend",)
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -106,6 +108,24 @@ def test_a_command_that_is_interrupted_ends_without_a_traceback(
         command_line.main("doctor")
     assert caught.value.code == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_a_signal_ends_has_its_status(
+    number: int, status: int, command_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> None:
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(ConvergenceCallback, "on_train_epoch_start", killed)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(SystemExit) as caught:
+            command_line.fit()
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(each, handler)
+    assert caught.value.code == status
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,24 @@ def test_target_is_the_median_at_three_quarters_of_the_budget():
     assert target_from_baseline([made_run([0.3])], METRIC) == 0.3
 
 
+def test_target_is_read_before_the_end_of_a_run_with_few_validations():
+    assert target_from_baseline([made_run([0.1, 0.5, 0.9])], METRIC) == 0.5
+    assert target_from_baseline([made_run([0.1, 0.9])], METRIC) == 0.1
+    steps = [10.0, 20.0, 70.0, 76.0, 100.0]
+    curve = RecordedCurve(steps, steps, steps, [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert target_from_baseline([RecordedRun("adamw", 0, {}, {METRIC: curve})], METRIC) == 0.4
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 4, 1, 3)])
+def test_diverged_and_failed_runs_count_as_the_worst_of_a_target(order):
+    runs = [made_run([0.0, 0.0, value, 0.0]) for value in (0.3, 0.5, 0.6, math.nan)]
+    runs = [[*runs, None][place] for place in order]
+    assert target_from_baseline(runs, METRIC, higher_is_better=True) == 0.3
+    assert target_from_baseline(runs, METRIC, higher_is_better=False) == 0.6
+    with pytest.raises(ValueError, match="of its 3 runs for it, 2 diverged in"):
+        target_from_baseline([made_run([0.0, math.inf, 0.0]), None, made_run([0.1])], METRIC)
+
+
 def test_target_needs_a_curve():
     with pytest.raises(ValueError, match="none of its runs recorded `val/f1`"):
         target_from_baseline([made_run([0.3])], "val/f1")
