@@ -106,4 +106,5 @@ def flat_gradient(parameter: Tensor) -> Tensor:
 
 def steps_as_torch(base: Optimizer) -> bool:
     """Whether a base's `step` is one of torch's own: it evaluates a closure first, and in place."""
-    return type(base).step.__module__.startswith("torch.optim.")
+    step = base.step  # the object's: a user may have put another in its place
+    return str(getattr(step, "__module__", None)).startswith("torch.optim.")

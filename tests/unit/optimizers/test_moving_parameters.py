@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MethodType
 
 import pytest
 import torch
@@ -170,10 +171,20 @@ class Replacing(torch.optim.SGD):
                 parameter.data = parameter.data - lr * parameter.grad
 
 
+def patched(parameters: list[torch.Tensor], lr: float) -> torch.optim.SGD:
+    """torch's own optimizer, given another step as scripts do."""
+    optimizer = torch.optim.SGD(parameters, lr=lr)
+    optimizer.step = MethodType(Replacing.step, optimizer)  # type: ignore[method-assign]
+    return optimizer
+
+
+@pytest.mark.parametrize("replacing", [Replacing, patched])
 @pytest.mark.parametrize("injection", INJECTIONS)
-def test_memory_that_the_base_replaces_in_its_step_is_followed(injection: str) -> None:
+def test_memory_that_the_base_replaces_in_its_step_is_followed(
+    injection: str, replacing: Callable[..., torch.optim.SGD]
+) -> None:
     problems = dense_problem(), dense_problem()
-    for problem, kind in zip(problems, (Replacing, torch.optim.SGD), strict=True):
+    for problem, kind in zip(problems, (replacing, torch.optim.SGD), strict=True):
         perturbation = Perturbation(injection=INJECTIONS[injection])
         optimizer = PerturbedOptimizer(kind(problem.parameters, lr=1e-2), perturbation)
         for _ in range(3):
