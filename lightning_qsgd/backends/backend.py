@@ -22,13 +22,21 @@ class Backend(ABC):
     """Whether the readout of qubit i depends on input i alone (no padding to blocks needed)."""
 
     bounded: bool = False
-    """Whether every readout is known to be finite and in [-1, 1]; others are checked."""
+    """Whether every readout is known to be finite and in [-1, 1]; others are checked.
+
+    A subclass with a `readout` of its own does not inherit the promise.
+    """
 
     stochastic: bool = False
     """Whether `readout` draws shots and therefore needs `keys`."""
 
     skips: bool = False
     """Whether an evaluation may end in `SkippedStep`, for the optimizer to step without it."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "readout" in vars(cls) and "bounded" not in vars(cls):
+            cls.bounded = False
 
     @abstractmethod
     def readout(

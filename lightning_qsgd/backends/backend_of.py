@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
+from numbers import Integral
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -52,8 +53,8 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
 
     Raises:
         TypeError: If the source is none of the three.
-        ValueError: If the engine is unknown or contradicts a backend, or a gate of a circuit that
-            must be compiled cannot be.
+        ValueError: If the engine is unknown or contradicts a backend, a backend does not count its
+            qubits or circuits, or a gate of a circuit that must be compiled cannot be.
 
     Example:
         >>> from lightning_qsgd.circuits import SuperpositionCircuit
@@ -71,6 +72,7 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
                 f"Got engine={engine!r} and a {type(source).__name__}: both say what evaluates the "
                 "circuit. Leave the engine out, or give the circuit itself."
             )
+        _check_counts(source)
         return source
     if isinstance(source, SamplerQNN | EstimatorQNN):
         return _of_network(source, engine, settings)
@@ -81,6 +83,25 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
     raise TypeError(
         f"Expected a circuit, a backend, an EstimatorQNN or a SamplerQNN, got {_got(source)}"
     )
+
+
+def _check_counts(backend: Backend) -> None:
+    """Refuse a backend of the user's whose qubits or circuits are no counts."""
+    name = type(backend).__name__
+    num_qubits: Any = getattr(backend, "num_qubits", None)
+    if type(num_qubits) is bool or not isinstance(num_qubits, Integral) or num_qubits < 1:
+        raise ValueError(
+            f"Expected `num_qubits` of {name} to be an integer of at least 1, got {num_qubits!r}: "
+            "it says how many entries a circuit reads. Set it in the class, or take 1 where the "
+            "readout of an entry depends on that entry only."
+        )
+    circuits: Any = backend.circuits_for(1)
+    if not isinstance(circuits, Integral) or circuits < 0:
+        raise ValueError(
+            f"Expected `circuits_for` of {name} to return a count, got {circuits!r}: it says how "
+            "many circuits an evaluation costs. Return 0 where none is evaluated, or leave the "
+            "method out."
+        )
 
 
 def _got(source: object) -> str:

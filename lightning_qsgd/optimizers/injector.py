@@ -20,7 +20,7 @@ from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.rows import ParamGroups
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import MOVED, UNTOUCHED
-from lightning_qsgd.perturbations.controls import Replaced
+from lightning_qsgd.perturbations.controls import Replaced, check_control
 from lightning_qsgd.perturbations.step import TouchedStep
 
 Modulate = Callable[[TouchedStep], Tensor]
@@ -130,7 +130,9 @@ class Injector:
         """Set what is added, as ``product * scale``: the factor is spared an operation."""
         strength, control = self.step.strength, self._injection.control
         if control is not None:
-            product = self._entering(control.replace(self._replaced()), "replace", control)
+            replaced = self._replaced()
+            product = self._entering(control.replace(replaced), "replace", control)
+            check_control(control, product, replaced, self._state)
             self._scale = 1.0
         elif self._factor is not None:
             self.coefficients = without_nonfinite(self._coefficients * strength)
@@ -200,12 +202,16 @@ class Injector:
                 return values.to(theta)  # type: ignore[no-any-return]
         kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
         is_misshapen = is_dense and values.shape != theta.shape
-        state = MOVED if self.step.has_moved else UNTOUCHED
         raise (ValueError if is_misshapen else TypeError)(
             f"Expected `{method}` of {type(policy).__name__} to return shape "
             f"{tuple(theta.shape)}, got {tuple(values.shape) if is_misshapen else kind}: one real "
-            f"number per touched entry is added. {state}; return a dense vector like `step.theta`."
+            f"number per touched entry is added. {self._state}; return a dense vector like "
+            "`step.theta`."
         )
+
+    @property
+    def _state(self) -> str:
+        return MOVED if self.step.has_moved else UNTOUCHED
 
 
 def _same_bits(one: Tensor, other: Tensor) -> Tensor:

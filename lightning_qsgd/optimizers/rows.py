@@ -1,6 +1,7 @@
 """Which entries of which parameter are touched at one step."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
+from lightning_qsgd.perturbations.blocks import checked_choice
 from lightning_qsgd.perturbations.coordinates import Occasion, TensorSpec
 from lightning_qsgd.perturbations.step import Row, is_matrix, is_orthogonalized
 
@@ -79,7 +81,7 @@ def touched_rows(groups: ParamGroups, coordinates: Coordinates, occasion: Occasi
     for parameter, group, spec in specs_of(groups):
         if spec.numel == 0 or not (takes_part(parameter) or coordinates.spans_tensors):
             continue
-        chosen = coordinates.choose(spec, occasion, lambda p=parameter: flat_gradient(p))  # type: ignore[misc]
+        chosen = checked_choice(coordinates, spec, occasion, partial(flat_gradient, parameter))
         row = Row(parameter, group, spec.name, chosen)
         if row.size:
             rows.append(row)

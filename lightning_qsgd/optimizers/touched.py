@@ -22,10 +22,10 @@ from lightning_qsgd.optimizers.rows import (
 from lightning_qsgd.optimizers.sharded_entries import ShardedEntries
 from lightning_qsgd.optimizers.sharding import is_sharded
 from lightning_qsgd.perturbations import Coordinates, Injection, Perturbation
-from lightning_qsgd.perturbations.blocks import Blocks
+from lightning_qsgd.perturbations.blocks import Blocks, checked_choice
 from lightning_qsgd.perturbations.coordinates import Occasion
 from lightning_qsgd.perturbations.features import Reader
-from lightning_qsgd.perturbations.step import Row, per_tensor
+from lightning_qsgd.perturbations.step import Row, is_ours, per_tensor
 
 
 def indexed_entries(rows: Sequence[Row]) -> Entries:
@@ -131,7 +131,7 @@ class Standing:
                 continue
             whole = False
             try:
-                chosen = coordinates.choose(spec, occasion, _ask)
+                chosen = checked_choice(coordinates, spec, occasion, _ask)
             except _GradientAskedError:
                 chosen, whole = slice(0, spec.numel), True
             row = Row(parameter, group, spec.name, chosen)
@@ -283,8 +283,8 @@ def _vanishes(injection: Injection) -> bool:
 
     Of an injection in a user's file this is not known.
     """
-    is_ours = type(injection).coefficients.__module__.startswith("lightning_qsgd.")
-    return is_ours and (injection.needs_gradient or injection.needs_base_step)
+    vanishes = injection.needs_gradient or injection.needs_base_step
+    return vanishes and is_ours(type(injection).coefficients)
 
 
 def _can_be_kept(entries: Entries) -> bool:

@@ -1,18 +1,20 @@
 """From flat entries to rows of qubits and back; what goes in and comes out is checked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
-from numbers import Real
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_qsgd.backends import Backend
+from lightning_qsgd.perturbations.coordinates import Coordinates, Occasion, TensorSpec
 from lightning_qsgd.perturbations.keyed_draws import block_keys, stream_key
-from lightning_qsgd.perturbations.step import TouchedStep
+from lightning_qsgd.perturbations.step import TouchedStep, is_ours
 
 
 @dataclass(frozen=True)
@@ -245,3 +247,95 @@ _SPOILED_BY = ("gradient", "base_step")
 
 def _state_of(step: TouchedStep) -> str:
     return MOVED if step.has_moved else UNTOUCHED
+
+
+def checked_choice(
+    coordinates: Coordinates,
+    spec: TensorSpec,
+    occasion: Occasion,
+    gradient: Callable[[], Tensor],
+) -> slice | Tensor:
+    """Ask coordinates for their choice, and refuse one that is none.
+
+    Places that do not exist would be taken for others, and those of a choice that looks at the step
+    or the gradient without `changes` would stay what they were at first.
+
+    Args:
+        coordinates: Asked.
+        spec: The tensor.
+        occasion: The step at which the choice is made.
+        gradient: Returns the tensor's gradient, flat and dense, shape (numel,).
+
+    Returns:
+        A slice with explicit bounds, or int64 indices, shape (k,).
+
+    Raises:
+        TypeError: If the choice is neither a slice nor a vector of integers.
+        ValueError: If an entry does not exist or comes twice, or if the choice looks at what it
+            must not.
+    """
+    if is_ours(type(coordinates)):
+        return coordinates.choose(spec, occasion, gradient)
+    name = type(coordinates).__name__
+    if not coordinates.changes:
+        occasion = _AnyOccasion(name, occasion)
+        gradient = partial(_refuse_look, name, "the gradient")
+    chosen = coordinates.choose(spec, occasion, gradient)
+    start = f"`choose` of {name} returned"
+    if isinstance(chosen, slice):
+        first, last = chosen.start, chosen.stop
+        is_plain = isinstance(first, Integral) and isinstance(last, Integral)
+        if not is_plain or chosen.step not in (None, 1) or not 0 <= first <= last <= spec.numel:
+            raise ValueError(
+                f"{start} {chosen} for a tensor of {spec.numel:,} entries: a slice has two bounds "
+                f"in that range and the step 1. {UNTOUCHED}; return other entries as indices, such "
+                "as torch.arange(start, stop, step)."
+            )
+        return slice(int(first), int(last))
+    is_vector = isinstance(chosen, Tensor) and chosen.layout == torch.strided and chosen.dim() == 1
+    if not is_vector or chosen.dtype not in _INTEGERS:
+        kind = (
+            f"{chosen.dtype} of shape {tuple(chosen.shape)}"
+            if isinstance(chosen, Tensor)
+            else type(chosen).__name__
+        )
+        raise TypeError(
+            f"{start} {kind}: the entries are a slice or a vector of integers. {UNTOUCHED}; return "
+            "torch.tensor(indices), or mask.nonzero().flatten() of a mask."
+        )
+    chosen = chosen.to(torch.int64)
+    low, high = map(int, torch.aminmax(chosen)) if len(chosen) else (0, 0)
+    if low < 0 or high >= spec.numel:
+        raise ValueError(
+            f"{start} indices from {low} to {high} for a tensor of {spec.numel:,} entries: others "
+            f"would be touched. {UNTOUCHED}; return indices from 0 to `spec.numel` - 1."
+        )
+    if len(torch.unique(chosen)) < len(chosen):
+        raise ValueError(
+            f"{start} an index twice: an entry is perturbed once per step. {UNTOUCHED}; return "
+            "torch.unique(indices)."
+        )
+    return chosen
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+class _AnyOccasion(Occasion):
+    """The occasion of a choice that is kept: its step is none of its business."""
+
+    def __init__(self, name: str, occasion: Occasion) -> None:
+        super().__init__(occasion.step, occasion.seed, occasion.num_qubits)
+        object.__setattr__(self, "_name", name)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "step":
+            _refuse_look(object.__getattribute__(self, "_name"), "the step")
+        return super().__getattribute__(name)
+
+
+def _refuse_look(name: str, what: str) -> NoReturn:
+    raise ValueError(
+        f"`choose` of {name} looks at {what}, and its `changes` is False: the entries of the first "
+        f"step would be kept for all others. {UNTOUCHED}; set `changes = True` in the class."
+    )

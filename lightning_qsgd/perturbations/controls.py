@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.perturbations.keyed_draws import keyed_draws, normals, signs
+from lightning_qsgd.perturbations.step import is_ours
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,39 @@ class Control(ABC):
         Args:
             replaced: What would have been added, and what it is made of.
         """
+
+
+ROUNDING = 1e-3
+"""How far a control's norm may be from the perturbation's, in parts of it."""
+
+
+def check_control(control: Control, values: Tensor, replaced: Replaced, state: str) -> None:
+    """Refuse what a user's control returned where its norm is not that of the perturbation.
+
+    A larger or smaller one would be another strength, and what was shown would be owed to that.
+
+    Args:
+        control: That returned them.
+        values: Shape (entries,).
+        replaced: What they replace.
+        state: Whether the base has moved, for the message.
+
+    Raises:
+        ValueError: If in some tensor the norm is another than the perturbation's, and not 0.
+    """
+    if is_ours(type(control)):
+        return
+    parts = (values.double(), replaced.added.double())
+    norms, wanted = (torch.stack(torch._foreach_norm(part.split(replaced.sizes))) for part in parts)
+    is_equal = (norms - wanted).abs() <= ROUNDING * wanted
+    refused = (~(is_equal | (norms == 0))).nonzero()
+    if len(refused):
+        first = int(refused[0])
+        raise ValueError(
+            f"{type(control).__name__} returned a norm of {norms[first]:.3g} in tensor "
+            f"{replaced.names[first]}, and the perturbation's is {wanted[first]:.3g}: a control is "
+            f"as large as what it replaces. {state}; return `replaced.matched(direction)`."
+        )
 
 
 @dataclass(frozen=True)

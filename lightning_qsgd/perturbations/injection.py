@@ -45,7 +45,8 @@ class Injection(ABC):
         needs_learning_rate: Whether every parameter group must have an ``lr``.
         by_tensor: Whether what is added to a tensor depends on that tensor alone; only for what
             enters the update. With features of entries a large model is then perturbed in runs
-            of tensors, which saves memory: `step` holds a part of the touched ones.
+            of tensors, which saves memory: `step` holds a part of the touched ones. A subclass with
+            `coefficients` or `shaped` of its own does not inherit it.
     """
 
     control: Control | None = field(default=None, kw_only=True)
@@ -55,6 +56,11 @@ class Injection(ABC):
     needs_gradient: ClassVar[bool] = True
     needs_base_step: ClassVar[bool] = False
     by_tensor: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not {"coefficients", "shaped"}.isdisjoint(vars(cls)):
+            cls.by_tensor = vars(cls).get("by_tensor", False)
 
     @abstractmethod
     def coefficients(self, step: TouchedStep) -> Tensor:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import Tensor
 
 from lightning_qsgd.backends import Backend, SineBackend
 from lightning_qsgd.backends.backend_of import backend_of
@@ -129,7 +131,18 @@ class Perturbation:
                 "what the circuit says, so the loss tells nothing about the circuit. Leave "
                 "`learning` or `control` out."
             )
-        if learning.weights_rate > 0 and not len(self.backend.initial_weights()):
+        if learning.weights_rate > 0:
+            self._check_weights(self.backend.initial_weights())
+
+    def _check_weights(self, weights: Any) -> None:
+        is_vector = isinstance(weights, Tensor) and weights.is_floating_point()
+        if not is_vector or weights.dim() != 1 or not bool(weights.isfinite().all()):
+            raise ValueError(
+                f"Expected `initial_weights` of {type(self.backend).__name__} to return a finite "
+                f"vector of floating-point numbers, got {weights!r}: learning moves each of them. "
+                "Return e.g. torch.zeros(num_weights, dtype=torch.float64)."
+            )
+        if not len(weights):
             raise ValueError(
                 f"Cannot learn the weights of {type(self.backend).__name__}: its circuit has none. "
                 "Set `weights_rate` to 0, or take a circuit with weights, such as "

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from math import cos, isfinite, pi
+from math import cos, isfinite, nan, pi
 
 
 class Decay(ABC):
@@ -82,6 +82,10 @@ class CosineDecay(_TimedDecay):
         return 0.5 * (1.0 + cos(pi * progress))
 
 
+ROUNDING = 1e-6
+"""How far a factor may leave [0, 1]."""
+
+
 @dataclass(frozen=True)
 class Strength:
     """The paper's quantum weight lambda, with a schedule.
@@ -95,7 +99,7 @@ class Strength:
 
     Raises:
         TypeError: If the value is no number or the decay no `Decay`.
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or the decay's first factor is.
 
     Example:
         >>> strength = Strength(0.5, warmup_steps=2, every=2)
@@ -132,15 +136,35 @@ class Strength:
                     f"Expected `{name}` to be an integer of at least {least}, got {value}: it "
                     "counts optimizer steps. Leave it out for the default."
                 )
+        self._left(0)
 
     def at(self, step: int) -> float:
-        """Return the strength at optimizer step `step`, counted from 0."""
+        """Return the strength at optimizer step `step`, counted from 0.
+
+        Raises:
+            ValueError: If the decay returns no number in [0, 1].
+        """
         since_start = step - self.start_step
         if since_start < 0 or since_start % self.every:
             return 0.0
         if since_start < self.warmup_steps:
             return self.value * (since_start + 1) / self.warmup_steps
-        return self.value * self.decay.factor(since_start - self.warmup_steps)
+        return self.value * self._left(since_start - self.warmup_steps)
+
+    def _left(self, step: int) -> float:
+        """Return what the decay has left of the strength; a decay of the user's may be none."""
+        factor = self.decay.factor(step)
+        try:
+            left = float(factor)
+        except (TypeError, ValueError, RuntimeError):
+            left = nan
+        if not -ROUNDING <= left <= 1 + ROUNDING:
+            raise ValueError(
+                f"{type(self.decay).__name__} returned {factor!r} at step {step}: a decay says "
+                "what is left of the strength. No parameter was changed; return a number in "
+                "[0, 1], and set `value` of the Strength to the largest strength."
+            )
+        return left
 
 
 @dataclass(frozen=True)

@@ -145,13 +145,14 @@ def test_a_control_of_the_wrong_shape_is_refused_and_the_step_counted_as_taken()
     assert (optimizer.own_state.steps, optimizer.own_state.applied) == (1, 0)
 
 
-def test_what_a_control_returns_that_is_not_finite_is_left_out() -> None:
+def test_a_control_that_returns_what_is_not_finite_is_refused_and_nothing_is_added() -> None:
     class Infinite(Control):
         def replace(self, replaced: Replaced) -> Tensor:
             return torch.full_like(replaced.added, torch.inf)
 
     parameter, optimizer = made(Own(sine), UpdateInjection(control=Infinite()))
-    optimizer.step()
+    with pytest.raises(ValueError, match="Infinite returned a norm of inf in tensor 0"):
+        optimizer.step()
     torch.testing.assert_close(parameter.detach(), torch.linspace(0.1, 0.8, 7) - 0.1)
 
 
