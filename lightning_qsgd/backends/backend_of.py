@@ -28,7 +28,7 @@ from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.backends.sampler_backend import SamplerBackend, identity, readout_signs
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
-from lightning_qsgd.circuits.measurements import CannotReadOut
+from lightning_qsgd.circuits.measurements import CannotReadOut, unitary_part
 
 Network: TypeAlias = SamplerQNN | EstimatorQNN
 BackendSource: TypeAlias = Backend | CircuitSource | Network
@@ -237,6 +237,12 @@ class NetworkBackend(CircuitBackend):
                 f"{self.output_shape}: a perturbation needs the probabilities of all outcomes. "
                 "Build the network without `interpret`."
             )
+        if unitary_part(built.circuit)[1] != list(range(built.num_qubits)):
+            raise ValueError(
+                "Cannot read qubits from a SamplerQNN that measures them into other bits: bit i of "
+                "an outcome is taken for qubit i. Measure each qubit into its own bit, such as by "
+                "`measure_all`, or leave the measurements out."
+            )
 
     @property
     def _exact(self) -> Plain | None:
@@ -252,11 +258,16 @@ class NetworkBackend(CircuitBackend):
 
 
 def samples_exactly(network: Network) -> bool:
-    """Whether a network's sampler gives exact probabilities, as a compiled circuit does."""
-    if isinstance(network, EstimatorQNN):
+    """Whether a network's sampler gives exact probabilities, as a compiled circuit does.
+
+    What a class of the user's does is not known: it runs as itself.
+    """
+    if type(network) is EstimatorQNN:
         return type(network.estimator) is QMLEstimator and network.estimator._exact_mode
+    if type(network) is not SamplerQNN:
+        return False
     sampler = network.sampler
-    if isinstance(sampler, VectorizedSampler):
+    if type(sampler) is VectorizedSampler:
         return sampler.shots is None
     return type(sampler) is QMLSampler and sampler._exact_mode
 

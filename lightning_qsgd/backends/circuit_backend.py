@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, lru_cache
 from math import pi, prod
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_qsgd.backends.backend import Backend
+from lightning_qsgd.backends.backend import Backend, is_ours
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit, SuperpositionCircuit
 
 
@@ -86,7 +86,9 @@ class CircuitBackend(Backend):
     @cached_property
     def _described(self) -> ParametrizedCircuit:
         """The circuit, which is kept whatever becomes of the file that it was read from."""
-        return _built(self.circuit, self.circuit.version())
+        if _says_all(self.circuit):
+            return _built(self.circuit, self.circuit.version())
+        return _build(self.circuit)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_described"}
@@ -156,6 +158,28 @@ def _check_observables(built: ParametrizedCircuit) -> None:
         )
 
 
+def _says_all(source: CircuitSource) -> bool:
+    """Whether equal sources build equal circuits: they have nothing but what is compared.
+
+    A subclass inherits how a dataclass is compared, and its own attributes are none of that.
+    """
+    if is_ours(type(source)):
+        return True
+    known = getattr(source, "__dict__", {}).keys()
+    return known <= {each.name for each in fields(source)} if is_dataclass(source) else not known
+
+
 @lru_cache(maxsize=32)
 def _built(source: CircuitSource, version: Hashable) -> ParametrizedCircuit:
-    return source.build()
+    return _build(source)
+
+
+def _build(source: CircuitSource) -> ParametrizedCircuit:
+    built: Any = source.build()
+    if not isinstance(built, ParametrizedCircuit):
+        raise TypeError(
+            f"Expected `build` of {type(source).__name__} to return a ParametrizedCircuit, got "
+            f"{type(built).__name__}: inputs and weights must be told apart. Return "
+            "ParametrizedCircuit(circuit, inputs, weights)."
+        )
+    return built

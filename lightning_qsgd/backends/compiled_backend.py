@@ -1,6 +1,6 @@
 """The fast backend: the same circuit as an exact state vector in torch."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -103,7 +103,9 @@ class CompiledBackend(CircuitBackend):
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name in _FIELDS}
+        made_anew = "_compiled", "_frozen_circuits"
+        kept = super().__getstate__()
+        return {name: value for name, value in kept.items() if name not in made_anew}
 
     @cached_property
     def _compiled(self) -> CompiledCircuit:
@@ -130,5 +132,4 @@ def exact_twin(built: ParametrizedCircuit) -> Plain:
     return outputs
 
 
-_FIELDS = {field.name for field in fields(CompiledBackend)}
 _EVALUATED = (torch.float32, torch.float64)

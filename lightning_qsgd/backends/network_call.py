@@ -119,8 +119,27 @@ class NetworkCalls:
     def __call__(self, job: Callable[[], Any]) -> Any:
         """Run a job of the network and return what it returns."""
         if self._drifts:
-            return evaluate_once(lambda: self._policy.run(lambda: self._attempt(job)))
-        return self._policy.run(lambda: self._attempt(job))
+            return evaluate_once(lambda: self._under_policy(job))
+        return self._under_policy(job)
+
+    def _under_policy(self, job: Callable[[], Any]) -> Any:
+        """Return what the job returned: a policy of the user's may make up something else."""
+        results: list[Any] = []
+
+        def attempt() -> Any:
+            results.append(self._attempt(job))
+            return results[-1]
+
+        result = self._policy.run(attempt)
+        if self._evaluation.refusal is not None:
+            raise self._evaluation.refusal
+        if not any(result is each for each in results):
+            raise TypeError(
+                f"`run` of {type(self._policy).__name__} returned something else than its job did: "
+                "no circuit has read that. No parameter was changed; return what `job()` returns, "
+                "or raise."
+            )
+        return result
 
     def _attempt(self, job: Callable[[], Any]) -> Any:
         evaluation = self._evaluation

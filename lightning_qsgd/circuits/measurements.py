@@ -225,6 +225,11 @@ def _terms(total: SparsePauliOp, num_qubits: int) -> Observable:
             f"Cannot read the observable {total}: its expectation value is not real, since its "
             "coefficients are not. Read real and imaginary parts as two observables."
         )
+    if not np.isfinite(total.coeffs).all():
+        raise ValueError(
+            f"Got an observable with a coefficient that is not finite, in {total}: its value would "
+            "be NaN. Give finite numbers."
+        )
     powers = 1 << np.arange(num_qubits)
     flips, signs = total.paulis.x @ powers, total.paulis.z @ powers
     return tuple(

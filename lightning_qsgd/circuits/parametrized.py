@@ -98,7 +98,8 @@ class ParametrizedCircuit(CircuitSource):
                 "Got `interpret` without `output_shape`: the size of the output is unknown. Give "
                 "the number of values that `interpret` can return."
             )
-        self.circuit, self.synthesized = expanded(circuit)
+        copied = circuit.copy()  # what is done to the user's circuit later is not compiled
+        self.circuit, self.synthesized = expanded(copied)
         self.interpret = interpret
         count = circuit.num_qubits
         self.observables = None if observables is None else observables_of(observables, count)

@@ -63,7 +63,7 @@ class SignalProcessingCircuit(CircuitSource):
             )
         if self.phases is None:
             return
-        object.__setattr__(self, "phases", tuple(self.phases))  # a list could not be hashed
+        object.__setattr__(self, "phases", tuple(map(float, self.phases)))  # hashable
         if len(self.phases) != self.degree - 1 or not all(map(isfinite, self.phases)):
             raise ValueError(
                 f"Expected {self.degree - 1} finite `phases` for degree {self.degree}, got "

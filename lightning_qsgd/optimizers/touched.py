@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from lightning_qsgd.backends.backend import is_ours
 from lightning_qsgd.optimizers.entries import DenseEntries, Entries, GeneralEntries
 from lightning_qsgd.optimizers.rows import (
     ParamGroups,
@@ -25,7 +26,7 @@ from lightning_qsgd.perturbations import Coordinates, Injection, Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks, checked_choice
 from lightning_qsgd.perturbations.coordinates import Occasion
 from lightning_qsgd.perturbations.features import Reader
-from lightning_qsgd.perturbations.step import Row, is_ours, per_tensor
+from lightning_qsgd.perturbations.step import Row, per_tensor
 
 
 def indexed_entries(rows: Sequence[Row]) -> Entries:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_qsgd.backends.backend import is_ours
 from lightning_qsgd.perturbations.keyed_draws import keyed_draws, normals, signs
-from lightning_qsgd.perturbations.step import is_ours
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
+from lightning_qsgd.backends.backend import is_ours, promises_end
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.perturbations.blocks import (
     MOVED,
@@ -147,8 +148,7 @@ class EntryFeatures(Features):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if not {"values", "seen"}.isdisjoint(vars(cls)):
-            cls.bounded = vars(cls).get("bounded", False)
+        promises_end(cls, {"values", "seen"}, bounded=False)
 
     def shown(self, step: TouchedStep) -> Seen:
         """Return the features of a step as the circuit takes them, at least one as a vector.
@@ -160,7 +160,13 @@ class EntryFeatures(Features):
             ValueError: If it has another shape than the entries, or leaves [-1, 1].
             FloatingPointError: If it is not finite at a step that is.
         """
-        sources = ((each, self._source(place)) for place, each in enumerate(self.seen(step)))
+        seen = self.seen(step)
+        if len(seen) != self.count:
+            raise ValueError(
+                f"{type(self).__name__} returned {len(seen)} features, and its `count` is "
+                f"{self.count}: each is an input of the circuit. Set `count` in the class."
+            )
+        sources = ((each, self._source(place)) for place, each in enumerate(seen))
         shown = [
             checked_feature(each, type(source).__name__, source.bounded, step)
             for each, source in sources
@@ -199,13 +205,15 @@ class EntryFeatures(Features):
         built = None if backend.separable else backend.describe()
         if built is None:
             untouched = MOVED if self.needs_base_step else UNTOUCHED
-            return lambda seen: _read_each(backend, filled(seen), weights, untouched)
+            return lambda seen: _read_each(backend, filled(seen), weights, untouched, seed_and_step)
         form = SeveralInputs.of(built)
         # The same shots at every evaluation: a resumed run must find the same polynomial.
         stream = stream_key(seed_and_step[0], 0, "features")
         keys = block_keys(stream, form.num_points) if backend.stochastic else None
         values = checked_readout(backend, form.grid, keys, seed_and_step[1], weights)
         coefficients = form.coefficients(_mean(values))
+        if not (is_ours(type(backend)) or backend.stochastic):
+            _check_polynomial(backend, form, coefficients, weights)
         scales = [HALF * spectrum.frequency for spectrum in form.spectra]
 
         def read(seen: Seen) -> Tensor:
@@ -225,17 +233,46 @@ class EntryFeatures(Features):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def _check_polynomial(
+    backend: Backend, form: SeveralInputs, coefficients: Tensor, weights: Tensor | None
+) -> None:
+    """Refuse a user's backend that reads something else than the circuit which it describes."""
+    inputs = torch.tensor([[0.31 + 0.17 * place for place in range(len(form.spectra))]])
+    inputs = inputs.to(coefficients)  # between the points of any grid
+    read = _mean(checked_readout(backend, inputs, None, None, weights)).detach()
+    phases = [x * each.frequency for x, each in zip(inputs.T, form.spectra, strict=True)]
+    found = evaluate_polynomial(coefficients.detach(), phases)
+    if not torch.allclose(read, found, rtol=0.0, atol=CLOSE):
+        raise ValueError(
+            f"{type(backend).__name__} reads {read.item():.6g} where the circuit that it describes "
+            f"can only read {found.item():.6g}: with features a circuit is evaluated as the "
+            f"polynomial that it is. {UNTOUCHED}; return None from `describe`, for `readout` to be "
+            "asked for every entry."
+        )
+
+
+CLOSE = 1e-4
+"""How far a readout may be from the circuit's: a backend may compute in single precision."""
+
+
 def _read_each(
-    backend: Backend, features: list[Tensor], weights: Tensor | None, untouched: str
+    backend: Backend,
+    features: list[Tensor],
+    weights: Tensor | None,
+    untouched: str,
+    seed_and_step: tuple[int, int],
 ) -> Tensor:
     """Ask a backend that describes no circuit for every entry, shape (entries,)."""
     inputs = torch.stack(features, -1) * HALF
+    keys = None
+    if backend.stochastic:  # the same shots at every step, as on a grid
+        keys = block_keys(stream_key(seed_and_step[0], 0, "features"), len(inputs))
     if backend.bounded:
-        return _mean(checked_readout(backend, inputs, None, None, weights, untouched))
+        return _mean(checked_readout(backend, inputs, keys, None, weights, untouched))
     # A backend is promised finite numbers; a feature that is not finite still has no readout.
     finite = torch.nan_to_num(inputs, 0.0, 0.0, 0.0)
     lost = inputs.sub_(finite)
-    return _mean(checked_readout(backend, finite, None, None, weights, untouched) + lost)
+    return _mean(checked_readout(backend, finite, keys, None, weights, untouched) + lost)
 
 
 def _mean(readouts: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
+from lightning_qsgd.backends.backend import promises_end
 from lightning_qsgd.perturbations.controls import Control
 from lightning_qsgd.perturbations.keyed_draws import normals, signs
 from lightning_qsgd.perturbations.step import TouchedStep, means_of, spread
@@ -59,8 +60,7 @@ class Injection(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if not {"coefficients", "shaped"}.isdisjoint(vars(cls)):
-            cls.by_tensor = vars(cls).get("by_tensor", False)
+        promises_end(cls, {"coefficients", "shaped"}, by_tensor=False)
 
     @abstractmethod
     def coefficients(self, step: TouchedStep) -> Tensor:

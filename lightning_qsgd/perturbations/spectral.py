@@ -24,6 +24,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
+from lightning_qsgd.backends.backend import is_ours
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.perturbations.blocks import checked_readout
@@ -159,8 +160,10 @@ class SpectralInjection(Injection):
             return _function_of(backend, step.seed_and_step, progress)
         if backend.stochastic or not _is_hashable(backend):
             return _function_of(backend, step.seed_and_step, 0.0)
-        # Equal backends may have read different circuits, from a file that was changed.
-        return _once(backend, backend.describe() if isinstance(backend, CircuitBackend) else None)
+        # Equal backends may have read different circuits, from a file that was changed, and how
+        # those of a user's class are compared may leave out what they differ in.
+        built = backend.describe() if isinstance(backend, CircuitBackend) else None
+        return _once(backend, built, None if is_ours(type(backend)) else id(backend))
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
@@ -355,7 +358,9 @@ def _is_hashable(backend: Backend) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _once(backend: Backend, built: ParametrizedCircuit | None) -> SpectralFunction:
+def _once(
+    backend: Backend, built: ParametrizedCircuit | None, identity: int | None
+) -> SpectralFunction:
     return _function_of(backend, (0, 0), 0.0)
 
 

@@ -16,11 +16,6 @@ CHUNK = 2**18
 """Entries at a time, in whole tensors: what is made of all of them at once would cost memory."""
 
 
-def is_ours(what: Any) -> bool:
-    """Whether a class or a method is of this package; what a user's returns is looked at."""
-    return str(what.__module__).startswith("lightning_qsgd.")
-
-
 @dataclass(frozen=True)
 class Row:
     """One touched parameter.

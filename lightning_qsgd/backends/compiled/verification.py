@@ -109,7 +109,7 @@ def _distinct_gates(circuit: QuantumCircuit) -> Iterator[Instruction]:
     seen: set[Any] = set()
     for step in circuit.data:
         gate = step.operation
-        kind = gate.name if gate.name in GATES else _gate_key(gate)
+        kind = (type(gate), gate.name) if gate.name in GATES else _gate_key(gate)
         if kind not in seen and not step.clbits and gate.name not in ("barrier", "delay"):
             seen.add(kind)
             yield gate
@@ -131,7 +131,7 @@ def _circuit_key(circuit: QuantumCircuit) -> Any:
 def _gate_key(gate: Any) -> Any:
     params = getattr(gate, "params", ())
     values = tuple(p.tobytes() if isinstance(p, np.ndarray) else str(p) for p in params)
-    key = type(gate).__name__, gate.name, gate.num_qubits, values
+    key = type(gate), gate.name, gate.num_qubits, values
     if gate.name in GATES:
         return key
     for part in ("base_gate", "base_op"):

@@ -115,6 +115,23 @@ WITHOUT_SHOTS = frozenset({"unitary", "superop"})
 """Methods of Aer that compute operators, and measure nothing."""
 
 
+def _built(noise: Noise) -> Any:
+    """Build a noise model; None would run without noise, and without a word.
+
+    Raises:
+        TypeError: If a user's noise builds something else.
+    """
+    from qiskit_aer.noise import NoiseModel
+
+    built = noise.build()
+    if not isinstance(built, NoiseModel):
+        raise TypeError(
+            f"Expected `build` of {type(noise).__name__} to return a NoiseModel, got "
+            f"{type(built).__name__}: circuits would run without its noise. Return the model."
+        )
+    return built
+
+
 @dataclass(frozen=True)
 class AerSampling(Sampling):
     """Draws shots with an `AerSimulator`, seeded by the key of each circuit.
@@ -140,6 +157,7 @@ class AerSampling(Sampling):
     noise: Noise | None = None
 
     stochastic = True
+    reproducible = True
     bytes_per_shot = 240
     """Measured peak: 120 with a state vector, 225 with Aer's other methods."""
 
@@ -147,6 +165,11 @@ class AerSampling(Sampling):
         from qiskit_aer import AerSimulator
 
         check_shots(self.shots)
+        if self.noise is not None and not isinstance(self.noise, Noise):
+            raise TypeError(
+                f"Expected `noise` to be a Noise, got {type(self.noise).__name__}: it describes "
+                "a noise model. Give e.g. DepolarizingNoise(0.01), or None for no noise."
+            )
         methods = [m for m in AerSimulator().available_methods() if m not in WITHOUT_SHOTS]
         if self.method not in methods:
             raise ValueError(
@@ -167,7 +190,7 @@ class AerSampling(Sampling):
 
         options: dict[str, Any] = {"method": self.method, "device": self.device}
         device = None if self.noise is None else self.noise.device()
-        noise = None if self.noise is None else self.noise.build()
+        noise = None if self.noise is None else _built(self.noise)
         if noise is not None:
             options["noise_model"] = noise
         simulator = AerSimulator(**options)

@@ -10,11 +10,15 @@ from qiskit.primitives import BaseSamplerV2
 from qiskit_machine_learning.primitives import QMLSampler
 from typing_extensions import override
 
+from lightning_qsgd.backends.backend import promises_end
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
 
 
 class Sampling(ABC):
     """Describes a sampler; immutable, and what a config names.
+
+    A class with a `sampler` of its own says itself whether it is stochastic, exact or reproducible;
+    if it does not, it is taken for none of them.
 
     Attributes:
         shots: Shots per circuit; None if there are none or nobody knows.
@@ -43,6 +47,10 @@ class Sampling(ABC):
 
     bytes_per_shot: int = 0
     """Memory for each shot of the one circuit that is simulated at a time."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        promises_end(cls, {"sampler"}, stochastic=False, exact=False, reproducible=False)
 
     @abstractmethod
     def sampler(self) -> BaseSamplerV2:
@@ -126,6 +134,7 @@ class ExactSampling(Sampling):
 
     shots = None
     exact = True
+    reproducible = True
     bytes_per_outcome = 2048
     """Measured peak: 0.5 GB for 4 circuits of 16 qubits."""
 
@@ -156,6 +165,7 @@ class ShotSampling(Sampling):
     shots: int
 
     stochastic = True
+    reproducible = True
     bytes_per_outcome = 2048
 
     def __post_init__(self) -> None:
