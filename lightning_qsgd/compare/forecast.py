@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_qsgd.compare.executors import Attempt
+from lightning_qsgd.compare.executors.executor import attempts_of
 from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, horizon_block, run_name
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.planning.search import Search
@@ -59,7 +60,7 @@ def costs_of_arms(
         if arm not in costs
     ]
     fit = workshop.probe or workshop.fit
-    for attempt in workshop.executor.run(fit, probes, _ignore):
+    for attempt in attempts_of(workshop.executor, fit, probes, _ignore, shortened=True):
         costs[attempt.job.arm] = _probed(attempt)
     return {arm: costs[arm] for arm in asked}
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from math import nan
 from pathlib import Path
 from time import perf_counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from lightning_qsgd.compare.planning.job import Job, Running
 from lightning_qsgd.training.recorded_run import RecordedRun
@@ -95,6 +95,82 @@ class Executor(ABC):
         """
 
 
+def attempts_of(
+    executor: Executor,
+    fit: Fit,
+    jobs: Sequence[Job],
+    started: Callable[[Job], None],
+    shortened: bool = False,
+) -> Generator[Attempt]:
+    """Have an executor make runs, and refuse what is not one attempt per job.
+
+    One of a user's may mix them up, and every number of the comparison with them.
+
+    Args:
+        executor: Makes the runs.
+        fit: Trains one run.
+        jobs: What to run.
+        started: Called when a job is given to a process.
+        shortened: Whether `fit` trains less than the job says, so that configurations differ.
+
+    Yields:
+        One attempt per job, in the order in which they end.
+
+    Raises:
+        TypeError: If something else than an attempt comes.
+        RuntimeError: If it is of no waiting job or holds the run of another, or a job is left out.
+    """
+    waiting = list(jobs)
+    attempts = executor.run(fit, jobs, started)
+    try:
+        for ended in attempts:
+            _check(ended, waiting, type(executor).__name__, shortened)
+            waiting.remove(ended.job)
+            yield ended
+        if waiting:
+            others = f" and {len(waiting) - 1} others" if len(waiting) > 1 else ""
+            raise RuntimeError(
+                f"{type(executor).__name__} yielded no attempt at {waiting[0].name}{others}. Yield "
+                "one per job; one without a run, and with a traceback, where it failed."
+            )
+    except Exception as error:
+        error.add_note("Every run that had ended is stored. Mend that, and repeat the command.")
+        raise
+    finally:
+        getattr(attempts, "close", _nothing)()
+
+
+def _nothing() -> None:
+    """Close what is no generator."""
+
+
+def _check(ended: Any, waiting: Sequence[Job], name: str, shortened: bool) -> None:
+    if not isinstance(ended, Attempt):
+        raise TypeError(
+            f"{name} yielded {type(ended).__name__} instead of an Attempt: it is not known which "
+            "job it belongs to. Yield `attempt(fit, job)`."
+        )
+    job, run = ended.job, ended.run
+    if job not in waiting:
+        raise RuntimeError(
+            f"{name} yielded an attempt at {getattr(job, 'name', job)}, which it was not given or "
+            "has yielded before. Yield one attempt per job, with the job itself."
+        )
+    if run is not None and not _is_of(run, job, shortened):
+        raise RuntimeError(
+            f"{name} yielded another run as that of {job.name}: every number would be of another "
+            "configuration. Yield each run with its own job."
+        )
+
+
+def _is_of(run: Any, job: Job, shortened: bool) -> bool:
+    """Whether a run is the job's; that of a function may not know its configuration."""
+    if not isinstance(run, RecordedRun):
+        return False
+    is_same = shortened or run.fingerprint in ("", job.fingerprint)
+    return is_same and (run.arm, run.seed) == (job.arm, job.seed)
+
+
 SHORT_NAMES = {name: f"{__package__}.{name}.{name.title()}Executor" for name in ("local", "ray")}
 """What a config may write in place of a class path."""
 
@@ -121,4 +197,11 @@ def choose_executor(running: Running, logs: Path) -> Executor:
             f"got {running.executor!r}: nothing would make the runs. Give a class of a module that "
             "can be imported here."
         )
-    return found.of(running, logs)
+    executor = found.of(running, logs)
+    at_a_time = executor.at_a_time
+    if not isinstance(at_a_time, int) or at_a_time < 1:
+        raise ValueError(
+            f"Expected `at_a_time` of {name} to be an integer of at least 1, got {at_a_time!r}: "
+            "forecasts divide by it. Say how many runs are made at once."
+        )
+    return executor

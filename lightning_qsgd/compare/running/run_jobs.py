@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from lightning_qsgd.compare.executors import Executor, Fit
+from lightning_qsgd.compare.executors.executor import attempts_of
 from lightning_qsgd.compare.planning.job import Job, Running
 from lightning_qsgd.compare.running.board import Board
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, refuse_changes
@@ -56,7 +57,7 @@ class Workshop:
                 if watch is not None:
                     watch(job, stored)
             waiting = [job for job in jobs if job not in done]
-            with closing(self.executor.run(self.fit, waiting, board.started)) as attempts:
+            with closing(attempts_of(self.executor, self.fit, waiting, board.started)) as attempts:
                 for attempt in attempts:
                     stored = StoredRun.of(attempt)
                     self.store.save(stored, attempt.job)

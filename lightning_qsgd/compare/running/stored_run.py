@@ -84,7 +84,9 @@ class RunStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         run = stored.run
-        return stored if name.endswith(f"/{run.arm}/seed{run.seed}") else None
+        made = stored.fingerprint if stored.finished is None else stored.finished.fingerprint
+        is_own = made in ("", stored.fingerprint) and name.endswith(f"/{run.arm}/seed{run.seed}")
+        return stored if is_own else None
 
     def is_damaged(self, name: str) -> bool:
         """Whether there is something in the place of a run that cannot be read."""
