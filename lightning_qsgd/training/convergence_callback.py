@@ -7,7 +7,7 @@ from itertools import islice
 from math import nan
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,10 +25,15 @@ from lightning_qsgd.training.convergence_metrics import (
     compare,
     summarise,
 )
-from lightning_qsgd.training.first_weights import add_to_hash, hashed_weights, require_pair
-from lightning_qsgd.training.publishing import publish, show
+from lightning_qsgd.training.first_weights import add_to_hash, require_pair
+from lightning_qsgd.training.publishing import is_logged, is_new, publish, show
 from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, RecordedRun, Timing, save_run
-from lightning_qsgd.training.wrapping import callbacks_of, count_trained, describe_optimizers
+from lightning_qsgd.training.wrapping import (
+    callbacks_of,
+    describe_optimizers,
+    first_weights_of,
+    has_late_hooks,
+)
 
 __all__ = [
     "ConvergenceCallback",
@@ -124,13 +129,18 @@ class ConvergenceCallback(Callback):
             self.metrics.to(pl_module.device)
         self.run.optimizers = describe_optimizers(trainer)
         if not self.run.first_weights.hashes:
-            first = hashed_weights(pl_module)
-            trained = count_trained(trainer) or first.parameters
-            self.run.first_weights = replace(first, parameters=trained)
-            self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest
+            self._note_weights(trainer, pl_module)
+        if trainer.global_step == 0 and has_late_hooks(trainer, pl_module):
+            return  # they may set other weights: the first batch comes with the check
+        is_plain = trainer.ckpt_path is not None and not self._restored
+        self._require_pair(str(trainer.ckpt_path) if is_plain else "")
+
+    def _note_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.run.first_weights = first_weights_of(trainer, pl_module)
+        self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest
+
+    def _require_pair(self, continued: str = "") -> None:
         if self.baseline is not None:
-            is_plain = trainer.ckpt_path is not None and not self._restored
-            continued = str(trainer.ckpt_path) if is_plain else ""
             require_pair(self.run.first_weights, self.baseline.first_weights, continued)
 
     @override
@@ -155,6 +165,9 @@ class ConvergenceCallback(Callback):
         are loaded and memory is allocated: of two runs in one process it would burden the first.
         """
         is_first = batch_idx == trainer.global_step == trainer.current_epoch == 0
+        if is_first and has_late_hooks(trainer, pl_module):
+            self._note_weights(trainer, pl_module)
+            self._require_pair()
         if is_first and self.file is not None:
             self._look_at(batch)
         self._before_batch = trainer.callback_metrics.get(self.goal.loss)
@@ -189,7 +202,7 @@ class ConvergenceCallback(Callback):
         self._now = (step, _epochs(trainer, batch_idx), seconds)
         loss = self._loss_of_batch(trainer, pl_module, outputs)
         self._pending[self._now] = losses if loss is None else [*losses, loss]
-        if self.baseline is not None and _is_logged(trainer, pl_module):
+        if self.baseline is not None and is_logged(trainer, pl_module):
             gap = self.metrics.gap_of_step(_mean(self._pending[self._now]), step)
             publish(trainer, {tags.gap_tag(self.goal.loss): gap})
 
@@ -204,7 +217,7 @@ class ConvergenceCallback(Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         value = trainer.callback_metrics.get(self.goal.metric)
-        if not _is_new(value, self._before_validation):
+        if not is_new(value, self._before_validation):
             return
         self._has_metric = True
         self._add_metric(trainer, value)
@@ -218,7 +231,7 @@ class ConvergenceCallback(Callback):
             (self.goal.metric, self._has_metric),
         ):
             value = trainer.callback_metrics.get(tag)
-            if recorded or not _is_new(value, self._before_epoch.get(tag)):
+            if recorded or not is_new(value, self._before_epoch.get(tag)):
                 continue
             if tag == self.goal.metric:
                 self._add_metric(trainer, value)
@@ -296,7 +309,7 @@ class ConvergenceCallback(Callback):
     ) -> Tensor | None:
         """Return what was logged in this batch, else what `training_step` returned."""
         logged = trainer.callback_metrics.get(self.goal.loss)
-        if _is_new(logged, self._before_batch):
+        if is_new(logged, self._before_batch):
             loss = _scalar(logged)
         else:
             loss = _scalar(outputs.get("loss") if isinstance(outputs, Mapping) else outputs)
@@ -338,19 +351,6 @@ def _epochs(trainer: Trainer, batch_idx: int) -> float:
     if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
         return trainer.current_epoch + 1.0
     return trainer.current_epoch + (batch_idx + 1) / max(trainer.num_training_batches, 1)
-
-
-def _is_new(value: Any, before: Tensor | None) -> TypeGuard[Tensor]:
-    """Whether Lightning holds another value than before, and not the old one in a new wrapper.
-
-    What a module logs now and then, or once per epoch, stays among `trainer.callback_metrics`.
-    """
-    return isinstance(value, Tensor) and (before is None or not value.is_set_to(before))
-
-
-def _is_logged(trainer: Trainer, pl_module: LightningModule) -> bool:
-    accumulating = trainer.fit_loop._should_accumulate() and pl_module.automatic_optimization
-    return trainer._logger_connector.should_update_logs and not accumulating
 
 
 def _scalar(value: Any) -> Tensor | None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from lightning_qsgd.perturbations import Perturbation
 
@@ -95,3 +96,17 @@ def _plain(value: Any) -> bool | int | float | str | None:
         return value
     words = repr(value)
     return type(value).__name__ if " at 0x" in words else words
+
+
+def is_new(value: Any, before: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether Lightning holds another value than before, and not the old one in a new wrapper.
+
+    What a module logs now and then, or once per epoch, stays among `trainer.callback_metrics`.
+    """
+    return isinstance(value, Tensor) and (before is None or not value.is_set_to(before))
+
+
+def is_logged(trainer: Trainer, pl_module: LightningModule) -> bool:
+    """Whether loggers write at this step."""
+    accumulating = trainer.fit_loop._should_accumulate() and pl_module.automatic_optimization
+    return trainer._logger_connector.should_update_logs and not accumulating

@@ -1,5 +1,6 @@
 """The optimizers of a trainer: wrapped in place, described, and put into a mode."""
 
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,6 +11,7 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.training.first_weights import FirstWeights, hashed_weights
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
@@ -31,6 +33,26 @@ def describe_optimizers(trainer: Trainer) -> str:
     return "; ".join(
         _described(bare, followed.get(id(bare), "no schedule"))
         for bare in map(innermost, trainer.optimizers)
+    )
+
+
+def first_weights_of(trainer: Trainer, module: LightningModule) -> FirstWeights:
+    """Hash the weights of a module, and count those that its optimizers train."""
+    first = hashed_weights(module)
+    return replace(first, parameters=count_trained(trainer) or first.parameters)
+
+
+def has_late_hooks(trainer: Trainer, module: LightningModule) -> bool:
+    """Whether a module or a callback of the user's acts between a fit's start and its first batch.
+
+    Weights are hashed at the start, to refuse what is no pair early, and again only then: of a
+    large model it takes seconds.
+    """
+    return any(
+        not str(getattr(type(each), hook).__module__).startswith(("lightning.", "lightning_qsgd."))
+        for each in (module, *callbacks_of(trainer))
+        for hook in ("on_sanity_check_end", "on_train_start", "on_train_epoch_start")
+        if hasattr(type(each), hook)
     )
 
 

@@ -196,6 +196,41 @@ def test_a_baseline_from_other_weights_is_refused() -> None:
         make_trainer(ConvergenceCallback(GOAL, baseline=base.run)).fit(other, loader())
 
 
+class MovedLate(Finished):
+    """Sets other weights once the fit has begun, before its first batch."""
+
+    def __init__(self, hook: str, shift: float) -> None:
+        super().__init__()
+        self.hook, self.shift = hook, shift
+
+    def on_train_start(self) -> None:
+        self._move("on_train_start")
+
+    def on_train_epoch_start(self) -> None:
+        self._move("on_train_epoch_start")
+
+    def _move(self, hook: str) -> None:
+        if hook == self.hook and self.current_epoch == 0:
+            with torch.no_grad():
+                self.network[0].weight += self.shift
+
+
+@pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start"])
+def test_weights_that_a_hook_sets_before_the_first_batch_count(hook: str) -> None:
+    base = ConvergenceCallback(GOAL)
+    make_trainer(base).fit(MovedLate(hook, 0.5), loader())
+    for other in (Finished(), MovedLate(hook, 0.25)):
+        before = {name: value.clone() for name, value in other.state_dict().items()}
+        if isinstance(other, MovedLate):
+            before["network.0.weight"] += 0.25
+        with pytest.raises(RuntimeError, match="started from other weights"):
+            make_trainer(ConvergenceCallback(GOAL, baseline=base.run)).fit(other, loader())
+        assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+    same = ConvergenceCallback(GOAL, baseline=base.run)
+    make_trainer(same).fit(MovedLate(hook, 0.5), loader())
+    assert same.run.first_weights == base.run.first_weights
+
+
 def test_layout_circuit_and_hyperparameters_are_written(tmp_path: Path) -> None:
     page = TensorBoardCallback(
         {"optimizer": {"lr": 0.1}}, SamplerBackend(SuperpositionCircuit(2)), GOAL

@@ -353,3 +353,87 @@ def test_what_a_run_has_started_ends_with_it_and_holds_nothing_up(does, ends, tm
         time.sleep(0.1)  # the system takes a moment to end it
         tries -= 1
     assert tries
+
+
+class Broken(InOrder):
+    """Breaks the contract of executors in one way."""
+
+    def __init__(self, spoil):
+        super().__init__()
+        self.spoil = spoil
+
+    def run(self, fit, jobs, started):
+        yield from self.spoil([attempt(fit, job) for job in jobs])
+
+
+def exchanged(attempts):
+    runs = [each.run for each in reversed(attempts)]
+    return [replace(each, run=run) for each, run in zip(attempts, runs, strict=True)]
+
+
+def renamed(attempts):
+    return [replace(each, job=replace(each.job, arm="other")) for each in attempts]
+
+
+BREACHES = {
+    "drops": (lambda attempts: attempts[:-1], RuntimeError, "no attempt at runs/sine/seed1"),
+    "keeps all": (lambda attempts: [], RuntimeError, "no attempt at runs/adamw/seed0 and 3 others"),
+    "twice": (lambda attempts: attempts * 2, RuntimeError, ".* or has yielded before"),
+    "foreign": (renamed, RuntimeError, "an attempt at runs/other/seed0, which it was not given"),
+    "exchanged": (exchanged, RuntimeError, "another run as that of runs/adamw/seed0"),
+    "nothing": (lambda attempts: [None], TypeError, "NoneType instead of an Attempt"),
+    "runs": (lambda attempts: [attempts[0].run], TypeError, "RecordedRun instead of an Attempt"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "error", "message"), BREACHES.values(), ids=BREACHES)
+def test_an_executor_yields_one_attempt_per_job_and_that_jobs_run(tmp_path, spoil, error, message):
+    workshop = replace(made_workshop(tmp_path), executor=Broken(spoil))
+    with pytest.raises(error, match=f"Broken yielded {message}") as raised:
+        workshop.run(JOBS, made_board(JOBS))
+    (note,) = raised.value.__notes__
+    assert note.startswith("Every run that had ended is stored")
+    for job in JOBS:  # what is stored is right
+        stored = workshop.store.load(job.name)
+        assert stored is None or (stored.run.arm, stored.run.seed) == (job.arm, job.seed)
+
+
+def test_runs_of_two_lengths_cannot_be_exchanged(tmp_path):
+    def fit(job):
+        return replace(quick_fit(job), fingerprint=job.fingerprint)
+
+    jobs = [made_job(block="runs", steps=30), made_job(block="horizons/15", steps=15)]
+    workshop = replace(made_workshop(tmp_path), fit=fit, executor=Broken(exchanged))
+    with pytest.raises(RuntimeError, match="another run as that of runs/adamw/seed0"):
+        workshop.run(jobs, made_board(jobs))
+    assert not list(tmp_path.rglob("*.json"))
+    right = replace(workshop, executor=InOrder()).run(jobs, made_board(jobs))
+    assert [stored.run.fingerprint for stored in right.values()] == [j.fingerprint for j in jobs]
+
+
+def test_an_executor_that_raises_says_that_nothing_is_lost(tmp_path):
+    def raising(attempts):
+        yield attempts[0]
+        raise ConnectionError("the pool went away")
+
+    workshop = replace(made_workshop(tmp_path), executor=Broken(raising))
+    with pytest.raises(ConnectionError, match="the pool went away") as raised:
+        workshop.run(JOBS, made_board(JOBS))
+    assert "repeat the command" in raised.value.__notes__[0]
+    assert workshop.store.load(JOBS[0].name) is not None
+    assert len(replace(workshop, executor=InOrder()).run(JOBS, made_board(JOBS))) == len(JOBS)
+
+
+def test_a_stored_run_of_another_configuration_is_made_again(tmp_path):
+    store, job = RunStore(tmp_path), made_job()
+    run = replace(quick_fit(job), fingerprint=made_job(lr=0.2).fingerprint)
+    store.save(StoredRun(job.fingerprint, job.config, run), job)
+    assert store.load(job.name) is None
+    assert store.is_damaged(job.name)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, None])
+def test_an_executor_says_how_many_runs_it_makes_at_once(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(LocalExecutor, "at_a_time", count)
+    with pytest.raises(ValueError, match=r"`at_a_time` of .*LocalExecutor to be an integer"):
+        choose_executor(Running(processes=3), tmp_path)
