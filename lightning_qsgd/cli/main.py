@@ -105,7 +105,8 @@ def _run(arguments: list[str] | None) -> None:
     except EXPECTED as error:
         if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
             raise
-        sys.stderr.write(f"error: {error}\n")
+        lines = [f"error: {error}", *getattr(error, "__notes__", [])]
+        sys.stderr.write("\n".join(lines) + "\n")
         sys.exit(2)
 
 

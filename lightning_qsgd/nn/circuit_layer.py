@@ -143,11 +143,16 @@ def _first_weights(
         drawn = torch.rand(count, generator=torch.Generator().manual_seed(seed))
         return drawn.mul_(2).sub_(1).to(torch.get_default_dtype())
     weights = torch.as_tensor(given).detach().clone()
-    if not (isinstance(given, Tensor) and weights.is_floating_point()):
+    if not (weights.is_complex() or (isinstance(given, Tensor) and weights.is_floating_point())):
         weights = weights.to(torch.get_default_dtype())  # numpy's numbers are float64 unasked
     if weights.shape != (count,):
         raise ValueError(
             f"Expected `initial_weights` of shape ({count},), got {tuple(weights.shape)}: the "
             f"circuit has {count} weights. Pass one value for each."
+        )
+    if weights.is_complex() or not (weights.is_meta or bool(weights.isfinite().all())):
+        raise ValueError(
+            f"Expected finite, real `initial_weights`, got {weights}: they are angles in radians. "
+            "Pass real numbers."
         )
     return weights

@@ -107,8 +107,9 @@ def check_control(control: Control, values: Tensor, replaced: Replaced, state: s
     """
     if is_ours(type(control)):
         return
-    parts = (values.double(), replaced.added.double())
-    norms, wanted = (torch.stack(torch._foreach_norm(part.split(replaced.sizes))) for part in parts)
+    wide = torch.float32 if values.device.type == "mps" else torch.float64
+    both = (part.to(wide).split(replaced.sizes) for part in (values, replaced.added))
+    norms, wanted = (torch.stack(torch._foreach_norm(pieces)) for pieces in both)
     is_equal = (norms - wanted).abs() <= ROUNDING * wanted
     refused = (~(is_equal | (norms == 0))).nonzero()
     if len(refused):

@@ -237,17 +237,17 @@ def _check_polynomial(
     backend: Backend, form: SeveralInputs, coefficients: Tensor, weights: Tensor | None
 ) -> None:
     """Refuse a user's backend that reads something else than the circuit which it describes."""
-    inputs = torch.tensor([[0.31 + 0.17 * place for place in range(len(form.spectra))]])
-    inputs = inputs.to(coefficients)  # between the points of any grid
-    read = _mean(checked_readout(backend, inputs, None, None, weights)).detach()
+    between = [0.31 + 0.17 * place for place in range(len(form.spectra))]  # the points of any grid
+    inputs = torch.tensor([between, between]).to(coefficients)
+    read, again = _mean(checked_readout(backend, inputs, None, None, weights)).tolist()
     phases = [x * each.frequency for x, each in zip(inputs.T, form.spectra, strict=True)]
-    found = evaluate_polynomial(coefficients.detach(), phases)
-    if not torch.allclose(read, found, rtol=0.0, atol=CLOSE):
+    found = evaluate_polynomial(coefficients.detach(), phases)[0].item()
+    if abs(read - found) > CLOSE and read == again:  # others draw shots that need no keys
         raise ValueError(
-            f"{type(backend).__name__} reads {read.item():.6g} where the circuit that it describes "
-            f"can only read {found.item():.6g}: with features a circuit is evaluated as the "
-            f"polynomial that it is. {UNTOUCHED}; return None from `describe`, for `readout` to be "
-            "asked for every entry."
+            f"{type(backend).__name__} reads {read:.6g} where the circuit that it describes can "
+            f"only read {found:.6g}: with features a circuit is evaluated as the polynomial that "
+            f"it is. {UNTOUCHED}; return None from `describe`, for `readout` to be asked for every "
+            "entry."
         )
 
 

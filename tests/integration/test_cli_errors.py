@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from lightning_qsgd.cli import commands
+from lightning_qsgd.cli.main import main
+from lightning_qsgd.compare.executors.executor import Executor, attempts_of
+from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.training import ConvergenceCallback
 
 SAMPLER = ("--perturbation.backend=lightning_qsgd.SamplerBackend",)
@@ -237,3 +240,24 @@ def test_the_shell_completes_commands_and_options(typed: str, offered: str, tmp_
     found = [word.rstrip("= ") for word in answer.read_text().split("\n")]
     assert offered in found
     assert "validate" not in found or not typed
+
+
+def test_what_an_error_adds_to_its_message_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Idle(Executor):
+        at_a_time = 1
+
+        def run(self, fit: Any, jobs: Any, started: Any) -> Any:
+            yield from ()
+
+    def compare(arguments: list[str]) -> None:
+        list(attempts_of(Idle(), lambda job: job, [Job("adamw", 0, {})], print))  # type: ignore[arg-type, return-value]
+
+    monkeypatch.setattr(commands.OWN["doctor"].__class__, "run", lambda self, given: compare(given))
+    with pytest.raises(SystemExit) as end:
+        main(["doctor"])
+    assert end.value.code == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: Idle yielded no attempt at runs/adamw/seed0.")
+    assert second == "Every run that had ended is stored. Mend that, and repeat the command."

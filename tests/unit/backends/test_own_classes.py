@@ -189,6 +189,17 @@ def test_a_backend_that_reads_its_circuit_in_single_precision_is_taken() -> None
     torch.testing.assert_close(*stepped)
 
 
+def test_a_backend_that_draws_without_keys_is_no_contradiction() -> None:
+    class Hardware(CompiledBackend):
+        def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+            noise = 0.01 * torch.rand(inputs.shape, dtype=inputs.dtype)
+            return 0.9 * super().readout(inputs, keys, weights) + noise
+
+    optimizer = aligned(Hardware(ONE))
+    optimizer.step()
+    assert optimizer.own_state.applied == 1
+
+
 def test_a_stochastic_backend_without_a_circuit_gets_keys_for_features() -> None:
     seen: list[Any] = []
 

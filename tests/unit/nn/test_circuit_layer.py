@@ -233,6 +233,9 @@ def test_wrong_shapes_are_refused() -> None:
             layer(x)
     with pytest.raises(ValueError, match=r"`initial_weights` of shape \(4,\), got \(3,\): .*Pass"):
         CircuitLayer(network(), [0.1, 0.2, 0.3])
+    for bad in ([0.1, 0.2, 0.3, float("nan")], torch.ones(4) + 1j, np.full(4, np.inf)):
+        with pytest.raises(ValueError, match="Expected finite, real `initial_weights`"):
+            CircuitLayer(network(), bad)
     with pytest.raises(
         TypeError, match=r"real floating-point numbers, got torch.complex64: .*real and imag"
     ):
