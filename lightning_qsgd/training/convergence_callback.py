@@ -130,7 +130,7 @@ class ConvergenceCallback(Callback):
         self.run.optimizers = describe_optimizers(trainer)
         if not self.run.first_weights.hashes:
             self._note_weights(trainer, pl_module)
-        if trainer.global_step == 0 and has_late_hooks(trainer, pl_module):
+        if has_late_hooks(trainer, pl_module):
             return  # they may set other weights: the first batch comes with the check
         is_plain = trainer.ckpt_path is not None and not self._restored
         self._require_pair(str(trainer.ckpt_path) if is_plain else "")

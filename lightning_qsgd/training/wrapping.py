@@ -43,12 +43,13 @@ def first_weights_of(trainer: Trainer, module: LightningModule) -> FirstWeights:
 
 
 def has_late_hooks(trainer: Trainer, module: LightningModule) -> bool:
-    """Whether a module or a callback of the user's acts between a fit's start and its first batch.
+    """Whether a module or a callback of the user's may set the weights that a fit starts from.
 
-    Weights are hashed at the start, to refuse what is no pair early, and again only then: of a
-    large model it takes seconds.
+    It can between the start of the fit and its first batch, unless the fit goes on from a
+    checkpoint. Only then weights are hashed again: of a large model it takes seconds.
     """
-    return any(
+    begins = trainer.ckpt_path is None and trainer.global_step == trainer.current_epoch == 0
+    return begins and any(
         not str(getattr(type(each), hook).__module__).startswith(("lightning.", "lightning_qsgd."))
         for each in (module, *callbacks_of(trainer))
         for hook in ("on_sanity_check_end", "on_train_start", "on_train_epoch_start")
