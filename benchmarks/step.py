@@ -56,6 +56,13 @@ SPECTRAL = Perturbation(
     strength=0.9,
 )
 
+ALIGNMENT = Perturbation(
+    backend=CompiledBackend(SuperpositionCircuit(num_qubits=1, reps=1)),
+    coordinates=AllEntries(),
+    injection=RenormalisedInjection(),
+    features=Alignment(),
+)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -120,12 +127,7 @@ CASES = (
         "131 k, default, alignment on all entries",
         TransformerSizes(),
         False,
-        Perturbation(
-            CompiledBackend(SuperpositionCircuit(num_qubits=1, reps=1)),
-            AllEntries(),
-            injection=RenormalisedInjection(),
-            features=Alignment(),
-        ),
+        ALIGNMENT,
         1.6,
         40,
     ),

@@ -208,8 +208,8 @@ def _polynomial_row(
     form = SeveralInputs.of(backend.describe())
     weights = question.weights.detach()
     coefficients = form.coefficients(backend.readout(form.grid, weights=weights).mean(-1))
-    pairs = zip(question.inputs.detach().unbind(-1), form.spectra, strict=True)
-    values = evaluate_polynomial(coefficients, [x * s.frequency for x, s in pairs])
+    frequencies = [spectrum.frequency for spectrum in form.spectra]
+    values = evaluate_polynomial(coefficients, question.inputs.detach().unbind(-1), frequencies)
     given = Answer(values, {})
     name = f"polynomial of {form.num_points} coefficients"
     return _compared(name, given, Answer(reference.readout.mean(-1), {}), torch.float64)

@@ -43,11 +43,16 @@ class Entries(ABC):
     def read_gradients(self) -> Tensor:
         """Return a copy of the gradients at the touched entries, shape (total,)."""
 
-    def summand(self, values: Tensor, scale: float) -> tuple[Tensor, float]:
+    def summand(self, values: Tensor, scale: float, spent: bool = False) -> tuple[Tensor, float]:
         """Return what `add_to_parameters` takes to add ``scale * values``: 0 where not finite.
 
         Asked for before the base moves, where that is known by then: after the base's step the
         caches hold nothing of what it needs, and it costs several times as much.
+
+        Args:
+            values: Shape (total,).
+            scale: Non-negative.
+            spent: Whether the values may be written over: new memory costs twice as much.
         """
         return torch.nan_to_num(values, 0.0, 0.0, 0.0), scale
 
@@ -172,9 +177,9 @@ class DenseEntries(Entries):
         return values.float() if self._is_low_precision else values
 
     @override
-    def summand(self, values: Tensor, scale: float) -> tuple[Tensor, float]:
+    def summand(self, values: Tensor, scale: float, spent: bool = False) -> tuple[Tensor, float]:
         keeps_scratch = self._scratch_views and not self._is_low_precision
-        out = self._scratch if keeps_scratch else None
+        out = self._scratch if keeps_scratch else values if spent else None
         return summand_below_overflow(values, scale, self._views[0].dtype, out)
 
     def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:

@@ -129,6 +129,7 @@ class Injector:
     def _multiply(self) -> None:
         """Set what is added, as ``product * scale``: the factor is spared an operation."""
         strength, control = self.step.strength, self._injection.control
+        spent = False
         if control is not None:
             replaced = self._replaced()
             product = self._entering(control.replace(replaced), "replace", control)
@@ -139,13 +140,13 @@ class Injector:
             product = self.direction = without_nonfinite(self.coefficients * self._u)
             self._scale = self._factor
         else:
-            modulated = self._injection.modulated
-            product = self._coefficients * self._u if modulated else self._coefficients
+            spent = self._injection.modulated
+            product = self._coefficients * self._u if spent else self._coefficients
             self._scale = strength
         if not self.moves_parameters:
             self._product = torch.nan_to_num(product, 0.0, 0.0, 0.0)
         elif self._scale > 0:
-            self._product, self._scale = self.entries.summand(product, self._scale)
+            self._product, self._scale = self.entries.summand(product, self._scale, spent)
         else:  # learned to be 0
             self._product = product
 

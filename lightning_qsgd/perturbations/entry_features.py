@@ -23,10 +23,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.perturbations.features import Feature
-from lightning_qsgd.perturbations.step import TouchedStep, means_of, per_tensor, spread
+from lightning_qsgd.perturbations.step import TouchedStep, per_tensor, spread
 
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Mean squares in between are ordinary: nothing was lost of them or of products of their roots."""
+SMALLEST, LARGEST = 1e-15, 1e15
+"""Sizes in between are ordinary: nothing was lost of their squares, nor of products of two."""
 
 
 @dataclass(frozen=True)
@@ -138,28 +138,28 @@ def rms(values: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def _rms(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, bool]:
-    """Return it, and whether all mean squares are known to be ordinary; see `SMALLEST`."""
-    if values.device.type == "cpu":
-        squares = means_of(values * values, sizes)
-        known = squares.tolist()
+    """Return it, and whether it is known to be ordinary for all tensors; see `SMALLEST`."""
+    # A wider type holds squares of any unit. It takes a CPU longer than to look whether it is
+    # needed; on other devices to look would be to wait.
+    looks = values.device.type == "cpu"
+    kind = torch.float64 if values.device.type not in ("cpu", "mps") else values.dtype
+    pieces = per_tensor(values, sizes)
+    roots = torch.stack(torch._foreach_norm(pieces, dtype=kind))
+    roots.mul_(torch.tensor([size**-0.5 for size in sizes], dtype=kind, device=roots.device))
+    if looks:
+        known = roots.tolist()
         if min(known) > SMALLEST and max(known) < LARGEST:
-            return squares.sqrt_(), True
-        return _over_largest(values, sizes, squares), False
-    # On other devices to look would be to wait; a wider type holds squares of any unit.
-    wide = torch.float32 if values.device.type == "mps" else torch.float64
-    norms = torch.stack(torch._foreach_norm(per_tensor(values, sizes), dtype=wide))
-    scales = torch.tensor([size**-0.5 for size in sizes], dtype=wide, device=norms.device)
-    return norms.mul_(scales).to(values.dtype), False
+            return roots, True
+        _replace_extreme(roots, pieces, known)
+    return roots.to(values.dtype), False
 
 
-def _over_largest(values: Tensor, sizes: Sequence[int], squares: Tensor) -> Tensor:
-    """Return the rms, divided by the largest entry first where squares left the ordinary range."""
-    roots = squares.sqrt()
-    for place, piece in enumerate(per_tensor(values, sizes)):
+def _replace_extreme(roots: Tensor, pieces: Sequence[Tensor], known: Sequence[float]) -> None:
+    """Divide by the largest entry first where squares may have vanished or overflowed."""
+    for place, piece in enumerate(pieces):
         largest = piece.abs().amax()
-        if not SMALLEST < squares[place] < LARGEST and 0 < largest < inf:
+        if not SMALLEST < known[place] < LARGEST and 0 < largest < inf:
             roots[place] = (piece / largest).square_().mean().sqrt_().mul_(largest)
-    return roots
 
 
 def _inverse(roots: Tensor) -> Tensor:

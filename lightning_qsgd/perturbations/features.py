@@ -217,8 +217,7 @@ class EntryFeatures(Features):
         scales = [HALF * spectrum.frequency for spectrum in form.spectra]
 
         def read(seen: Seen) -> Tensor:
-            pairs = zip(seen, scales, strict=True)
-            return evaluate_polynomial(coefficients, [each * scale for each, scale in pairs])
+            return evaluate_polynomial(coefficients, seen, scales)
 
         return read
 
@@ -240,8 +239,8 @@ def _check_polynomial(
     between = [0.31 + 0.17 * place for place in range(len(form.spectra))]  # the points of any grid
     inputs = torch.tensor([between, between]).to(coefficients)
     read, again = _mean(checked_readout(backend, inputs, None, None, weights)).tolist()
-    phases = [x * each.frequency for x, each in zip(inputs.T, form.spectra, strict=True)]
-    found = evaluate_polynomial(coefficients.detach(), phases)[0].item()
+    frequencies = [spectrum.frequency for spectrum in form.spectra]
+    found = evaluate_polynomial(coefficients.detach(), [*inputs.T], frequencies)[0].item()
     if abs(read - found) > CLOSE and read == again:  # others draw shots that need no keys
         raise ValueError(
             f"{type(backend).__name__} reads {read:.6g} where the circuit that it describes can "

@@ -122,13 +122,18 @@ class SeveralInputs:
         return result
 
 
-def evaluate_polynomial(coefficients: Tensor, phases: Sequence[Tensor | float]) -> Tensor:
+def evaluate_polynomial(
+    coefficients: Tensor,
+    inputs: Sequence[Tensor | float],
+    frequencies: Sequence[float] | None = None,
+) -> Tensor:
     """Evaluate u at many points.
 
     Args:
         coefficients: As `SeveralInputs.coefficients` returns them. Gradients flow through.
-        phases: :math:`f_i x_i` of each input in radians: shape (points,) each, of one dtype and
-            device, or a number that all points share. One tensor at least.
+        inputs: :math:`x_i`: shape (points,) each, of one dtype and device, or a number that all
+            points share. One tensor at least. Not changed.
+        frequencies: :math:`f_i`, which turn the inputs into radians; None where they are radians.
 
     Returns:
         Values, shape (points,).
@@ -139,86 +144,69 @@ def evaluate_polynomial(coefficients: Tensor, phases: Sequence[Tensor | float]) 
         tensor([0., 1.])
     """
     table = coefficients
-    tensors: list[Tensor] = []
-    for axis in range(len(phases) - 1, -1, -1):
-        phase = phases[axis]
-        if isinstance(phase, Tensor):
-            tensors.insert(0, phase)
+    bases: list[_Basis] = []
+    for axis in range(len(inputs) - 1, -1, -1):
+        values, frequency = inputs[axis], frequencies[axis] if frequencies else 1.0
+        if isinstance(values, Tensor):
+            bases.insert(0, _Basis(values, frequency, table.shape[axis]))
         else:  # folds into the coefficients
-            values = _functions(
-                torch.tensor(phase, dtype=table.dtype, device=table.device), table.shape[axis]
-            )
-            table = torch.tensordot(table, values, dims=([axis], [0]))
+            number = torch.tensor(values, dtype=table.dtype, device=table.device)
+            functions = _Basis(number, frequency, table.shape[axis]).all()
+            table = torch.tensordot(table, functions, dims=([axis], [0]))
+    like = bases[0].inputs
     if table.requires_grad:
-        return _all_terms(table.to(tensors[0]), tensors)
-    bases = [_Basis(phase, table.shape[axis]) for axis, phase in enumerate(tensors)]
+        return _all_terms(table.to(like), bases)
     value = _needed_terms(table.double().cpu().numpy(), bases)
-    return torch.full_like(tensors[0], value) if isinstance(value, float) else value
-
-
-def _functions(phase: Tensor, count: int) -> Tensor:
-    """Evaluate 1, cosines and sines, which are `count` in all: shape (count, *phase.shape)."""
-    return torch.stack([_function(phase, place, count) for place in range(count)])
-
-
-def _function(phase: Tensor, place: int, count: int) -> Tensor:
-    """Evaluate one of them."""
-    degree = count // 2
-    if place == 0:
-        return torch.ones_like(phase)
-    multiple = place if place <= degree else place - degree
-    angle = phase if multiple == 1 else phase * multiple
-    return (cosine_of if place <= degree else sine_of)(angle, torch.empty_like(angle))
-
-
-NUMPY_IS_FASTER = torch.backends.cpu.get_cpu_capability() == "AVX512"
-"""Than torch at single-precision sines: 2.4 times with AVX-512, but 0.75 times with AVX2."""
-
-
-def cosine_of(phase: Tensor, out: Tensor) -> Tensor:
-    """Evaluate cosines, not differentiable, by the faster of torch and numpy; as exact."""
-    if NUMPY_IS_FASTER and phase.device.type == "cpu" and phase.dtype == torch.float32:
-        np.cos(phase.numpy(), out=out.numpy())
-        return out
-    return torch.cos(phase, out=out)
-
-
-def sine_of(phase: Tensor, out: Tensor) -> Tensor:
-    """Evaluate sines likewise."""
-    if NUMPY_IS_FASTER and phase.device.type == "cpu" and phase.dtype == torch.float32:
-        np.sin(phase.numpy(), out=out.numpy())
-        return out
-    return torch.sin(phase, out=out)
+    return torch.full_like(like, value) if isinstance(value, float) else value
 
 
 class _Basis:
-    """The functions of one input; each is evaluated when it is first asked for."""
+    """1, cosines and sines of one input, `count` in all; each is evaluated when first asked for."""
 
-    def __init__(self, phase: Tensor, count: int) -> None:
-        self._phase, self._count = phase, count
+    def __init__(self, inputs: Tensor, frequency: float, count: int) -> None:
+        self.inputs, self._frequency, self._count = inputs, frequency, count
         self._known: dict[int, Tensor] = {}
 
     def __getitem__(self, place: int) -> Tensor:
         if place not in self._known:
-            self._known[place] = _function(self._phase, place, self._count)
+            self._known[place] = self._function(place)
         return self._known[place]
 
+    def all(self) -> Tensor:
+        """Return all functions, shape (count, *inputs.shape)."""
+        return torch.stack([self[place] for place in range(self._count)])
 
-def _needed_terms(table: np.ndarray, bases: list[_Basis]) -> Tensor | float:
-    """Contract input by input, leaving out what frozen coefficients of 0 multiply."""
+    def _function(self, place: int) -> Tensor:
+        if place == 0:
+            return torch.ones_like(self.inputs)
+        degree = self._count // 2
+        multiple = place if place <= degree else place - degree
+        angle = self.inputs * (self._frequency * multiple)  # a copy, which is written into
+        return angle.cos_() if place <= degree else angle.sin_()
+
+
+def _needed_terms(
+    table: np.ndarray, bases: list[_Basis], asked_once: bool = True
+) -> Tensor | float:
+    """Contract input by input, leaving out what frozen coefficients of 0 multiply.
+
+    The functions of the first input are asked for once each, and may be written into.
+    """
     if not bases:
         return float(table) if abs(table) > NEGLIGIBLE else 0.0
     total: Tensor | float = 0.0
     for place, inner in enumerate(table):
-        part = _needed_terms(inner, bases[1:])
+        part = _needed_terms(inner, bases[1:], asked_once=False)
         if isinstance(part, float) and part == 0.0:
             continue
-        total = _plus(total, part if place == 0 else _times(bases[0][place], part))
+        total = _plus(total, part if place == 0 else _times(bases[0][place], part, asked_once))
     return total
 
 
-def _times(function: Tensor, part: Tensor | float) -> Tensor:
-    return function * part if isinstance(part, float) else part.mul_(function)
+def _times(function: Tensor, part: Tensor | float, in_place: bool) -> Tensor:
+    if isinstance(part, Tensor):
+        return part.mul_(function)
+    return function.mul_(part) if in_place else function * part
 
 
 def _plus(total: Tensor | float, part: Tensor | float) -> Tensor | float:
@@ -229,10 +217,9 @@ def _plus(total: Tensor | float, part: Tensor | float) -> Tensor | float:
     return part if isinstance(total, float) and total == 0.0 else part.add_(total)
 
 
-def _all_terms(table: Tensor, phases: list[Tensor]) -> Tensor:
+def _all_terms(table: Tensor, bases: list[_Basis]) -> Tensor:
     """Contract input by input, with a gradient for every coefficient."""
-    value = table @ _functions(phases[-1], table.shape[-1])
-    for axis in range(len(phases) - 2, -1, -1):
-        basis = _functions(phases[axis], table.shape[axis])
-        value = (value * basis).sum(-2)
+    value = table @ bases[-1].all()
+    for basis in reversed(bases[:-1]):
+        value = (value * basis.all()).sum(-2)
     return value

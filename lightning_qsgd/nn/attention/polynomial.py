@@ -31,7 +31,6 @@ from lightning_qsgd.backends.compiled.derivatives import (
 )
 from lightning_qsgd.backends.compiled.memory import in_full_precision
 from lightning_qsgd.backends.fourier.fixed_points import FixedPoints
-from lightning_qsgd.backends.fourier.several_inputs import cosine_of, sine_of
 
 
 def trigonometric_polynomial(
@@ -243,8 +242,8 @@ class ChebyshevRows:
         phase, each = self._phase, self._each
         torch.mul(scores, frequency, out=phase).nan_to_num_(0.0, 0.0, 0.0)
         if len(each) > 1:
-            cosine_of(phase, out=each[1])
-            sine_of(phase, out=self._sine)
+            torch.cos(phase, out=each[1])
+            torch.sin(phase, out=self._sine)
         for k in range(2, len(each)):
             sign = 2.0 if k % 2 else -2.0
             torch.addcmul(each[k - 2], each[1], each[k - 1], value=sign, out=each[k])
