@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.motion import MotionHook
 from lightning_qsgd.optimizers.own_state import OwnState
-from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, prepare_or_skip
+from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, apply_or_skip, prepare_or_skip
+from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.rows import steps_as_torch
 from lightning_qsgd.optimizers.touched import EntriesCache
 
@@ -165,6 +166,10 @@ class Preparation:
         """Prepare from the gradients that are there now."""
         self._used = True
         prepare_or_skip(self.step, self._cache, self._state)
+
+    def apply(self) -> StepReport | None:
+        """Apply the step, once the base has moved; see `PerturbedStep.apply`."""
+        return apply_or_skip(self.step, self._state)
 
     def undo(self) -> None:
         """Give back what preparing has changed: the base raised."""

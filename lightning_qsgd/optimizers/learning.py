@@ -88,12 +88,16 @@ def weights_hypergradient(
     with torch.enable_grad():
         leaf = weights.detach().clone().requires_grad_()
         u = modulate(leaf)
-        if not u.requires_grad:
-            raise TypeError(
-                "Cannot learn the circuit's weights: the backend's readout carries no gradient for "
-                "them. Set `weights_rate` to 0, or take a backend that is differentiable."
+        derivative = None
+        if u.requires_grad:
+            (derivative,) = torch.autograd.grad(
+                u, leaf, flow.to(u.device, u.dtype), allow_unused=True
             )
-        (derivative,) = torch.autograd.grad(u, leaf, flow.to(u.device, u.dtype))
+    if derivative is None:
+        raise TypeError(
+            "Cannot learn the circuit's weights: the backend's readout carries no gradient for "
+            "them. Set `weights_rate` to 0, or take a backend that is differentiable."
+        )
     return derivative if bool(torch.isfinite(derivative).all()) else torch.zeros_like(derivative)
 
 

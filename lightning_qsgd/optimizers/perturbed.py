@@ -266,7 +266,7 @@ class PerturbedOptimizer(Optimizer):
         step = prepared.step
         state.steps += 1  # the base has moved, whatever comes now
         state.due += strength > 0
-        report = step.apply()
+        report = prepared.apply()
         state.applied += step.is_prepared
         state.learned = step.learned
         if report is not None:

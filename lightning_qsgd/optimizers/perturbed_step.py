@@ -25,7 +25,7 @@ from lightning_qsgd.optimizers.rows import (
 )
 from lightning_qsgd.optimizers.touched import EntriesCache, Standing
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.blocks import Blocks
+from lightning_qsgd.perturbations.blocks import MOVED, UNTOUCHED, Blocks
 from lightning_qsgd.perturbations.features import Reader, Seen
 from lightning_qsgd.perturbations.step import TouchedStep, decoupled_decay
 
@@ -145,6 +145,11 @@ class PerturbedStep:
         """Undo what `prepare` changed: the base raised, or is about to evaluate again."""
         for injector in self._injectors:
             injector.restore()
+
+    def let_go(self) -> None:
+        """Add nothing, or nothing more: the circuits failed after the base had moved."""
+        self._injectors.clear()
+        self._is_prepared = False
 
     def apply(self) -> StepReport | None:
         """Apply the perturbation after the base step; return a report if one was asked for.
@@ -288,14 +293,36 @@ def prepare_or_skip(step: PerturbedStep, cache: EntriesCache, state: OwnState) -
         else:
             step.prepare(cache, state.memory)
     except SkippedStep as request:
-        if state.skipped >= request.limit:
-            raise RuntimeError(
-                f"Cannot skip another step: the circuits failed at {state.skipped} steps before, "
-                f"and the limit of SkipOnFailure is {request.limit}. The last failure is "
-                f"{request.reason}. No parameter was changed; repair the backend, or raise `limit`."
-            ) from request
-        state.skipped += 1
-        _LOGGER.warning(
-            "Step %d is taken without its perturbation (%d skipped so far): %s",
-            *(state.steps, state.skipped, request.reason),
-        )
+        _count_skipped(state, request, UNTOUCHED, state.steps)
+
+
+def apply_or_skip(step: PerturbedStep, state: OwnState) -> StepReport | None:
+    """Apply a step; skip and count it where its backend, asked after the base's step, asks for it.
+
+    Args:
+        step: A step whose base has moved.
+        state: Counts skipped steps, and has counted this one among the steps.
+
+    Raises:
+        RuntimeError: If as many steps were skipped as the policy allows.
+    """
+    try:
+        return step.apply()
+    except SkippedStep as request:
+        step.let_go()
+        _count_skipped(state, request, MOVED, state.steps - 1)
+        return None
+
+
+def _count_skipped(state: OwnState, request: SkippedStep, moved: str, step: int) -> None:
+    if state.skipped >= request.limit:
+        raise RuntimeError(
+            f"Cannot skip another step: the circuits failed at {state.skipped} steps before, "
+            f"and the limit of SkipOnFailure is {request.limit}. The last failure is "
+            f"{request.reason}. {moved}; repair the backend, or raise `limit`."
+        ) from request
+    state.skipped += 1
+    _LOGGER.warning(
+        "Step %d is taken without its perturbation (%d skipped so far): %s",
+        *(step, state.skipped, request.reason),
+    )

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.backends.backend import is_ours, promises_end
-from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
+from lightning_qsgd.backends.fourier.several_inputs import CLOSE, SeveralInputs, evaluate_polynomial
 from lightning_qsgd.perturbations.blocks import (
     MOVED,
     UNTOUCHED,
@@ -248,10 +248,6 @@ def _check_polynomial(
             f"it is. {UNTOUCHED}; return None from `describe`, for `readout` to be asked for every "
             "entry."
         )
-
-
-CLOSE = 1e-4
-"""How far a readout may be from the circuit's: a backend may compute in single precision."""
 
 
 def _read_each(

@@ -33,6 +33,10 @@ NEGLIGIBLE = 1e-15
 """Frozen coefficients below this are rounding of 0 and cost no evaluation."""
 
 
+CLOSE = 1e-4
+"""How far a backend's readout may be from its circuit's: it may compute in single precision."""
+
+
 def points_and_matrix(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Return the points of one input, and what turns values there into coefficients.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_qsgd.backends.backend import is_ours
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled.derivatives import is_transformed, to_be_kept
 from lightning_qsgd.backends.compiled.memory import eagerly, in_full_precision
@@ -21,7 +22,7 @@ from lightning_qsgd.backends.fourier.fixed_points import (
     RealPartReading,
     fixed_points_of,
 )
-from lightning_qsgd.backends.fourier.several_inputs import points_and_matrix
+from lightning_qsgd.backends.fourier.several_inputs import CLOSE, points_and_matrix
 from lightning_qsgd.backends.fourier.spectrum import Spectrum, spectra_of
 from lightning_qsgd.nn.attention.polynomial import exact_coefficients, trigonometric_polynomial
 
@@ -230,7 +231,8 @@ class FourierEvaluation(Evaluation):
         spectrum: The frequency f and the degree d.
 
     Raises:
-        ValueError: If the frequencies of the circuit cannot be found.
+        ValueError: If the frequencies of the circuit cannot be found, or a user's backend reads
+            something else than the circuit which it describes.
     """
 
     def __init__(self, phi: Phi) -> None:
@@ -238,6 +240,22 @@ class FourierEvaluation(Evaluation):
         self.spectrum = phi.spectrum()
         points, self._matrix = points_and_matrix(self.spectrum)
         self._exact = phi.at(points)
+        backend = phi.backend
+        if not (is_ours(type(backend)) or backend.stochastic):
+            self._check_polynomial(backend)
+
+    def _check_polynomial(self, backend: CircuitBackend) -> None:
+        between = torch.tensor([0.31, 0.31], dtype=torch.float64)  # not among the points
+        weights = backend.initial_weights().detach().to(between)
+        with torch.no_grad():
+            read, again = self._phi(between, weights).tolist()
+            found = self.phi(between, weights, None)[0].item()
+        if abs(read - found) > CLOSE and read == again:  # others draw shots that need no keys
+            raise ValueError(
+                f"{type(backend).__name__} reads {read:.6g} where the circuit that it describes "
+                f"can only read {found:.6g}: the bias is evaluated as the polynomial that a "
+                "circuit is. Pass evaluation='literal', for one circuit per score."
+            )
 
     def circuits_for(self, num_scores: int) -> int:
         """Return 2d + 1."""

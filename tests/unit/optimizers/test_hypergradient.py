@@ -87,6 +87,12 @@ def test_a_readout_without_gradient_is_refused() -> None:
         weights_hypergradient(ones, ones, torch.Tensor.detach, torch.zeros(2))
 
 
+def test_a_readout_with_the_gradient_of_something_else_is_refused() -> None:
+    ones, other = torch.ones(2), torch.ones(2, requires_grad=True)
+    with pytest.raises(TypeError, match=r"readout carries no gradient.*Set `weights_rate` to 0"):
+        weights_hypergradient(ones, ones, lambda weights: weights.detach() * other, torch.zeros(2))
+
+
 def test_it_works_where_gradients_are_switched_off_and_leaves_the_weights_alone() -> None:
     weights = torch.tensor([0.2, 0.7])
     with torch.no_grad():

@@ -13,7 +13,14 @@ from lightning_qsgd.backends import Backend, SamplerBackend, SineBackend, Skippe
 from lightning_qsgd.backends.evaluation import CircuitLimitReached
 from lightning_qsgd.circuits import SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
-from lightning_qsgd.perturbations import AllEntries, Learning, Perturbation, RelativeInjection
+from lightning_qsgd.perturbations import (
+    Alignment,
+    AllEntries,
+    Learning,
+    Perturbation,
+    RelativeInjection,
+    RenormalisedInjection,
+)
 from tests.cases import INJECTIONS, Problem, dense_problem
 
 
@@ -24,8 +31,7 @@ class Failing(Backend):
     calls: tuple[int, ...]
     limit: int = 10
     made: list[int] = field(default_factory=list)
-
-    num_qubits = 2
+    num_qubits: int = 2
 
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
@@ -134,3 +140,37 @@ def test_circuits_are_saved_and_count_after_a_resume() -> None:
     resumed.load_state_dict(optimizer.state_dict())
     with pytest.raises(CircuitLimitReached, match="6 were evaluated"):
         train(again, resumed, 1)
+
+
+def test_a_backend_asked_after_the_base_has_moved_skips_as_well() -> None:
+    """Alignment is known only then, and a backend that describes no circuit is asked each step."""
+    problem, plain = dense_problem(), dense_problem()
+    perturbation = Perturbation(
+        Failing((0, 3), limit=2, num_qubits=1),
+        AllEntries(),
+        injection=RenormalisedInjection(),
+        features=Alignment(),
+    )
+    optimizer = PerturbedOptimizer(torch.optim.AdamW(problem.parameters, lr=1e-2), perturbation)
+    base = torch.optim.AdamW(plain.parameters, lr=1e-2)
+    assert torch.equal(train(problem, optimizer, 1), train(plain, base, 1))
+    state = optimizer.own_state
+    assert (state.steps, state.due, state.applied, state.skipped) == (1, 1, 0, 1)
+    assert optimizer.report is None
+    assert not torch.equal(train(problem, optimizer, 1), train(plain, base, 1))
+    assert (state.steps, state.applied, state.skipped) == (2, 1, 1)
+
+
+def test_the_last_skip_after_the_base_has_moved_says_so() -> None:
+    problem = dense_problem()
+    perturbation = Perturbation(
+        Failing((0, 1), limit=1, num_qubits=1),
+        AllEntries(),
+        injection=RenormalisedInjection(),
+        features=Alignment(),
+    )
+    optimizer = PerturbedOptimizer(torch.optim.AdamW(problem.parameters, lr=1e-2), perturbation)
+    train(problem, optimizer, 1)
+    with pytest.raises(RuntimeError, match=r"limit of SkipOnFailure is 1.*The base has taken its"):
+        train(problem, optimizer, 1)
+    assert (optimizer.own_state.steps, optimizer.own_state.skipped) == (2, 1)

@@ -294,3 +294,35 @@ def test_all_inputs_of_a_circuit_take_the_score() -> None:
     bias = CircuitBias(ParametrizedCircuit(circuit, x)).double()
     s = scores(9)
     torch.testing.assert_close(bias(s), (s / 2).cos() ** 2, rtol=0, atol=1e-12)  # P(00) + P(01)
+
+
+class Squared(CompiledBackend):
+    """Reads something else than the circuit's own outcomes: no polynomial of its degree."""
+
+    def probabilities(self, *given: Any, **named: Any) -> Tensor:
+        return super().probabilities(*given, **named).square()
+
+    def amplitudes(self, *given: Any, **named: Any) -> Tensor:
+        found: Tensor = super().amplitudes(*given, **named)
+        return found * found.abs() ** 2
+
+
+class Unchanged(CompiledBackend):
+    def probabilities(self, *given: Any, **named: Any) -> Tensor:
+        return super().probabilities(*given, **named)
+
+
+@pytest.mark.parametrize("readout", ["probability", "amplitude"])
+def test_a_backend_that_reads_no_polynomial_of_its_circuit_is_refused(readout: Any) -> None:
+    circuit = ScoreCircuit(2, 1)
+    with pytest.raises(ValueError, match=r"Squared reads .* can only read .* evaluation='literal'"):
+        CircuitBias(Squared(circuit), readout)
+    values = CircuitBias(Squared(circuit), readout, "literal")(scores(3))
+    assert values.shape == (3,)
+
+
+def test_a_backend_that_extends_ours_and_reads_its_circuit_is_taken() -> None:
+    circuit = ScoreCircuit(2, 1)
+    ours, own = drawn_alike(CircuitBias(circuit), CircuitBias(Unchanged(circuit)))
+    of = scores(5)
+    torch.testing.assert_close(own(of), ours(of), rtol=0, atol=1e-12)
