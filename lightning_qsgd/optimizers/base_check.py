@@ -66,14 +66,21 @@ def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:
     Raises:
         TypeError: If parameters are flattened, or sharded or stored in a way that hides their
             entries.
-        ValueError: If the update needs a learning rate that a group lacks, or the circuits or the
-            gathered entries of one step do not fit into memory.
+        ValueError: If the update needs a learning rate that a group lacks, a group is to be
+            differentiated through, or the circuits or the gathered entries of one step do not fit
+            into memory.
     """
     if perturbation.is_off:
         return
     for parameter in parameters_of(groups):
         _check_parameter(parameter)
     _check_gathered(groups, perturbation)
+    if any(group.get("differentiable") for group in groups):
+        raise ValueError(
+            "Cannot perturb an optimizer with differentiable=True: the perturbation is added "
+            "without a record, so that derivatives through the step would be those of another "
+            "step. Leave `differentiable` out, or set the strength to 0."
+        )
     if perturbation.injection.needs_learning_rate:
         for index, group in enumerate(groups):
             if group.get("lr") is None:

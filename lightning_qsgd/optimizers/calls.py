@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from lightning_qsgd.optimizers.motion import MotionHook
 from lightning_qsgd.optimizers.own_state import OwnState
@@ -89,7 +90,7 @@ def inside_hooks(owners: Sequence[Optimizer], call: Call, step: Callable[[Call],
 
     Around the base's part alone they would see weights that the perturbation moves again: a
     projection would be undone, an average would be of other weights. torch runs hooks by patching
-    `step`, so a base is without its own while it steps; it runs the global ones.
+    `step`, so those of a base are silent while it steps; see `inside_global_hooks` for others.
 
     Args:
         owners: Optimizers, from the outside to the inside; their hooks stay theirs.
@@ -107,20 +108,70 @@ def inside_hooks(owners: Sequence[Optimizer], call: Call, step: Callable[[Call],
     call = _after_pre_hooks(owner, call)
     own: list[Any] = [owner._optimizer_step_pre_hooks, owner._optimizer_step_post_hooks]
     known = [dict(hooks) for hooks in own]
-    for hooks in own:
+    for hooks in own:  # silenced in their places, where their handles still find and remove them
         for key in [key for key, hook in hooks.items() if not isinstance(hook, MotionHook)]:
-            del hooks[key]
+            hooks[key] = _silent
     try:
         result = inside_hooks(inner, call, step)
     finally:
         for hooks, before in zip(own, known, strict=True):
-            added = dict(hooks)
-            hooks.clear()
-            hooks.update({**before, **added})
+            hooks.update({key: hook for key, hook in before.items() if key in hooks})
     for key, hook in known[1].items():  # torch has called what was added during the step
         if key in own[1] and not isinstance(hook, MotionHook):
             hook(owner, (owner, *call.args), call.kwargs)
     return result
+
+
+def _silent(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Stand in for a hook that has run already, or will."""
+
+
+def has_global_hooks(base: Optimizer) -> bool:
+    """Whether torch runs hooks of all optimizers around a base's step."""
+    if not (_global_optimizer_pre_hooks or _global_optimizer_post_hooks):
+        return False
+    replaced = vars(base).get("step")  # such as by a scheduler, which calls the one of the class
+    is_called = replaced is None or hasattr(replaced, "_wrapped_by_lr_sched")
+    return is_called and hasattr(type(base).step, "hooked")
+
+
+def inside_global_hooks(
+    base: Optimizer,
+    prepared: "Preparation",
+    finish: Callable[[], None],
+    step: Callable[[], Any],
+) -> Any:
+    """Take a step of a base with torch's global hooks around all of it.
+
+    A global hook may clip gradients or project weights. torch runs those before a step ahead of the
+    optimizer's own hooks, and those after it behind them, so the perturbation enters by own ones.
+
+    Args:
+        base: One for which `has_global_hooks` is true.
+        prepared: Prepares when the global hooks have seen the gradients, where it is due then.
+        finish: Applies the perturbation, once: before the global hooks see the weights.
+        step: Takes the base's step.
+    """
+    depth = 0  # a step may call that of the class above, which runs the hooks again
+
+    def enter(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+        if depth == 1 and prepared.early and not prepared.evaluated:
+            prepared.at_once()
+
+    def leave(*_: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if depth == 0:
+            finish()
+
+    handles = base.register_step_pre_hook(enter), base.register_step_post_hook(leave)
+    try:
+        return step()
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _after_pre_hooks(owner: Optimizer, call: Call) -> Call:
@@ -144,14 +195,19 @@ class Preparation:
         make: Makes the step, unprepared.
         cache: Finds the touched entries.
         state: Counts circuits and skipped steps.
+        early: Whether to prepare from the gradients that are there before the step, since the base
+            has no closure or may ignore it.
 
     Attributes:
         step: The step, prepared or not.
+        early: The same.
         evaluated: Whether the base has evaluated its closure.
+        finished: Whether the base has moved, and the step was applied.
+        report: Of the sizes, once applied, if one was asked for.
     """
 
     def __init__(
-        self, make: Callable[[], PerturbedStep], cache: EntriesCache, state: OwnState
+        self, make: Callable[[], PerturbedStep], cache: EntriesCache, state: OwnState, early: bool
     ) -> None:
         self._make = make
         self._cache = cache
@@ -159,20 +215,24 @@ class Preparation:
         self._skipped = state.skipped
         self._memory = dict(state.memory)
         self.step = make()
+        self.early = early
         self.evaluated = False
-        self._used = False
+        self.finished = False
+        self.report: StepReport | None = None
 
     def at_once(self) -> None:
         """Prepare from the gradients that are there now."""
-        self._used = True
         prepare_or_skip(self.step, self._cache, self._state)
 
-    def apply(self) -> StepReport | None:
+    def apply(self) -> None:
         """Apply the step, once the base has moved; see `PerturbedStep.apply`."""
-        return apply_or_skip(self.step, self._state)
+        self.finished = True
+        self.report = apply_or_skip(self.step, self._state)
 
     def undo(self) -> None:
-        """Give back what preparing has changed: the base raised."""
+        """Give back what preparing has changed: the base raised before it had moved."""
+        if self.finished:
+            return
         self.step.restore()
         self._forget()
 
@@ -190,7 +250,7 @@ class Preparation:
             closure: Evaluates the model.
             base: Will call it; nothing has moved yet.
         """
-        later = self._make() if self._used else self.step
+        later = self._make() if self.early else self.step
         if not steps_as_torch(base):
             later.stand(self._cache)
 
@@ -199,7 +259,7 @@ class Preparation:
             loss = closure(*args, **kwargs)
             if not self.evaluated:
                 self.evaluated = True
-                if self._used:
+                if self.early:
                     self._forget()
                 self.step = later
                 self.at_once()

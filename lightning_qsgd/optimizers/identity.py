@@ -14,6 +14,104 @@ _OWN_NAMES = "_own_names"
 _NO_COPIES = ("__copy__", "__deepcopy__")
 
 
+class StandIn(Optimizer):
+    """What a wrapper shares with its base, or hands on to it as it was called.
+
+    Attributes:
+        base: The wrapped optimizer.
+    """
+
+    base: Optimizer
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if is_made(cls):  # what a base's class does with its subclasses, it must not do with these
+            return
+        super().__init_subclass__(**kwargs)
+        if any(map(is_made, cls.__mro__)):  # made by a trainer, for its wrapper of a wrapper
+            read_from_inside(cls)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base's parameter groups."""
+        return self.base.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.base.param_groups = groups
+
+    @property
+    def state(self) -> Any:
+        """The base's state."""
+        return self.base.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.base.state = state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The base's defaults."""
+        return self.base.defaults
+
+    def zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        """Clear the gradients; see the base."""
+        self.base.zero_grad(*args, **kwargs)
+
+    def register_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `state_dict` runs it."""
+        return self.base.register_state_dict_pre_hook(hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `state_dict` runs it."""
+        return self.base.register_state_dict_post_hook(hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `load_state_dict` runs it."""
+        return self.base.register_load_state_dict_pre_hook(hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the base, whose `load_state_dict` runs it."""
+        return self.base.register_load_state_dict_post_hook(hook, prepend)
+
+
+class FromInside:
+    """An attribute of a trainer's wrapper around a wrapper: it is that of the one inside.
+
+    Lightning and Fabric copy the attributes of an optimizer once, when they wrap it. What was set
+    on their copy would not arrive, and what changes inside would not show.
+
+    Args:
+        name: The attribute's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, outer: Any, owner: Any = None) -> Any:
+        inner = None if outer is None else vars(outer).get("_optimizer")
+        if inner is not None:
+            return getattr(inner, self._name)
+        if outer is None or self._name not in vars(outer):
+            raise AttributeError(self._name)
+        return vars(outer)[self._name]
+
+    def __set__(self, outer: Any, value: Any) -> None:
+        inner = vars(outer).get("_optimizer")
+        if inner is None:
+            vars(outer)[self._name] = value
+        else:
+            setattr(inner, self._name, value)
+
+
+def read_from_inside(kind: type) -> None:
+    """Let a trainer's class of wrappers read and write the attributes of the wrapper inside."""
+    for own in kind.__mro__:
+        if issubclass(own, StandIn) and not is_made(own):
+            for name in vars(own).get("__annotations__", {}):
+                if name not in vars(own):
+                    setattr(kind, name, FromInside(name))
+
+
 class Forwarded:
     """An attribute of a wrapper that is read, written and deleted on its base.
 

@@ -40,7 +40,7 @@ class MotionWatch:
         self.inside = False
         self.past = 0
         self.last = ""
-        for optimizer in _nested(base, set()):
+        for optimizer in nested_optimizers(base):
             handle = optimizer.register_step_post_hook(MotionHook(self))
             finalize(self, handle.remove)
 
@@ -62,8 +62,12 @@ class MotionHook:
         return MotionHook, ()
 
 
+def nested_optimizers(optimizer: Optimizer) -> Iterator[Optimizer]:
+    """Yield an optimizer and those among its attributes, also in lists and mappings."""
+    return _nested(optimizer, set())
+
+
 def _nested(value: Any, seen: set[int]) -> Iterator[Optimizer]:
-    """Find an optimizer and those among its attributes, also in lists and mappings."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -92,10 +96,20 @@ def fingerprint(parameters: Iterable[Tensor]) -> dict[int, Tensor]:
     """
     with torch.no_grad():
         return {
-            id(parameter): as_real(local_of(parameter.detach())).sum(dtype=torch.float64)
+            id(parameter): _total(as_real(local_of(parameter.detach())))
             for parameter in parameters
             if parameter.requires_grad and not is_lazy(parameter)
         }
+
+
+WITHOUT_FLOAT64 = ("mps",)
+"""Devices that have none; their float32 would round small moves away."""
+
+
+def _total(values: Tensor) -> Tensor:
+    if values.device.type in WITHOUT_FLOAT64:
+        return values.float().contiguous().view(torch.int32).sum()
+    return values.sum(dtype=torch.float64)
 
 
 def moved(before: dict[int, Tensor], after: dict[int, Tensor]) -> set[int]:

@@ -28,10 +28,18 @@ from lightning_qsgd.optimizers.base_check import (
     is_dry_run,
     refuse_scaled_gradients,
 )
-from lightning_qsgd.optimizers.calls import Call, Place, Preparation, has_hooks, inside_hooks
-from lightning_qsgd.optimizers.identity import class_for, is_made, keeps, own_class
+from lightning_qsgd.optimizers.calls import (
+    Call,
+    Place,
+    Preparation,
+    has_global_hooks,
+    has_hooks,
+    inside_global_hooks,
+    inside_hooks,
+)
+from lightning_qsgd.optimizers.identity import StandIn, class_for, is_made, keeps, own_class
 from lightning_qsgd.optimizers.learning import LearningStep
-from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch
+from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch, nested_optimizers
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
@@ -42,13 +50,23 @@ from lightning_qsgd.perturbations import Perturbation, Strength
 STATE_KEY = "quantum_perturbation"
 MEASURE_EVERY = 50
 _KEPT = ("base", "perturbation", "own_state", "measure_every", "measure_model_every")
+_FIXED = ("base", "perturbation")
+_REPLACED = (
+    "Cannot replace the `{}` of a wrapped {}: its schedule, the touched entries and what was "
+    "learned belong to the old one. Wrap the base anew: PerturbedOptimizer(optimizer.base, "
+    "perturbation); for a strength that changes, give a Strength."
+)
+_TWICE = (
+    "Cannot perturb {0}: the {1} inside it is perturbed already, so each step would be perturbed "
+    "twice. Perturb one of the two: the {1} alone, or the {0} around the bare {1}."
+)
 _CLOSURE_IGNORED = (
     "{} did not evaluate its closure at this step, as it did before: this step was not perturbed. "
     "From now on the perturbation is also computed from the gradients that are there before a step."
 )
 
 
-class PerturbedOptimizer(Optimizer):
+class PerturbedOptimizer(StandIn):
     """Wraps any torch optimizer and perturbs its steps.
 
     The wrapper shares `param_groups`, `state` and `defaults` with its base, so schedulers,
@@ -71,9 +89,11 @@ class PerturbedOptimizer(Optimizer):
         measure_model_every: Likewise against the whole model's step; None where asked for.
 
     Raises:
-        TypeError: If `base` is no complete torch optimizer, is perturbed already, or its
-            parameters are flattened, or sharded in a way that hides their entries.
-        ValueError: If a group has no ``lr`` although the injection needs one.
+        TypeError: If `base` is no complete torch optimizer, it or an optimizer inside it is
+            perturbed already, or its parameters are flattened, or sharded in a way that hides
+            their entries.
+        ValueError: If a group has no ``lr`` although the injection needs one, or is to be
+            differentiated through.
 
     Example:
         >>> import torch
@@ -112,11 +132,6 @@ class PerturbedOptimizer(Optimizer):
     _optimizer_step_pre_hooks: Any
     _optimizer_step_post_hooks: Any
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        # What a base's class does with its subclasses, it must not do with the made ones.
-        if not is_made(cls):
-            super().__init_subclass__(**kwargs)
-
     def __init__(self, base: Optimizer, perturbation: Perturbation | None = None) -> None:
         perturbation = Perturbation() if perturbation is None else perturbation
         if isinstance(base, PerturbedOptimizer):
@@ -125,6 +140,8 @@ class PerturbedOptimizer(Optimizer):
                 "twice per step. Pass its `base`, or keep one of the two perturbations."
             )
         check_base(base, perturbation)
+        if not perturbation.is_off:
+            _refuse_perturbed_inside(base)
         check_groups(base.param_groups, perturbation)
         if not perturbation.is_off:
             perturbation.backend.check_ready()
@@ -157,29 +174,6 @@ class PerturbedOptimizer(Optimizer):
         self._optimizer_step_post_hooks = OrderedDict()
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The base's parameter groups."""
-        return self.base.param_groups
-
-    @param_groups.setter
-    def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        self.base.param_groups = groups
-
-    @property
-    def state(self) -> Any:
-        """The base's state."""
-        return self.base.state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self.base.state = state
-
-    @property
-    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        """The base's defaults."""
-        return self.base.defaults
-
-    @property
     def _step_supports_amp_scaling(self) -> Any:
         # A gradient scaler leaves unscaling and skipping to optimizers that support it; the
         # perturbation would then see scaled gradients and move parameters on an inf step.
@@ -192,6 +186,8 @@ class PerturbedOptimizer(Optimizer):
         return getattr(self.base, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in vars(self):
+            raise AttributeError(_REPLACED.format(name, type(self.base).__name__))
         if keeps(self, name):
             object.__setattr__(self, name, value)
         else:
@@ -250,29 +246,38 @@ class PerturbedOptimizer(Optimizer):
             self._awaits_shapes = False
         if self._motion.past > self._motion_told:
             self._warn_of_motion()
-        state = self.own_state
-        prepared = Preparation(partial(self._new_step, strength), self._cache, state)
-        if place is None or not self._heeds_closure:
+        early = place is None or not self._heeds_closure
+        make = partial(self._new_step, strength)
+        prepared = Preparation(make, self._cache, self.own_state, early)
+        globally = has_global_hooks(self.base)
+        if early and not globally:
             prepared.at_once()
         if place is not None:
             call = call.with_closure(place, prepared.recording(call.at(place), self.base))
+        take, finish = partial(self._base_step, call), partial(self._finish, prepared, strength)
         try:
-            result = self._base_step(call)
+            result = inside_global_hooks(self.base, prepared, finish, take) if globally else take()
         except BaseException:
             prepared.undo()
             raise
         if place is not None:
             self._note_closure(prepared.evaluated)
-        step = prepared.step
-        state.steps += 1  # the base has moved, whatever comes now
-        state.due += strength > 0
-        report = prepared.apply()
-        state.applied += step.is_prepared
-        state.learned = step.learned
-        if report is not None:
-            self.report, self._asked = report, ()
-        self._watch.see(report, state, self._cache.chooses_nothing)
+        finish()
+        if prepared.report is not None:
+            self.report, self._asked = prepared.report, ()
+        self._watch.see(prepared.report, self.own_state, self._cache.chooses_nothing)
         return result
+
+    def _finish(self, prepared: Preparation, strength: float) -> None:
+        """Count a step whose base has moved, and apply its perturbation, once."""
+        if prepared.finished:
+            return
+        state = self.own_state
+        state.steps += 1  # whatever comes now
+        state.due += strength > 0
+        prepared.apply()
+        state.applied += prepared.step.is_prepared
+        state.learned = prepared.step.learned
 
     def _new_step(self, strength: float) -> PerturbedStep:
         state = self.own_state
@@ -312,21 +317,18 @@ class PerturbedOptimizer(Optimizer):
         """Ask for a report of the next perturbed step, and of the `model`; none where 0 is set."""
         self._asked = ("entries", "model") if model else ("entries",)
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients; see the base."""
-        self.base.zero_grad(set_to_none)
-
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group to the base; its entries are perturbed from then on.
 
         Raises:
             TypeError, ValueError: If the group cannot be perturbed; it is then not added.
         """
+        before = len(self.param_groups)
         self.base.add_param_group(param_group)
         try:
             check_groups(self.param_groups, self.perturbation)
         except (TypeError, ValueError):
-            self.param_groups.pop()
+            del self.param_groups[before:]
             raise
         self._warn_of_low_precision()
 
@@ -334,15 +336,20 @@ class PerturbedOptimizer(Optimizer):
         if not self.perturbation.is_off and has_low_precision(self.param_groups):
             warnings.warn(ROUNDED_AWAY, stacklevel=3)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the base's state with the perturbation's own under one extra key.
 
-        The base, or any optimizer of its class, loads it as it is.
+        The base, or any optimizer of its class, loads it as it is. Arguments go to the base.
         """
-        return {**self.base.state_dict(), STATE_KEY: self.own_state.to_dict()}
+        return {**self.base.state_dict(*args, **kwargs), STATE_KEY: self.own_state.to_dict()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Load a state of this class or of the plain base; the latter leaves the counters alone.
+
+        Args:
+            state_dict: The state.
+            args: Go to the base, as do `kwargs`.
+            kwargs: Go to the base.
 
         Raises:
             ValueError: If the state does not fit the base, or the counters are damaged.
@@ -351,28 +358,13 @@ class PerturbedOptimizer(Optimizer):
         own.forget_pending()
         if STATE_KEY in state_dict:
             own.load(state_dict[STATE_KEY], self.param_groups)
-        self.base.load_state_dict({k: v for k, v in state_dict.items() if k != STATE_KEY})
+        plain = {key: value for key, value in state_dict.items() if key != STATE_KEY}
+        self.base.load_state_dict(plain, *args, **kwargs)
         self.own_state = own
 
     # These two stay here, even where the base's class has its own: they run around the whole step.
     register_step_pre_hook = Optimizer.register_step_pre_hook
     register_step_post_hook = Optimizer.register_step_post_hook
-
-    def register_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
-        """Register the hook on the base, whose `state_dict` runs it."""
-        return self.base.register_state_dict_pre_hook(hook, prepend)
-
-    def register_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
-        """Register the hook on the base, whose `state_dict` runs it."""
-        return self.base.register_state_dict_post_hook(hook, prepend)
-
-    def register_load_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
-        """Register the hook on the base, whose `load_state_dict` runs it."""
-        return self.base.register_load_state_dict_pre_hook(hook, prepend)
-
-    def register_load_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
-        """Register the hook on the base, whose `load_state_dict` runs it."""
-        return self.base.register_load_state_dict_post_hook(hook, prepend)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not is_made(type(self)):
@@ -392,6 +384,12 @@ class PerturbedOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         return f"{own_class(self).__name__}({self.perturbation}, base={self.base!r})"
+
+
+def _refuse_perturbed_inside(base: Optimizer) -> None:
+    for inner in nested_optimizers(base):
+        if isinstance(inner, PerturbedOptimizer) and not inner.perturbation.is_off:
+            raise TypeError(_TWICE.format(type(base).__name__, type(inner).__name__))
 
 
 def _unset(own: type[PerturbedOptimizer], base: type[Optimizer]) -> PerturbedOptimizer:

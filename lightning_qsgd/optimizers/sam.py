@@ -170,10 +170,10 @@ class SAM(Optimizer):
         devices = {p.device for p in parameters_of(self.param_groups) if p.device.type == "cuda"}
         return sorted(device.index for device in devices)
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self, *args: Any, **kwargs: Any) -> None:
         """Clear the gradients; see the base."""
         self._was_cleared = True
-        self.base.zero_grad(set_to_none)
+        self.base.zero_grad(*args, **kwargs)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group to the base."""
@@ -182,11 +182,11 @@ class SAM(Optimizer):
         else:  # torch's own constructor reads the base's groups
             super().add_param_group(param_group)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the base's state, which the base alone loads as well."""
-        return self.base.state_dict()
+        return self.base.state_dict(*args, **kwargs)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this class or of the plain base."""
-        self.base.load_state_dict(state_dict)
+    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Load a state of this class or of the plain base; see the base for other arguments."""
+        self.base.load_state_dict(state_dict, *args, **kwargs)
         self.__setstate__({})

@@ -198,6 +198,7 @@ class RandomStateCallback(Callback):
     epoch end. The perturbation needs none of it: its random streams are named by seed and step.
 
     A checkpoint holds the generators of process 0; a run on several processes is not restored.
+    One that was written within a batch, as after an exception, gives a warning when it is loaded.
 
     Example:
         >>> callback = RandomStateCallback()
@@ -228,6 +229,22 @@ class RandomStateCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the saved states until training starts."""
         self._saved = state_dict
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Warn where the checkpoint was written within a batch: that one is not trained again."""
+        loops = checkpoint.get("loops", {}).get("fit_loop", {})
+        progress = loops.get("epoch_loop.batch_progress", {}).get("current", {})
+        if progress.get("ready", 0) > progress.get("processed", 0):
+            rank_zero_warn(
+                f"This checkpoint was written within batch {progress['processed']} of its epoch, "
+                "as after an exception: loaders have served that batch, so it is not trained "
+                "again, and the run differs from one that was never stopped. Resume from a "
+                "checkpoint of a finished step, as ModelCheckpoint(every_n_train_steps=...) "
+                "writes, for equal bits."
+            )
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

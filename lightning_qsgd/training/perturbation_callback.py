@@ -3,10 +3,11 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
@@ -41,6 +42,8 @@ class PerturbationCallback(PerturbationMonitor):
         True
     """
 
+    _attached = False
+
     def __init__(self, perturbation: Perturbation | None = None) -> None:
         super().__init__()
         self.perturbation = Perturbation() if perturbation is None else perturbation
@@ -48,8 +51,18 @@ class PerturbationCallback(PerturbationMonitor):
         self._bases: list[Optimizer] = []
         self._restored: list[dict[str, int]] = []
         self._guard = MotionGuard([])
-        self._attached = False
         self.belongs_to_mixin = False
+
+    @property
+    def perturbation(self) -> Perturbation:
+        """What is added to the optimizers' steps; another one only between fits."""
+        return self._perturbation
+
+    @perturbation.setter
+    def perturbation(self, perturbation: Perturbation) -> None:
+        if self._attached:
+            raise RuntimeError(_IN_FIT)
+        self._perturbation = perturbation
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the optimizers; see `PerturbationMonitor.on_fit_start` for the rest."""
@@ -82,13 +95,38 @@ class PerturbationCallback(PerturbationMonitor):
         """
         if self._attached:
             self._restore(complete=True)
-            unheld = [] if self.optimizers or not self._is_due() else list(pl_module.parameters())
-            self._guard = MotionGuard(self.optimizers, unheld)
+            self._guard = self._new_guard(pl_module)
+
+    def _new_guard(self, module: LightningModule) -> "MotionGuard":
+        unheld = [] if self.optimizers or not self._is_due() else list(module.parameters())
+        embeddings = [m for m in module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        forward = [each.weight for each in embeddings if each.max_norm is not None]
+        return MotionGuard(self.optimizers, unheld, forward)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where this epoch starts."""
+        """Remember where this epoch starts.
+
+        Raises:
+            RuntimeError: If the module's perturbation was replaced in this fit.
+        """
         if self._attached:
+            own = getattr(pl_module, "perturbation", None)
+            if isinstance(own, Perturbation) and own != self.perturbation:
+                raise RuntimeError(_IN_FIT)
+            self._follow(trainer, pl_module)
             self._guard.start_epoch()
+
+    def _follow(self, trainer: Trainer, module: LightningModule) -> None:
+        """Watch the optimizers that a module has made anew in this fit, perturbed as the first."""
+        present = [o for o in trainer.strategy.optimizers if not is_placeholder(o)]
+        if all(map(is_, present, self.optimizers)) and len(present) == len(self.optimizers):
+            return
+        perturbed = [o for o in present if isinstance(o, PerturbedOptimizer)]
+        if perturbed and len(perturbed) == len(present):
+            for optimizer in perturbed:
+                refuse_conflict(optimizer.perturbation, self.perturbation)
+            self._bases, self.optimizers = list(trainer.strategy.optimizers), perturbed
+            self._guard = self._new_guard(module)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -107,6 +145,7 @@ class PerturbationCallback(PerturbationMonitor):
     ) -> None:
         """Raise if an optimizer moved past the wrapper; log the step otherwise."""
         if self._attached:
+            self._follow(trainer, pl_module)
             self._guard.check_batch(trainer.strategy.optimizers)
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
@@ -196,6 +235,10 @@ def _check_strategy(trainer: Trainer) -> None:
             )
 
 
+_IN_FIT = (
+    "Cannot replace the perturbation during a fit: its optimizers have theirs already. Set it "
+    "before `fit`, or give a Strength for one that changes with the steps."
+)
 _LOOKS_PERTURBED = "This run would look perturbed and is not."
 
 
@@ -210,11 +253,16 @@ class MotionGuard:
         optimizers: The perturbed optimizers of a fit.
         unheld: Parameters that are to be perturbed, although no optimizer of the trainer holds
             them.
+        forward: Parameters that a forward pass moves, as embeddings with `max_norm` do.
     """
 
     def __init__(
-        self, optimizers: Sequence[PerturbedOptimizer], unheld: Sequence[Tensor] = ()
+        self,
+        optimizers: Sequence[PerturbedOptimizer],
+        unheld: Sequence[Tensor] = (),
+        forward: Sequence[Tensor] = (),
     ) -> None:
+        self._forward = set(map(id, forward))
         self._optimizers = [o for o in optimizers if not o.perturbation.is_off]
         self._unheld = unheld
         self._past = [optimizer.steps_past for optimizer in self._optimizers]
@@ -302,7 +350,7 @@ class MotionGuard:
     def _unperturbed(self) -> list[PerturbedOptimizer]:
         """Return the optimizers that took no step in this epoch and whose parameters moved."""
         idle: list[PerturbedOptimizer] = []
-        stepped: set[int] = set()
+        stepped = set(self._forward)
         for optimizer, steps in zip(self._optimizers, self._steps, strict=True):
             if optimizer.own_state.steps == steps:
                 idle.append(optimizer)

@@ -131,8 +131,8 @@ def perturb_configured(configured: Any, perturbation: Perturbation) -> Any:
     scheduler's optimizer is among the returned ones.
 
     Args:
-        configured: An optimizer, a list of them, ``([optimizers], [schedulers])``, a dict with
-            ``"optimizer"`` and ``"lr_scheduler"``, a list of such dicts, or None.
+        configured: An optimizer, a list of them, ``([optimizers], [schedulers])`` (a named tuple,
+            too), a dict with ``"optimizer"`` and ``"lr_scheduler"``, a list of such dicts, or None.
         perturbation: What to add to each optimizer's steps.
 
     Returns:
@@ -153,7 +153,8 @@ def _wrap(node: Any, perturbation: Perturbation, wrapped: dict[int, PerturbedOpt
     if isinstance(node, dict):
         return {key: _wrap(value, perturbation, wrapped) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return type(node)(_wrap(item, perturbation, wrapped) for item in node)
+        items = [_wrap(item, perturbation, wrapped) for item in node]
+        return type(node)(*items) if hasattr(node, "_fields") else type(node)(items)
     return node
 
 

@@ -1,7 +1,7 @@
 """Every legal return value of `configure_optimizers`, under every front end."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,6 +12,11 @@ from lightning_qsgd.training import PerturbationCallback
 from tests.integration.modules import BATCHES, VISIBLE, Finished, Perturbed, Probe, fit, sgd
 
 Shape = Callable[[Any], Any]
+
+
+class Named(NamedTuple):
+    optimizers: list[Any]
+    schedulers: list[Any]
 
 
 def halving(optimizer: Any) -> Any:
@@ -52,6 +57,7 @@ SINGLE: dict[str, Shape] = {
     "two lists": with_scheduler(lambda o, s: ([o], [s])),
     "two lists, scheduler dict": with_scheduler(lambda o, s: ([o], [{"scheduler": s}])),
     "two lists, no scheduler": lambda m: ([sgd(m.parameters())], []),
+    "two lists, named": with_scheduler(lambda o, s: Named([o], [s])),
     "dict": lambda m: {"optimizer": sgd(m.parameters())},
     "dict with scheduler": with_scheduler(lambda o, s: {"optimizer": o, "lr_scheduler": s}),
     "dict with scheduler dict": with_scheduler(

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
+from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import AllEntries, FirstOfModel, Learning, Perturbation
-from lightning_qsgd.training import PerturbationCallback
+from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
 from tests.integration.modules import (
     VISIBLE,
     Finished,
@@ -139,3 +140,96 @@ def test_a_damaged_counter_in_a_checkpoint_is_refused(tmp_path: Any) -> None:
     again = make_trainer(PerturbationCallback(VISIBLE), max_epochs=2)
     with pytest.raises(ValueError, match=r"`steps` is -1 instead of .*load an earlier one"):
         again.fit(Finished(), loader(), ckpt_path=tmp_path / "bad.ckpt")
+
+
+class Anew(Finished):
+    """Makes its optimizers anew in each epoch, to forget their momentum."""
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch:
+            self.trainer.strategy.setup_optimizers(self.trainer)
+
+
+class PerturbedAnew(PerturbationMixin, Anew):
+    pass
+
+
+def wrapped_sgd(parameters: Any) -> Any:
+    return PerturbedOptimizer(sgd(parameters), VISIBLE)
+
+
+def test_optimizers_that_are_made_anew_and_perturbed_alike_are_watched() -> None:
+    for make in (
+        lambda: (PerturbedAnew(perturbation=VISIBLE), []),
+        lambda: (Anew(wrapped_sgd), [PerturbationCallback(VISIBLE)]),
+    ):
+        module, callbacks = make()
+        trainer = make_trainer(*callbacks, max_epochs=3)
+        trainer.fit(module, loader())
+        (callback,) = (c for c in trainer.callbacks if isinstance(c, PerturbationCallback))
+        assert callback.optimizers == trainer.strategy.optimizers
+        state = callback.optimizers[0].own_state
+        assert (state.steps, state.applied) == (8, 8)  # of the last epoch
+
+
+def test_optimizers_that_are_made_anew_and_bare_are_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"no perturbed optimizer was stepped.*wrap the optim"):
+        fit(Anew(), PerturbationCallback(VISIBLE), max_epochs=2)
+
+
+def test_optimizers_that_are_made_anew_with_another_perturbation_are_refused() -> None:
+    made = iter([VISIBLE, Perturbation(strength=0.1)])
+    module = Anew(lambda parameters: PerturbedOptimizer(sgd(parameters), next(made)))
+    with pytest.raises(ValueError, match=r"is perturbed already by .* was asked for as well"):
+        fit(module, PerturbationCallback(VISIBLE), max_epochs=2)
+
+
+class Renormalising(LightningModule):
+    """Its embedding moves in the forward pass; the first epoch only accumulates gradients."""
+
+    def __init__(self, max_norm: float | None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        torch.manual_seed(0)
+        self.table = nn.Embedding(4, 3, max_norm=max_norm)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        if self.current_epoch and batch_idx == 0:
+            self.optimizers().step()  # type: ignore[union-attr]
+        if not self.current_epoch and self.table.max_norm is None and batch_idx == 3:
+            self.table.weight.data.mul_(0.9)
+        self.manual_backward(self.table(torch.arange(4)).sum())
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_an_embedding_that_renormalises_in_its_forward_pass_is_no_motion_past_the_wrapper() -> None:
+    callback = PerturbationCallback(VISIBLE)
+    fit(Renormalising(0.5), callback, max_epochs=2)
+    assert callback.optimizers[0].own_state.applied == 1
+    with pytest.raises(RuntimeError, match="moved in this epoch without a step"):
+        fit(Renormalising(None), PerturbationCallback(VISIBLE), max_epochs=2)
+
+
+class SwitchingOff(Callback):
+    """Sets another perturbation on a callback, or on the module, in the second epoch."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch:
+            self.target.perturbation = Perturbation(strength=0.0)
+
+
+def test_a_perturbation_is_not_replaced_during_a_fit_but_between_fits() -> None:
+    callback = PerturbationCallback(VISIBLE)
+    with pytest.raises(RuntimeError, match=r"Cannot replace the perturbation during a fit.*Streng"):
+        fit(Finished(), callback, SwitchingOff(callback), max_epochs=2)
+    module = Perturbed(perturbation=VISIBLE)
+    with pytest.raises(RuntimeError, match=r"Cannot replace the perturbation during a fit.*Streng"):
+        fit(module, SwitchingOff(module), max_epochs=3)
+    callback.perturbation = Perturbation(strength=0.0)
+    bare = fit(Finished(), max_epochs=2)
+    assert torch.equal(fit(Finished(), callback, max_epochs=2), bare)

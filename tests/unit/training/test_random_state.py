@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 
 from lightning_qsgd.training import RandomStateCallback
+from tests.integration.modules import Finished, loader, make_trainer
 
 
 def drawn() -> tuple[float, float, float, float]:
@@ -60,3 +63,30 @@ def test_several_processes_are_warned_and_keep_their_own_states() -> None:
     with pytest.warns(UserWarning, match="belong to process 0 and are not restored on several"):
         callback.on_train_start(trainer(2), None)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_checkpoint_from_within_a_batch_gives_a_warning(tmp_path: Any, recwarn: Any) -> None:
+    """Loaders count the batch that was served, Lightning those that were trained."""
+
+    class Failing(Callback):
+        def on_before_backward(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 3:
+                raise OSError("no disk")
+
+    def trainer_with(*callbacks: Any) -> Trainer:
+        settings: Any = {"enable_checkpointing": True, "default_root_dir": tmp_path}
+        return make_trainer(RandomStateCallback(), *callbacks, **settings)
+
+    saving = OnExceptionCheckpoint(tmp_path)
+    with pytest.raises(OSError, match="no disk"):
+        trainer_with(saving, Failing()).fit(Finished(), loader())
+    with pytest.warns(
+        UserWarning, match=r"written within batch 3 of its epoch.*every_n_train_step"
+    ):
+        trainer_with().fit(Finished(), loader(), ckpt_path=saving.ckpt_path)
+    each = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)
+    trainer_with(each).fit(Finished(), loader())
+    recwarn.clear()
+    for path in tmp_path.glob("epoch=*.ckpt"):
+        trainer_with().fit(Finished(), loader(), ckpt_path=path)
+    assert not [w for w in recwarn if "within batch" in str(w.message)]
