@@ -22,12 +22,13 @@ from lightning_qsgd.backends.compiled.derivatives import Plain
 from lightning_qsgd.backends.compiled_backend import CompiledBackend, exact_twin
 from lightning_qsgd.backends.evaluation import Evaluation
 from lightning_qsgd.backends.failures import RaiseOnFailure
-from lightning_qsgd.backends.keyed_sampler import bind
+from lightning_qsgd.backends.keyed_sampler import bind, in_rows
 from lightning_qsgd.backends.network_call import NetworkCalls
 from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.backends.sampler_backend import SamplerBackend, identity, readout_signs
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
+from lightning_qsgd.circuits.expansion import expanded
 from lightning_qsgd.circuits.measurements import CannotReadOut, unitary_part
 
 Network: TypeAlias = SamplerQNN | EstimatorQNN
@@ -42,9 +43,9 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
 
     A backend is taken as it is. "auto" compiles a circuit wherever that changes no number: where a
     network samples exactly and all gates are known. A network with shots, noise or hardware stays
-    with its own sampler. The one exception are networks that measure into a register which is not
-    called ``meas``: there SamplerQNN 0.9 mixes the rows of a batch, and the compiled circuit does
-    not.
+    with its own sampler. The exceptions are networks that SamplerQNN 0.9 evaluates wrongly: where
+    a circuit measures into a register which is not called ``meas``, it mixes the rows of a batch,
+    and where a gate has the name of another one, its gradient is that of the other.
 
     Args:
         source: A backend, a circuit with roles, or a network.
@@ -169,6 +170,9 @@ def _of_network(network: Network, engine: EngineName, settings: dict[str, Any]) 
 class NetworkBackend(CircuitBackend):
     """Evaluates a `SamplerQNN` with its own sampler, which draws shots as it likes.
 
+    Rows of a batch are kept apart, whatever the circuit's classical registers are called. Several
+    of them are read as one number, the first of them lowest.
+
     Args:
         network: A dense `SamplerQNN`, which is pickled without its default `interpret`, a lambda;
             or an `EstimatorQNN`.
@@ -211,7 +215,7 @@ class NetworkBackend(CircuitBackend):
         evaluation = Evaluation()
         calls = NetworkCalls(evaluation, RaiseOnFailure(), None, not samples_exactly(self.network))
         own = self._own(weights, inputs)
-        bound = bind(self.network, evaluation)
+        bound = bind(self._runnable(), evaluation)
         found = sampler_forward(bound, inputs, own, calls, self._exact)
         return (found @ signs)[:, : self.num_qubits].clamp(-1.0, 1.0)
 
@@ -220,7 +224,13 @@ class NetworkBackend(CircuitBackend):
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
         own = self._own(weights, inputs)
-        return sampler_forward(self.network, inputs, own, exact=self._exact)
+        return sampler_forward(self._runnable(), inputs, own, exact=self._exact)
+
+    def _runnable(self) -> Network:
+        """Return the network with what keeps its rows and its gates apart, whatever their names."""
+        network = copy(self.network)
+        network._circuit, _ = expanded(network._circuit)
+        return network if isinstance(network, EstimatorQNN) else in_rows(network)
 
     @override
     def check_blocks(self) -> None:

@@ -24,7 +24,6 @@ from qiskit.circuit.library import (
     IGate,
     UGate,
     UnitaryGate,
-    get_standard_gate_name_mapping,
 )
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
@@ -32,13 +31,12 @@ from qiskit.quantum_info import Operator
 from lightning_qsgd.backends.compiled.angles import Affine, AngleReader, Bent, CannotCompile
 from lightning_qsgd.backends.compiled.program import Program
 from lightning_qsgd.backends.compiled.standard_gates import GATES
-from lightning_qsgd.circuits.expansion import is_ambiguous
+from lightning_qsgd.circuits.expansion import is_ambiguous, is_standard
 
 LARGEST_MATRIX = 8
 """Fixed unitaries on more qubits than this are refused: 2^8 x 2^8 entries are 1 MB."""
 
 _IGNORED = Barrier, Delay, IGate
-_STANDARD = get_standard_gate_name_mapping()
 
 
 def lower(
@@ -203,8 +201,8 @@ def _inverse_of(gate: Any) -> Any:
 
 
 def _is_standard(gate: Any) -> bool:
-    """Whether a gate is the one that its name says; anyone may call a gate of theirs "h"."""
-    return gate.name in GATES and gate.base_class is _STANDARD[gate.name].base_class
+    """Whether a gate has a rule here, and is the one that its name says."""
+    return gate.name in GATES and is_standard(gate)
 
 
 def _knows_its_base(gate: ControlledGate) -> bool:

@@ -22,6 +22,7 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.result import QuasiDistribution
 
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, CompiledCircuit
+from lightning_qsgd.backends.keyed_sampler import measured_register
 from lightning_qsgd.backends.plugins.gate_angles import CircuitCache
 from lightning_qsgd.circuits import ParametrizedCircuit
 
@@ -38,20 +39,11 @@ def outcome_probabilities(result: SamplerPubResult) -> tuple[list[int], np.ndarr
     Returns:
         The outcomes as integers, and their probabilities, shape (B, outcomes).
     """
-    field = _field(result)
+    field = measured_register(result)
     if isinstance(field, OutcomeTable):
         return list(range(field.values.shape[-1])), field.probabilities
     outcomes, counts = _of_bits(field) if isinstance(field, BitArray) else _of_dicts(field)
     return outcomes, counts / counts.sum(axis=1, keepdims=True)
-
-
-def _field(result: SamplerPubResult) -> Any:
-    """Choose the register that `SamplerQNN` reads; several of other names are joined."""
-    data = result.data
-    if "meas" in data:
-        return data["meas"]
-    names = list(data)
-    return data[names[0]] if len(names) == 1 else result.join_data()
 
 
 def _of_bits(field: BitArray) -> tuple[list[int], np.ndarray]:
