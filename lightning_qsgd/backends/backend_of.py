@@ -18,7 +18,7 @@ from typing_extensions import override
 from lightning_qsgd.backends.backend import Backend
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled import CannotCompile
-from lightning_qsgd.backends.compiled.derivatives import Plain
+from lightning_qsgd.backends.compiled.derivatives import Plain, is_transformed
 from lightning_qsgd.backends.compiled_backend import CompiledBackend, exact_twin
 from lightning_qsgd.backends.evaluation import Evaluation
 from lightning_qsgd.backends.failures import RaiseOnFailure
@@ -224,13 +224,30 @@ class NetworkBackend(CircuitBackend):
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
         own = self._own(weights, inputs)
-        return sampler_forward(self._runnable(), inputs, own, exact=self._exact)
+        network = self._runnable()
+        if isinstance(network, EstimatorQNN):
+            return sampler_forward(network, inputs, own, exact=self._exact)
+        found = sampler_forward(in_rows(network), inputs, own, exact=self._exact)
+        if type(network) is SamplerQNN and not is_transformed():
+            self._warn_of_lost_outcomes(found.detach())
+        return found
+
+    def _warn_of_lost_outcomes(self, found: Tensor) -> None:
+        lost = 1.0 - found.flatten(1).sum(1)
+        if (lost > 1e-4).any():  # above the rounding of float32
+            warnings.warn(
+                f"Up to {lost.max().item():.0%} of the shots of a row are left out: a SamplerQNN "
+                f"reads outcomes below 2^{self.describe().num_qubits}, and its circuit measures "
+                "more bits than it has qubits. Measure fewer bits, or add qubits that no gate acts "
+                "on.",
+                stacklevel=3,
+            )
 
     def _runnable(self) -> Network:
-        """Return the network with what keeps its rows and its gates apart, whatever their names."""
+        """Return the network with gates that qiskit's gradients do not take for other ones."""
         network = copy(self.network)
         network._circuit, _ = expanded(network._circuit)
-        return network if isinstance(network, EstimatorQNN) else in_rows(network)
+        return network
 
     @override
     def check_blocks(self) -> None:

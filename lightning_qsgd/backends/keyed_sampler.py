@@ -102,7 +102,7 @@ def bind(network: SamplerQNN, evaluation: Evaluation) -> SamplerQNN:
 
     The circuits that a gradient has prepared stay with the original for the next evaluation.
     """
-    return _sampled_by(network, lambda sampler: BoundSampler(sampler, evaluation))
+    return _sampled_by(network, lambda sampler: BoundSampler(RowSampler(sampler), evaluation))
 
 
 def in_rows(network: SamplerQNN) -> SamplerQNN:

@@ -1,4 +1,6 @@
-"""What stands for other gates, and is replaced by them, for values and gradients alike.
+"""What gates are made of: which of them are replaced by others, and what a circuit does in all.
+
+Some gates are replaced, for values and gradients alike.
 
 A `for_loop` of fixed turns is written out: no simulator binds the parameters inside of one.
 
@@ -12,21 +14,34 @@ for that one, so its definition is put in its place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from qiskit.circuit import (
     AnnotatedOperation,
+    Barrier,
     ControlFlowOp,
     ControlledGate,
     ControlModifier,
     Gate,
     Instruction,
     InverseModifier,
+    ParameterExpression,
     QuantumCircuit,
 )
 from qiskit.circuit.library import (
+    DiagonalGate,
+    HamiltonianGate,
+    IGate,
+    Initialize,
+    LinearFunction,
     PauliEvolutionGate,
+    PauliGate,
+    PermutationGate,
+    StatePreparation,
     UnitaryGate,
     get_standard_gate_name_mapping,
 )
@@ -89,7 +104,8 @@ def is_ambiguous(gate: Any) -> bool:
 
 def is_standard(gate: Any) -> bool:
     """Whether a gate is the one that its name says; anyone may call a gate of theirs "h"."""
-    return gate.name in STANDARD and gate.base_class is STANDARD[gate.name].base_class
+    known = STANDARD.get(gate.name)
+    return known is not None and getattr(gate, "base_class", None) is known.base_class
 
 
 def is_of_qiskit(operation: Any) -> bool:
@@ -97,6 +113,18 @@ def is_of_qiskit(operation: Any) -> bool:
     kind = getattr(operation, "base_class", type(operation))
     homes = "qiskit.circuit.", "qiskit.quantum_info.", "qiskit_aer."
     return kind not in _MADE_BY_USERS and kind.__module__.startswith(homes)
+
+
+def knows_its_base(gate: ControlledGate) -> bool:
+    """Whether a gate is its base under its controls, and nothing else.
+
+    Some have several targets (`MCMTGate`), and qiskit binds parameters in `definition` only, which
+    can leave the base behind.
+    """
+    base = gate.base_gate
+    if gate.num_qubits != gate.num_ctrl_qubits + base.num_qubits:
+        return False
+    return isinstance(base, UnitaryGate) or is_standard(base) or not base.params
 
 
 def _expanded(circuit: QuantumCircuit, names: dict[str, None]) -> QuantumCircuit:
@@ -111,7 +139,7 @@ def _expanded(circuit: QuantumCircuit, names: dict[str, None]) -> QuantumCircuit
         elif isinstance(operation, ControlFlowOp):
             blocks = [_expanded(block, names) for block in operation.blocks]
             whole.append(operation.replace_blocks(blocks), step.qubits, step.clbits)
-        elif (definition := _definition_of(operation)) is None:
+        elif (definition := definition_of(operation)) is None:
             whole.append(UnitaryGate(Operator(operation)), step.qubits)
         else:
             if is_ambiguous(operation):
@@ -145,7 +173,7 @@ def _holds_one(operation: Any) -> bool:
     if isinstance(operation, AnnotatedOperation):
         return _holds_one(operation.base_op)
     if is_ambiguous(operation):
-        if _definition_of(operation) is None:
+        if definition_of(operation) is None:
             raise ValueError(
                 f"Cannot simulate gate `{operation.name}`: its synthesis, "
                 f"{type(operation.synthesis).__name__}, needs a time that is a number. Bind the "
@@ -156,7 +184,7 @@ def _holds_one(operation: Any) -> bool:
         return any(_holds_one(step.operation) for block in operation.blocks for step in block.data)
     if is_of_qiskit(operation):
         return False
-    known, definition = operation.name in KNOWN_NAMES, _definition_of(operation)
+    known, definition = operation.name in KNOWN_NAMES, definition_of(operation)
     if definition is None:
         return known and hasattr(operation, "__array__")
     if type(operation) is ControlledGate:  # its parts are qiskit's, made from its base
@@ -164,9 +192,10 @@ def _holds_one(operation: Any) -> bool:
     return known or any(_holds_one(step.operation) for step in definition.data)
 
 
-def _definition_of(operation: Any) -> QuantumCircuit | None:
+def definition_of(operation: Any) -> QuantumCircuit | None:
+    """Return what an operation is made of, if it says so."""
     try:
-        definition: QuantumCircuit | None = operation.definition
+        definition: QuantumCircuit | None = getattr(operation, "definition", None)
     except (QiskitError, TypeError):  # a matrix exponential of a time that is not bound
         return None
     return definition
@@ -177,3 +206,93 @@ def _name_of(gate: PauliEvolutionGate) -> str:
     reps = getattr(synthesis, "reps", None)
     steps = "" if reps is None else f", {reps} step{'' if reps == 1 else 's'}"
     return f"{gate.name} by {type(synthesis).__name__}{steps}"
+
+
+def angles_of(circuit: QuantumCircuit) -> Iterator[Any]:
+    """Yield the parameters of all standard gates, wherever they are."""
+    for step in circuit.data:
+        operation = step.operation
+        definition = None if is_standard(operation) else definition_of(operation)
+        yield from getattr(operation, "params", ()) if definition is None else angles_of(definition)
+
+
+_SAID_BY_PARAMS = (
+    DiagonalGate,
+    HamiltonianGate,
+    Initialize,
+    LinearFunction,
+    PauliGate,
+    PermutationGate,
+    StatePreparation,
+    UnitaryGate,
+)
+"""Gates whose parameters say all. How qiskit makes others of them differs between its versions."""
+
+PLACES = 9
+"""Decimal places to which angles and matrices are compared."""
+
+
+def described(circuit: QuantumCircuit) -> list[Any]:
+    """Describe what a circuit does: its phase, and each gate with its wires."""
+    steps = [
+        (
+            _said(step.operation),
+            [circuit.find_bit(bit).index for bit in (*step.qubits, *step.clbits)],
+        )
+        for step in circuit.data
+        if not isinstance(step.operation, Barrier | IGate)
+    ]
+    return [_plain(_factor(circuit.global_phase)), steps]
+
+
+def _factor(phase: Any) -> Any:
+    """Return what a global phase multiplies amplitudes by, which is the same after a full turn."""
+    free = isinstance(phase, ParameterExpression) and phase.parameters
+    return phase if free else np.exp(1j * float(phase))
+
+
+def _said(operation: Any) -> list[Any]:
+    """Describe a gate by what it does: by its parts, unless its class says what it is."""
+    values = [_plain(value) for value in getattr(operation, "params", ())]
+    named = [operation.name, getattr(operation, "ctrl_state", None), values]
+    known = is_of_qiskit(operation)
+    if is_standard(operation) or (known and isinstance(operation, _SAID_BY_PARAMS)):
+        return named
+    if isinstance(operation, ControlFlowOp):
+        asked = [getattr(operation, name, None) for name in ("condition", "target")]
+        return [*named, _plain(asked)]
+    if isinstance(operation, AnnotatedOperation):
+        return [_plain(operation.modifiers), _said(operation.base_op)]
+    if isinstance(operation, ControlledGate) and knows_its_base(operation):
+        return [operation.num_ctrl_qubits, operation.ctrl_state, _said(operation.base_gate)]
+    if (definition := definition_of(operation)) is not None:
+        return described(definition)  # its name may be a running number
+    with suppress(QiskitError):  # no unitary
+        return [_plain(Operator(operation).data)]
+    return named
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers as numbers, a circuit as what it does, and other things as their words."""
+    if isinstance(value, QuantumCircuit):
+        return described(value)
+    if not isinstance(value, str):
+        with suppress(TypeError, ValueError):
+            rounded = np.round(np.asarray(value, complex), PLACES)
+            return (rounded + 0).tolist()  # -0 is 0
+    return re.sub(r" at 0x\w+", "", str(value))
+
+
+def older_lines(circuit: QuantumCircuit) -> Iterator[str]:
+    """Describe each gate as version 0.2 did; its checkpoints hold what came of that."""
+    for gate in circuit.data:
+        operation = gate.operation
+        if operation.name in ("barrier", "id"):
+            continue
+        wires = [circuit.find_bit(bit).index for bit in (*gate.qubits, *gate.clbits)]
+        if type(operation) in (Gate, Instruction) and operation.definition is not None:
+            yield f"on {wires}"
+            yield from older_lines(operation.definition)
+            continue
+        angles = [np.round(np.asarray(angle, complex), 9).tolist() for angle in operation.params]
+        yield f"{operation.name} {getattr(operation, 'ctrl_state', '')} {angles} on {wires}"
