@@ -22,6 +22,7 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 from typing_extensions import override
 
 from lightning_qsgd.backends.evaluation import Evaluation, keys_for, serving
+from lightning_qsgd.backends.plugins.vectorized_sampler import REGISTER, measured_register
 
 
 class DrawnCounts:
@@ -116,22 +117,6 @@ def _sampled_by(network: SamplerQNN, wrap: Callable[[BaseSamplerV2], BaseSampler
     changed.gradient = copy(network.gradient)
     changed.gradient._sampler = wrap(getattr(network.gradient, "_sampler", network.sampler))
     return changed
-
-
-REGISTER = "meas"
-"""The one register whose rows `SamplerQNN` 0.9 keeps apart."""
-
-
-def measured_register(result: SamplerPubResult) -> Any:
-    """Choose the register that `SamplerQNN` reads: `REGISTER`, or all others joined.
-
-    The first of several registers holds the least significant bits.
-    """
-    data = result.data
-    if hasattr(data, REGISTER):
-        return getattr(data, REGISTER)
-    names = list(data)
-    return data[names[0]] if len(names) == 1 else result.join_data()
 
 
 class RowSampler(BaseSamplerV2):  # type: ignore[misc]

@@ -22,9 +22,11 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from qiskit.result import QuasiDistribution
 
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, CompiledCircuit
-from lightning_qsgd.backends.keyed_sampler import measured_register
 from lightning_qsgd.backends.plugins.gate_angles import CircuitCache
 from lightning_qsgd.circuits import ParametrizedCircuit
+
+REGISTER = "meas"
+"""The one register whose rows `SamplerQNN` 0.9 keeps apart."""
 
 MOST_BITS_IN_FULL = 12
 """Up to so many bits all outcomes have a column; above, only those that occurred."""
@@ -44,6 +46,18 @@ def outcome_probabilities(result: SamplerPubResult) -> tuple[list[int], np.ndarr
         return list(range(field.values.shape[-1])), field.probabilities
     outcomes, counts = _of_bits(field) if isinstance(field, BitArray) else _of_dicts(field)
     return outcomes, counts / counts.sum(axis=1, keepdims=True)
+
+
+def measured_register(result: SamplerPubResult) -> Any:
+    """Choose the register that `SamplerQNN` reads: `REGISTER`, or all others joined.
+
+    The first of several registers holds the least significant bits.
+    """
+    data = result.data
+    if hasattr(data, REGISTER):
+        return getattr(data, REGISTER)
+    names = list(data)
+    return data[names[0]] if len(names) == 1 else result.join_data()
 
 
 def _of_bits(field: BitArray) -> tuple[list[int], np.ndarray]:

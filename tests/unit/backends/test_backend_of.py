@@ -26,8 +26,8 @@ from lightning_qsgd.backends import (
     SkipOnFailure,
 )
 from lightning_qsgd.backends.backend_of import NetworkBackend, backend_of, layer_backend_of
-from lightning_qsgd.backends.keyed_sampler import REGISTER
 from lightning_qsgd.backends.plugins import VectorizedSampler
+from lightning_qsgd.backends.plugins.vectorized_sampler import REGISTER
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 from lightning_qsgd.perturbations import Perturbation
 from tests.cases import unreadable_power
