@@ -9,7 +9,8 @@ simulator, and the product formula of its synthesis for gradients, for Aer and f
 are two circuits under one name. What is simulated here, by every backend, is the product formula.
 
 A gate of the user's may have the name of a known one. Transpilers, gradients and Aer would take it
-for that one, so its definition is put in its place.
+for that one, so its definition is put in its place. So are the gates of a Clifford operation, which
+simulators do not know.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from qiskit.circuit.library import (
     get_standard_gate_name_mapping,
 )
 from qiskit.exceptions import QiskitError
-from qiskit.quantum_info import Operator, SparsePauliOp
+from qiskit.quantum_info import Clifford, Operator, SparsePauliOp
 from qiskit.synthesis import LieTrotter, MatrixExponential, SuzukiTrotter
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import UnrollForLoops
@@ -182,6 +183,8 @@ def _holds_one(operation: Any) -> bool:
         return True
     if isinstance(operation, ControlFlowOp):
         return any(_holds_one(step.operation) for block in operation.blocks for step in block.data)
+    if isinstance(operation, Clifford):
+        return True
     if is_of_qiskit(operation):
         return False
     known, definition = operation.name in KNOWN_NAMES, definition_of(operation)
@@ -194,6 +197,8 @@ def _holds_one(operation: Any) -> bool:
 
 def definition_of(operation: Any) -> QuantumCircuit | None:
     """Return what an operation is made of, if it says so."""
+    if isinstance(operation, Clifford):  # which is no instruction
+        return operation.to_circuit()
     try:
         definition: QuantumCircuit | None = getattr(operation, "definition", None)
     except (QiskitError, TypeError):  # a matrix exponential of a time that is not bound

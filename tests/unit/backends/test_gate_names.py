@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from qiskit.circuit import Gate, Parameter, QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit.circuit.library import CXGate
+from qiskit.quantum_info import Clifford, SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
 from qiskit_aer.backends import backend_utils
 from qiskit_aer.primitives import EstimatorV2, SamplerV2
@@ -212,6 +213,17 @@ def test_a_swap_of_ones_own_that_turns_is_not_the_swap() -> None:
     found = backend.probabilities(torch.tensor([[0.5]]), np.array([1], dtype=np.uint64))[0]
     expected = Statevector(circuit.assign_parameters([0.5])).probabilities()
     np.testing.assert_allclose(found, expected, atol=SCATTER)
+
+
+def test_a_clifford_operation_is_its_gates() -> None:
+    circuit = QuantumCircuit(2)
+    circuit.ry(X, 0)
+    circuit.append(Clifford(CXGate()), [0, 1])
+    source = ParametrizedCircuit(circuit, [X])
+    inputs = torch.tensor([[0.5]], dtype=torch.float64)
+    for backend in (CompiledBackend(source), SamplerBackend(source)):
+        found = backend.probabilities(inputs)[0, 3].item()
+        assert found == pytest.approx(np.sin(0.25) ** 2, abs=1e-9)
 
 
 def test_blocks_of_conditions_are_searched_too() -> None:
