@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from numbers import Integral
+from operator import is_
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -22,12 +25,13 @@ from lightning_qsgd.backends.compiled.derivatives import Plain
 from lightning_qsgd.backends.compiled_backend import CompiledBackend, exact_twin
 from lightning_qsgd.backends.evaluation import Evaluation
 from lightning_qsgd.backends.failures import RaiseOnFailure
-from lightning_qsgd.backends.keyed_sampler import bind
-from lightning_qsgd.backends.network_call import NetworkCalls
+from lightning_qsgd.backends.keyed_sampler import bind, in_rows
+from lightning_qsgd.backends.network_call import SUM_TOLERANCE, NetworkCalls
 from lightning_qsgd.backends.plugins import VectorizedSampler
-from lightning_qsgd.backends.sampler_autograd import sampler_forward
+from lightning_qsgd.backends.sampler_autograd import Evaluate, sampler_forward
 from lightning_qsgd.backends.sampler_backend import SamplerBackend, identity, readout_signs
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
+from lightning_qsgd.circuits.expansion import expanded
 from lightning_qsgd.circuits.measurements import CannotReadOut, unitary_part
 
 Network: TypeAlias = SamplerQNN | EstimatorQNN
@@ -42,9 +46,9 @@ def backend_of(source: BackendSource, engine: EngineName = "auto", **settings: A
 
     A backend is taken as it is. "auto" compiles a circuit wherever that changes no number: where a
     network samples exactly and all gates are known. A network with shots, noise or hardware stays
-    with its own sampler. The one exception are networks that measure into a register which is not
-    called ``meas``: there SamplerQNN 0.9 mixes the rows of a batch, and the compiled circuit does
-    not.
+    with its own sampler. The exceptions are networks that SamplerQNN 0.9 evaluates wrongly: where
+    a circuit measures into a register which is not called ``meas``, it mixes the rows of a batch,
+    and where a gate has the name of another one, its gradient is that of the other.
 
     Args:
         source: A backend, a circuit with roles, or a network.
@@ -169,6 +173,9 @@ def _of_network(network: Network, engine: EngineName, settings: dict[str, Any]) 
 class NetworkBackend(CircuitBackend):
     """Evaluates a `SamplerQNN` with its own sampler, which draws shots as it likes.
 
+    Rows of a batch are kept apart, whatever the circuit's classical registers are called. Several
+    of them are read as one number, the first of them lowest.
+
     Args:
         network: A dense `SamplerQNN`, which is pickled without its default `interpret`, a lambda;
             or an `EstimatorQNN`.
@@ -211,7 +218,7 @@ class NetworkBackend(CircuitBackend):
         evaluation = Evaluation()
         calls = NetworkCalls(evaluation, RaiseOnFailure(), None, not samples_exactly(self.network))
         own = self._own(weights, inputs)
-        bound = bind(self.network, evaluation)
+        bound = bind(self._runnable[0], evaluation)
         found = sampler_forward(bound, inputs, own, calls, self._exact)
         return (found @ signs)[:, : self.num_qubits].clamp(-1.0, 1.0)
 
@@ -220,7 +227,23 @@ class NetworkBackend(CircuitBackend):
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
         own = self._own(weights, inputs)
-        return sampler_forward(self.network, inputs, own, exact=self._exact)
+        network, evaluate = self._runnable
+        return sampler_forward(network, inputs, own, evaluate, self._exact)
+
+    @property
+    def _runnable(self) -> tuple[Network, Evaluate]:
+        """The network with what `SamplerQNN` needs to be right, and what runs its jobs.
+
+        Both are the same objects from call to call, which torch.jit.trace compares, unless
+        something of the network has been exchanged.
+        """
+        parts = tuple(vars(self.network).values())
+        known = self.__dict__.get(_READY)
+        if known is None or not _same_objects(known[0], parts):
+            known = parts, (_made_right(self.network), partial(_telling_losses, self.network))
+            object.__setattr__(self, _READY, known)
+        ready: tuple[Network, Evaluate] = known[1]
+        return ready
 
     @override
     def check_blocks(self) -> None:
@@ -254,7 +277,39 @@ class NetworkBackend(CircuitBackend):
         return own
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"network": _without_lambda(self.network)}
+        kept = super().__getstate__() | {"network": _without_lambda(self.network)}
+        return {name: value for name, value in kept.items() if name != _READY}
+
+
+_READY = "_ready"
+"""Where a `NetworkBackend` keeps what it runs, which is made anew in copies."""
+
+
+def _same_objects(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
+    """Whether two tuples hold the same objects, in their order."""
+    return len(left) == len(right) and all(map(is_, left, right))
+
+
+def _made_right(network: Network) -> Network:
+    """Return the network with gates and rows that are not confused by their names."""
+    changed = copy(network)
+    changed._circuit, _ = expanded(network._circuit)
+    return changed if isinstance(network, EstimatorQNN) else in_rows(changed)
+
+
+def _telling_losses(network: Network, job: Callable[[], Any]) -> Any:
+    """Run a job of a network, and warn of outcomes that it leaves out."""
+    found = job()
+    if type(network) is SamplerQNN and not isinstance(found, tuple):
+        lost = 1.0 - found.sum(axis=tuple(range(1, found.ndim)))
+        if lost.max(initial=0.0) > SUM_TOLERANCE:
+            warnings.warn(
+                f"Up to {lost.max():.0%} of the shots of a row are left out: a SamplerQNN reads "
+                f"outcomes below 2^{network.num_virtual_qubits}, and its circuit measures more "
+                "bits than it has qubits. Measure fewer bits, or add qubits that no gate acts on.",
+                stacklevel=2,
+            )
+    return found
 
 
 def samples_exactly(network: Network) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from typing import Any
 
@@ -22,6 +22,7 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 from typing_extensions import override
 
 from lightning_qsgd.backends.evaluation import Evaluation, keys_for, serving
+from lightning_qsgd.backends.plugins.vectorized_sampler import REGISTER, measured_register
 
 
 class DrawnCounts:
@@ -102,12 +103,69 @@ def bind(network: SamplerQNN, evaluation: Evaluation) -> SamplerQNN:
 
     The circuits that a gradient has prepared stay with the original for the next evaluation.
     """
-    sampler = BoundSampler(network.sampler, evaluation)
-    bound = copy(network)
-    bound.sampler = sampler
-    bound.gradient = copy(network.gradient)
-    bound.gradient._sampler = sampler
-    return bound
+    return _sampled_by(network, lambda sampler: BoundSampler(RowSampler(sampler), evaluation))
+
+
+def in_rows(network: SamplerQNN) -> SamplerQNN:
+    """Return the network with samplers whose rows it keeps apart; see `RowSampler`."""
+    return _sampled_by(network, RowSampler)
+
+
+def _sampled_by(network: SamplerQNN, wrap: Callable[[BaseSamplerV2], BaseSamplerV2]) -> SamplerQNN:
+    changed = copy(network)
+    changed.sampler = wrap(network.sampler)
+    changed.gradient = copy(network.gradient)
+    changed.gradient._sampler = wrap(getattr(network.gradient, "_sampler", network.sampler))
+    return changed
+
+
+class RowSampler(BaseSamplerV2):  # type: ignore[misc]
+    """Returns what was measured as a register whose rows `SamplerQNN` keeps apart.
+
+    Of a register of another name than `REGISTER`, `SamplerQNN` 0.9 adds up the counts of the whole
+    batch, and gives the sum to each of its rows. Its gradient reads the register "c", or fails.
+
+    Args:
+        sampler: Runs the circuits.
+    """
+
+    def __init__(self, sampler: BaseSamplerV2) -> None:
+        self.sampler = sampler
+
+    @override
+    def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> Any:
+        asked = {} if shots is None else {"shots": shots}
+        return _JobInRows(self.sampler.run(pubs, **asked))
+
+    def __getattr__(self, name: str) -> Any:  # what a network of the user's asks its own sampler
+        return getattr(self.__dict__["sampler"], name)
+
+
+class _JobInRows:
+    """A job as it is, but for its results.
+
+    Args:
+        job: What a sampler has started.
+    """
+
+    def __init__(self, job: Any) -> None:
+        self._job = job
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._job, name)
+
+    def result(self) -> PrimitiveResult[SamplerPubResult]:
+        """Wait for the job, and name its registers."""
+        found = self._job.result()
+        if all(hasattr(each.data, REGISTER) for each in found):
+            return found
+        return PrimitiveResult([_named(each) for each in found])
+
+
+def _named(result: SamplerPubResult) -> SamplerPubResult:
+    register = measured_register(result)
+    data = DataBin(**{REGISTER: register}, shape=result.data.shape)
+    return SamplerPubResult(data, metadata=result.metadata)
 
 
 class KeyedSampler(BaseSamplerV2):  # type: ignore[misc]

@@ -179,11 +179,14 @@ def _text_of(path: Path) -> str:
 
 def _from_qasm2(path: Path, text: str) -> Read:
     text = _with_includes(path, text, {path.name: "", "qelib1.inc": 'include "qelib1.inc";'})
+    defined = set(re.findall(r"\bgate\s+(\w+)", text))
+    # What qiskit writes without a definition: sx, p, cp, rzz, swap, cswap, ... With a definition
+    # of the file's, a name stands for that.
+    known = [each for each in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if each.name not in defined]
     try:
         circuit = qasm2.loads(
             text,
-            # What qiskit writes without a definition: sx, p, cp, rzz, swap, cswap, ...
-            custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
+            custom_instructions=known,
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
     except Exception as error:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from qiskit.circuit import Gate, Instruction, Parameter, QuantumCircuit
+from qiskit.circuit import Parameter, QuantumCircuit
 from typing_extensions import override
 
-from lightning_qsgd.circuits.expansion import expanded
+from lightning_qsgd.circuits.expansion import angles_of, described, expanded, older_lines
 from lightning_qsgd.circuits.measurements import (
     Interpret,
     cells_of,
@@ -132,21 +132,38 @@ class ParametrizedCircuit(CircuitSource):
 
     @cached_property
     def digest(self) -> str:
-        """Name what the circuit does: gates, angles and wires, whatever its parameters are called.
+        """Name what the circuit does, in 16 digits: gates, angles, wires, phases and observables.
 
-        Angles are compared at one generic value of all inputs and weights.
+        Names of parameters, registers and composite gates do not count. Angles are compared at one
+        generic value of all inputs and weights.
         """
+        roles = len(self.inputs), len(self.weights)
+        said = repr((roles, described(self._generic()), self.observables))
+        return sha256(said.encode()).hexdigest()[:16]
+
+    @cached_property
+    def older_digest(self) -> str | None:
+        """What version 0.2 named the circuit, in 12 digits; None where it failed.
+
+        Other circuits may have the same one: it knows library gates by name and angles only.
+        """
+        shape = f"{len(self.inputs)} inputs, {len(self.weights)} weights"
+        try:
+            lines = [shape, *older_lines(self._generic())]
+        except (AttributeError, TypeError, ValueError):
+            return None
+        return sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+    def _generic(self) -> QuantumCircuit:
         roles = enumerate([*self.inputs, *self.weights])
         generic = {parameter: 0.1 + (0.7548776662 * place) % 1.0 for place, parameter in roles}
-        shape = f"{len(self.inputs)} inputs, {len(self.weights)} weights"
-        lines = [shape, *_gates(self.circuit.assign_parameters(generic))]
-        return sha256("\n".join(lines).encode()).hexdigest()[:12]
+        return self.circuit.assign_parameters(generic)
 
     @property
     def num_weight_angles(self) -> int:
-        """Number of gate angles that depend on a weight."""
+        """Number of gate angles that depend on a weight, also inside of gates."""
         own = set(self.weights)
-        angles = [angle for gate in self.circuit.data for angle in gate.operation.params]
+        angles = angles_of(self.circuit)
         return sum(bool(own & set(getattr(angle, "parameters", ()))) for angle in angles)
 
     @cached_property
@@ -272,18 +289,3 @@ def _check_roles(present: set[Parameter], given: list[Parameter]) -> None:
             f"Cannot tell inputs from weights: {'; '.join(problems)}. Give each parameter of the "
             "circuit once, as an input or as a weight."
         )
-
-
-def _gates(circuit: QuantumCircuit) -> Iterator[str]:
-    """Describe each gate by name, angles and wires; a composite one by its own gates."""
-    for gate in circuit.data:
-        operation = gate.operation
-        if operation.name in ("barrier", "id"):
-            continue
-        wires = [circuit.find_bit(bit).index for bit in (*gate.qubits, *gate.clbits)]
-        if type(operation) in (Gate, Instruction) and operation.definition is not None:
-            yield f"on {wires}"  # its name may be a running number
-            yield from _gates(operation.definition)
-            continue
-        angles = [np.round(np.asarray(angle, complex), 9).tolist() for angle in operation.params]
-        yield f"{operation.name} {getattr(operation, 'ctrl_state', '')} {angles} on {wires}"

@@ -146,6 +146,7 @@ class Learned:
             none.
         circuit: Names the circuit that the weights belong to; None if they are not learned, or the
             backend does not tell.
+        older_circuit: What version 0.2 named it, for checkpoints of that version.
     """
 
     learning: Learning
@@ -153,6 +154,7 @@ class Learned:
     weights: Tensor | None = None
     pending: Pending | None = None
     circuit: str | None = None
+    older_circuit: str | None = None
 
     @staticmethod
     def fresh(perturbation: Perturbation) -> "Learned | None":
@@ -162,9 +164,9 @@ class Learned:
             return None
         if learning.weights_rate == 0:
             return Learned(learning)
-        described = perturbation.backend.describe()
-        circuit = None if described is None else described.digest
-        return Learned(learning, weights=perturbation.backend.initial_weights(), circuit=circuit)
+        weights, described = perturbation.backend.initial_weights(), perturbation.backend.describe()
+        names = (None, None) if described is None else (described.digest, described.older_digest)
+        return Learned(learning, 1.0, weights, None, *names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return tensors and plain values, safe for ``torch.load(weights_only=True)``."""
@@ -189,7 +191,7 @@ class Learned:
             weights = self.weights
         elif not _is_like(weights, self.weights):
             raise _damaged("weights", weights, f"{len(self.weights)} finite angles")
-        elif self.circuit is not None and saved.get("circuit", self.circuit) != self.circuit:
+        elif not self._learned_for(saved.get("circuit")):
             raise ValueError(
                 f"Cannot load weights that were learned for circuit {saved['circuit']}: this "
                 f"optimizer evaluates circuit {self.circuit}, in which they mean something else. "
@@ -199,6 +201,13 @@ class Learned:
             weights = weights.detach().to("cpu", torch.float64, copy=True)
         pending = None if pending is None else Pending.from_dict(pending)
         return replace(self, factor=factor, weights=weights, pending=pending)
+
+    def _learned_for(self, circuit: str | None) -> bool:
+        """Whether a saved name is that of this circuit; none means that one of the two has none.
+
+        Names have different lengths in versions: one of 0.2 never equals one of this version.
+        """
+        return None in (circuit, self.circuit) or circuit in (self.circuit, self.older_circuit)
 
 
 def _is_like(weights: Any, expected: Tensor) -> bool:

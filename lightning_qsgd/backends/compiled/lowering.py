@@ -24,7 +24,6 @@ from qiskit.circuit.library import (
     IGate,
     UGate,
     UnitaryGate,
-    get_standard_gate_name_mapping,
 )
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
@@ -32,13 +31,17 @@ from qiskit.quantum_info import Operator
 from lightning_qsgd.backends.compiled.angles import Affine, AngleReader, Bent, CannotCompile
 from lightning_qsgd.backends.compiled.program import Program
 from lightning_qsgd.backends.compiled.standard_gates import GATES
-from lightning_qsgd.circuits.expansion import is_ambiguous
+from lightning_qsgd.circuits.expansion import (
+    definition_of,
+    is_ambiguous,
+    is_standard,
+    knows_its_base,
+)
 
 LARGEST_MATRIX = 8
 """Fixed unitaries on more qubits than this are refused: 2^8 x 2^8 entries are 1 MB."""
 
 _IGNORED = Barrier, Delay, IGate
-_STANDARD = get_standard_gate_name_mapping()
 
 
 def lower(
@@ -125,7 +128,7 @@ class _Lowering:
         if _is_standard(gate):
             angles = [self.angles.read(value, gate.name) for value in gate.params]
             GATES[gate.name](self, qubits, *angles)
-        elif isinstance(gate, ControlledGate) and _knows_its_base(gate):
+        elif isinstance(gate, ControlledGate) and knows_its_base(gate):
             self._controlled(gate, qubits)
         elif isinstance(gate, AnnotatedOperation) and not _has_power(gate):
             self._annotated(gate, qubits)
@@ -203,30 +206,15 @@ def _inverse_of(gate: Any) -> Any:
 
 
 def _is_standard(gate: Any) -> bool:
-    """Whether a gate is the one that its name says; anyone may call a gate of theirs "h"."""
-    return gate.name in GATES and gate.base_class is _STANDARD[gate.name].base_class
-
-
-def _knows_its_base(gate: ControlledGate) -> bool:
-    """Whether a gate is its base under its controls, and nothing else.
-
-    Some have several targets (`MCMTGate`), and qiskit binds parameters in `definition` only, which
-    can leave the base behind.
-    """
-    base = gate.base_gate
-    if gate.num_qubits != gate.num_ctrl_qubits + base.num_qubits:
-        return False
-    return isinstance(base, UnitaryGate) or _is_standard(base) or not base.params
+    """Whether a gate has a rule here, and is the one that its name says."""
+    return gate.name in GATES and is_standard(gate)
 
 
 def _definition_of(gate: Any) -> QuantumCircuit | None:
     """Return an exact definition in terms of other gates, if there is one."""
     if isinstance(gate, UnitaryGate) or is_ambiguous(gate):
         return None
-    try:
-        return getattr(gate, "definition", None)
-    except (QiskitError, TypeError):  # a matrix exponential, say, of unbound parameters
-        return None
+    return definition_of(gate)
 
 
 def _has_power(gate: AnnotatedOperation) -> bool:

@@ -31,7 +31,7 @@ from lightning_qsgd.backends.compiled.program import (
     Rotations,
 )
 from lightning_qsgd.circuits import ParametrizedCircuit
-from lightning_qsgd.circuits.measurements import outcomes_of, unitary_part
+from lightning_qsgd.circuits.measurements import unitary_part
 
 LARGEST = 2**18
 """Of 4^n times points or operations: 6 qubits and the 37 points of 3 layers. Above, torch is
@@ -59,12 +59,11 @@ class Reading(ABC):
 
 
 class ProbabilityReading(Reading):
-    """Adds up the probabilities of outcomes."""
+    """Adds up the probabilities of outputs: of outcomes, or of what they are interpreted as."""
 
     @override
     def rows(self, built: ParametrizedCircuit, count: int) -> np.ndarray:
-        _, measured = unitary_part(built.circuit)
-        return np.flatnonzero(outcomes_of(built.num_qubits, measured) < count)
+        return np.flatnonzero(built.output_cells() < count)
 
     @override
     def seen(self, operations: Sequence[Operation]) -> Sequence[Operation]:

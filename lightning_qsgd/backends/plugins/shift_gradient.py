@@ -20,6 +20,7 @@ from qiskit_machine_learning.gradients import (
 
 from lightning_qsgd.backends.plugins.gate_angles import CircuitCache, GateAngles
 from lightning_qsgd.backends.plugins.vectorized_sampler import outcome_probabilities
+from lightning_qsgd.circuits.expansion import expanded
 
 
 class ShiftPlan:
@@ -52,7 +53,8 @@ class ShiftPlan:
         parameters: Sequence[Parameter],
         pass_manager: BasePassManager | None = None,
     ) -> None:
-        translated = TranslateParameterizedGates(ParamShiftSamplerGradient.SUPPORTED_GATES)(circuit)
+        known_by_name = TranslateParameterizedGates(ParamShiftSamplerGradient.SUPPORTED_GATES)
+        translated = known_by_name(expanded(circuit)[0])
         separate, angles = _with_an_angle_per_gate(translated)
         self.circuit = separate if pass_manager is None else pass_manager.run(separate)
         self._angles = GateAngles(list(circuit.parameters), angles)

@@ -25,6 +25,9 @@ from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, 
 from lightning_qsgd.backends.plugins.gate_angles import CircuitCache
 from lightning_qsgd.circuits import ParametrizedCircuit
 
+REGISTER = "meas"
+"""The one register whose rows `SamplerQNN` 0.9 keeps apart."""
+
 MOST_BITS_IN_FULL = 12
 """Up to so many bits all outcomes have a column; above, only those that occurred."""
 
@@ -38,18 +41,21 @@ def outcome_probabilities(result: SamplerPubResult) -> tuple[list[int], np.ndarr
     Returns:
         The outcomes as integers, and their probabilities, shape (B, outcomes).
     """
-    field = _field(result)
+    field = measured_register(result)
     if isinstance(field, OutcomeTable):
         return list(range(field.values.shape[-1])), field.probabilities
     outcomes, counts = _of_bits(field) if isinstance(field, BitArray) else _of_dicts(field)
     return outcomes, counts / counts.sum(axis=1, keepdims=True)
 
 
-def _field(result: SamplerPubResult) -> Any:
-    """Choose the register that `SamplerQNN` reads; several of other names are joined."""
+def measured_register(result: SamplerPubResult) -> Any:
+    """Choose the register that `SamplerQNN` reads: `REGISTER`, or all others joined.
+
+    The first of several registers holds the least significant bits.
+    """
     data = result.data
-    if "meas" in data:
-        return data["meas"]
+    if hasattr(data, REGISTER):
+        return getattr(data, REGISTER)
     names = list(data)
     return data[names[0]] if len(names) == 1 else result.join_data()
 

@@ -93,19 +93,21 @@ class ProbabilityPhi(Phi):
     "The k-th amplitude of the output", summed over k = 1 to n_qubits, is
     :math:`\sum_{b=0}^{n-1} |\langle b | C(s) \rangle|^2` over the first n of the :math:`2^n` basis
     states in qiskit's order (qubit 0 is the least significant bit). It is what a sampler can
-    estimate, lies in [0, 1], and does not depend on a global phase.
+    estimate, lies in [0, 1], and does not depend on a global phase. A circuit whose `interpret`
+    exchanges outcomes is read at the first n of its outputs.
 
     Args:
         backend: What evaluates the circuit.
 
     Raises:
-        ValueError: If the circuit's outcomes are not its 2^n basis states.
+        ValueError: If the circuit has no 2^n outputs, or they are values of observables.
     """
 
     reading = ProbabilityReading()
 
     def __init__(self, backend: CircuitBackend) -> None:
         super().__init__(backend)
+        _refuse_observables(backend)
         num_qubits = backend.describe().num_qubits
         if backend.num_outputs != 2**num_qubits:
             raise ValueError(
@@ -136,7 +138,7 @@ class AmplitudePhi(Phi):
         backend: A `CompiledBackend`.
 
     Raises:
-        ValueError: If the backend is something that samples.
+        ValueError: If the backend is something that samples, or its circuit has observables.
     """
 
     reading = RealPartReading()
@@ -148,6 +150,7 @@ class AmplitudePhi(Phi):
                 f"Cannot read amplitudes from {type(backend).__name__}: samplers give "
                 "probabilities alone. Use readout='probability', or a CompiledBackend."
             )
+        _refuse_observables(backend)
         super().__init__(backend)
 
     def read(self, inputs: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
@@ -158,6 +161,15 @@ class AmplitudePhi(Phi):
     def spectrum(self) -> Spectrum:
         """Return the frequencies of amplitudes; see `Phi.spectrum`."""
         return spectra_of(self.backend.describe())[1]
+
+
+def _refuse_observables(backend: CircuitBackend) -> None:
+    if backend.describe().observables is not None:
+        raise ValueError(
+            "Cannot read Phi from a circuit with observables, such as that of an EstimatorQNN: it "
+            "is a sum over outcomes, and their values are not those of outcomes. Give the circuit "
+            "without observables, as ParametrizedCircuit(circuit, inputs, weights) or a SamplerQNN."
+        )
 
 
 class Evaluation(ABC):

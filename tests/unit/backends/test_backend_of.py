@@ -5,14 +5,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from qiskit.circuit import Gate, Parameter, QuantumCircuit
-from qiskit.primitives import StatevectorSampler
+from qiskit.circuit import (
+    ClassicalRegister,
+    Gate,
+    Parameter,
+    QuantumCircuit,
+    QuantumRegister,
+)
+from qiskit.primitives import BaseSamplerV2, StatevectorSampler
 from qiskit_aer.primitives import SamplerV2
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from qiskit_machine_learning.primitives import QMLSampler
 
 from lightning_qsgd.backends import (
     CompiledBackend,
+    GivenSampling,
     SamplerBackend,
     ShotSampling,
     SineBackend,
@@ -20,6 +27,7 @@ from lightning_qsgd.backends import (
 )
 from lightning_qsgd.backends.backend_of import NetworkBackend, backend_of, layer_backend_of
 from lightning_qsgd.backends.plugins import VectorizedSampler
+from lightning_qsgd.backends.plugins.vectorized_sampler import REGISTER
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit, superposition_circuit
 from lightning_qsgd.perturbations import Perturbation
 from tests.cases import unreadable_power
@@ -176,3 +184,125 @@ def test_auto_does_not_hide_what_is_wrong_behind_the_sampler() -> None:
     outside = network(superposition_circuit(3), interpret=lambda i: i, output_shape=4)
     with pytest.raises(ValueError, match=r"`interpret` maps outcome 4 to 4, outside the output"):
         backend_of(outside, "auto")
+
+
+ANGLES = torch.tensor([[-1.0], [0.0], [2.0]], dtype=torch.float64)
+SHOTS = 40_000
+SCATTER = 0.015  # six standard deviations of the shots
+
+
+def measured(*registers: ClassicalRegister) -> tuple[QuantumCircuit, Parameter]:
+    """Return Ry(x) on qubit 0 and NOT on qubit 1, measured into two bits in their order."""
+    x = Parameter("x")
+    circuit = QuantumCircuit(QuantumRegister(2), *registers)
+    circuit.ry(x, 0)
+    circuit.x(1)
+    circuit.measure([0, 1], circuit.clbits)
+    return circuit, x
+
+
+REGISTERS = {
+    "meas": [ClassicalRegister(2, "meas")],
+    "c": [ClassicalRegister(2, "c")],
+    "another name": [ClassicalRegister(2, "outcome")],
+    "two registers": [ClassicalRegister(1, "a"), ClassicalRegister(1, "b")],
+    "two registers, one of them c": [ClassicalRegister(1, "c"), ClassicalRegister(1, "d")],
+}
+SHOT_SAMPLERS = {
+    "statevector": lambda: StatevectorSampler(default_shots=SHOTS, seed=1),
+    "aer": lambda: SamplerV2(default_shots=SHOTS, seed=1),
+    "exact": QMLSampler,
+}
+
+
+@pytest.mark.parametrize("registers", REGISTERS)
+@pytest.mark.parametrize("sampler", SHOT_SAMPLERS)
+def test_rows_are_kept_apart_whatever_the_register_is_called(registers: str, sampler: str) -> None:
+    circuit, x = measured(*REGISTERS[registers])
+    source = SamplerQNN(
+        circuit=circuit, input_params=[x], sampler=SHOT_SAMPLERS[sampler](), input_gradients=True
+    )
+    inputs = ANGLES.clone().requires_grad_()
+    found = NetworkBackend(source).probabilities(inputs)
+    ones = torch.sin(ANGLES[:, 0] / 2) ** 2
+    nothing = torch.zeros(3, dtype=torch.float64)
+    expected = torch.stack([nothing, nothing, 1 - ones, ones], 1)  # qubit 1 holds a 1
+    torch.testing.assert_close(found.detach(), expected, rtol=0, atol=SCATTER)
+    found[:, 3].sum().backward()
+    slopes = torch.sin(ANGLES) / 2
+    torch.testing.assert_close(inputs.grad, slopes, rtol=0, atol=SCATTER)
+
+
+def test_sampler_qnn_itself_keeps_rows_apart_in_the_one_register_that_is_left_as_it_is() -> None:
+    circuit, x = measured(ClassicalRegister(2, REGISTER))
+    sampler = StatevectorSampler(default_shots=SHOTS, seed=1)
+    found = SamplerQNN(circuit=circuit, input_params=[x], sampler=sampler).forward(
+        ANGLES.numpy(), []
+    )
+    ones = np.sin(ANGLES[:, 0].numpy() / 2) ** 2
+    np.testing.assert_allclose(found[:, 3], ones, atol=SCATTER)
+
+
+def test_perturbation_reads_its_own_rows_of_a_register_of_any_name() -> None:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1, 1)
+    circuit.ry(x, 0)
+    circuit.measure(0, 0)
+    sampler = StatevectorSampler(default_shots=SHOTS, seed=1)
+    backend = backend_of(SamplerQNN(circuit=circuit, input_params=[x], sampler=sampler))
+    assert isinstance(backend, NetworkBackend)
+    found = backend.readout(ANGLES)
+    torch.testing.assert_close(found, -torch.cos(ANGLES), rtol=0, atol=2 * SCATTER)
+
+
+class Unnamed(BaseSamplerV2):  # type: ignore[misc]
+    """A user's sampler, which calls whatever was measured "c"."""
+
+    def run(self, pubs: Any, *, shots: int | None = None) -> Any:
+        job = StatevectorSampler(default_shots=SHOTS, seed=1).run(pubs, shots=shots)
+        for each in job.result():
+            each.data.c = each.data.meas
+            del each.data.meas
+        return job
+
+
+def test_rows_are_kept_apart_where_a_given_sampler_names_the_register() -> None:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x, 0)
+    backend = SamplerBackend(ParametrizedCircuit(circuit, [x]), sampling=GivenSampling(Unnamed()))
+    found = backend.readout(ANGLES)
+    torch.testing.assert_close(found, -torch.cos(ANGLES), rtol=0, atol=2 * SCATTER)
+
+
+def halfway(num_qubits: int) -> SamplerQNN:
+    """Return a network that measures qubit 0 on the way, and lets the outcome decide."""
+    x = Parameter("x")
+    circuit = QuantumCircuit(num_qubits, 2)
+    circuit.ry(x, 0)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(num_qubits - 1)
+    circuit.measure(num_qubits - 1, 1)
+    return SamplerQNN(
+        circuit=circuit, input_params=[x], sampler=SamplerV2(default_shots=SHOTS, seed=1)
+    )
+
+
+def test_rows_are_kept_apart_where_a_circuit_measures_on_the_way() -> None:
+    found = layer_backend_of(halfway(2)).probabilities(ANGLES)
+    ones = torch.sin(ANGLES[:, 0] / 2) ** 2
+    torch.testing.assert_close(found[:, 3], ones, rtol=0, atol=SCATTER)
+    torch.testing.assert_close(found[:, 0], 1 - ones, rtol=0, atol=SCATTER)
+
+
+def test_outcomes_that_a_network_leaves_out_are_told() -> None:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1, 2)
+    circuit.ry(x, 0)
+    circuit.measure(0, 0)
+    circuit.measure(0, 1)
+    source = SamplerQNN(circuit=circuit, input_params=[x], sampler=SamplerV2(seed=1))
+    message = r"Up to \d+% of the shots .* outcomes below 2\^1, .* more bits than .* add qubits"
+    with pytest.warns(UserWarning, match=message):
+        layer_backend_of(source).probabilities(ANGLES)

@@ -11,7 +11,7 @@ from qiskit.circuit import Parameter, ParameterVector
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Statevector
 
-from lightning_qsgd.backends import CompiledBackend, SamplerBackend
+from lightning_qsgd.backends import AerSampling, CompiledBackend, SamplerBackend
 from lightning_qsgd.circuits import CircuitFromFile, ParametrizedCircuit
 from lightning_qsgd.circuits.measurements import CannotReadOut
 from lightning_qsgd.nn import CircuitLayer
@@ -126,6 +126,41 @@ def test_includes_lie_beside_the_file(header: str, tmp_path: Path) -> None:
     (tmp_path / "mine.inc").write_text("// of mine\ngate half a {\n  rx(pi/2) a;\n}\n")
     built = read(tmp_path, header + 'include "mine.inc";\nqreg q[2];\nhalf q[0];\ncx q[0], q[1];')
     np.testing.assert_allclose(probabilities(built), [0.5, 0, 0, 0.5], atol=1e-12)
+
+
+OWN_RZZ = "gate rzz(t) a,b { cx a,b; rz(2*t) b; cx a,b; }"
+BODY = "qreg q[2];\nh q;\nrzz(0.7) q[0], q[1];\nh q;"
+
+
+@pytest.mark.parametrize(
+    ("before", "angle"),
+    [
+        pytest.param(HEAD2 + OWN_RZZ, 1.4, id="defined"),
+        pytest.param(HEAD2 + 'include "own.inc";', 1.4, id="defined in a file beside it"),
+        pytest.param(HEAD2 + f"// {OWN_RZZ}\n/* {OWN_RZZ} */", 0.7, id="defined in comments"),
+        pytest.param(HEAD2 + "opaque rzz(t) a,b;", 0.7, id="declared without a definition"),
+        pytest.param(HEAD2, 0.7, id="not defined"),
+    ],
+)
+def test_a_gate_that_a_file_defines_is_that_gate(before: str, angle: float, tmp_path: Path) -> None:
+    (tmp_path / "own.inc").write_text(OWN_RZZ)
+    built = read(tmp_path, f"{before}\n{BODY}")
+    written = QuantumCircuit(2)
+    written.h([0, 1])
+    written.rzz(angle, 0, 1)
+    written.h([0, 1])
+    found = probabilities(built), Statevector(written).probabilities()
+    np.testing.assert_allclose(*found, atol=1e-12)
+
+
+def test_a_file_that_includes_nothing_may_define_h(tmp_path: Path) -> None:
+    text = "OPENQASM 2.0;\ngate h a { U(pi/3,0,0) a; }\nqreg q[1];\nh q[0];"
+    built = read(tmp_path, text)
+    np.testing.assert_allclose(probabilities(built), [0.75, 0.25], atol=1e-12)
+    sampled = SamplerBackend(built, sampling=AerSampling(40_000))
+    keys = np.array([1], dtype=np.uint64)
+    found = sampled.probabilities(torch.zeros(1, 0), keys).numpy()[0]
+    np.testing.assert_allclose(found, [0.75, 0.25], atol=0.015)
 
 
 def test_partly_measured_register_leaves_its_other_bits_zero(tmp_path: Path) -> None:

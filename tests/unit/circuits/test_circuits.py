@@ -1,9 +1,20 @@
 """Layout of the CNOTs and of the paper's circuit."""
 
+import math
 from typing import Any
 
 import pytest
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Parameter, QuantumCircuit
+from qiskit.circuit.library import (
+    HGate,
+    Initialize,
+    PauliEvolutionGate,
+    PauliGate,
+    RXGate,
+    StatePreparation,
+    XGate,
+)
+from qiskit.quantum_info import Clifford, SparsePauliOp
 
 from lightning_qsgd.circuits import (
     ENTANGLEMENTS,
@@ -120,13 +131,130 @@ def test_a_digest_names_what_a_circuit_does_and_not_how_its_parameters_are_calle
     assert built("a", composite=True).digest == built("b", composite=True).digest
     swapped = built("a")
     other = ParametrizedCircuit(swapped.circuit, inputs=swapped.weights, weights=swapped.inputs)
-    assert len(other.digest) == 12
+    assert len(other.digest) == 16
     by_circuit = {
         SuperpositionCircuit(3, reps=reps, entanglement=entanglement).build().digest  # type: ignore[arg-type]
         for reps in (1, 2)
         for entanglement in ("none", "linear", "full")
     }
     assert len(by_circuit) == 6
+
+
+class Turn(Gate):
+    """A user's gate whose angle is none of its parameters."""
+
+    def __init__(self, angle: float) -> None:
+        super().__init__("turn", 1, [])
+        self.angle = angle
+
+    def _define(self) -> None:
+        self.definition = QuantumCircuit(1)
+        self.definition.ry(self.angle, 0)
+
+
+def made(angle: float, phase: float = 0.0) -> Gate:
+    circuit = QuantumCircuit(1, name="made", global_phase=phase)
+    circuit.ry(angle, 0)
+    return circuit.to_gate()
+
+
+def evolution(paulis: str) -> PauliEvolutionGate:
+    return PauliEvolutionGate(SparsePauliOp(paulis), time=Parameter("w"))
+
+
+def annotated(gate: Gate, modifier: Any) -> AnnotatedOperation:
+    return AnnotatedOperation(gate, modifier)
+
+
+def around(*gates: Any, phase: float = 0.0) -> ParametrizedCircuit:
+    """Return a circuit of two qubits with these gates, each on the first qubits."""
+    x = Parameter("x")
+    circuit = QuantumCircuit(2, global_phase=phase)
+    circuit.ry(x, 0)
+    for gate in gates:
+        circuit.append(gate, range(gate.num_qubits))
+    return ParametrizedCircuit(circuit, [x], [p for p in circuit.parameters if p != x])
+
+
+TOLD_APART = {
+    "evolutions": lambda: (around(evolution("ZZ")), around(evolution("XI"))),
+    "controlled gates": lambda: (
+        around(made(0.1).control(1)),
+        around(made(2.5).control(1)),
+    ),
+    "phases under a control": lambda: (
+        around(made(0.1).control(1)),
+        around(made(0.1, phase=1.0).control(1)),
+    ),
+    "annotated gates": lambda: (
+        around(annotated(XGate(), ControlModifier(1))),
+        around(annotated(HGate(), ControlModifier(1))),
+    ),
+    "annotations": lambda: (
+        around(annotated(XGate(), ControlModifier(1))),
+        around(annotated(XGate(), ControlModifier(1, 0))),
+    ),
+    "gates of a user's class": lambda: (around(Turn(0.1)), around(Turn(2.5))),
+    "global phases": lambda: (around(), around(phase=1.0)),
+    "Pauli strings": lambda: (around(PauliGate("XY")), around(PauliGate("YX"))),
+    "prepared states": lambda: (around(StatePreparation("+0")), around(StatePreparation("-0"))),
+    "initial states": lambda: (around(Initialize("+0")), around(Initialize("-0"))),
+    "Clifford operations": lambda: (
+        around(Clifford(HGate())),
+        around(Clifford(XGate())),
+    ),
+    "what is inside of a gate": lambda: (
+        around(grouped(1), RXGate(0.3)),
+        around(grouped(2)),
+    ),
+    "observables": lambda: (observed("Z"), observed("X")),
+}
+
+
+def grouped(count: int) -> Gate:
+    circuit = QuantumCircuit(2)
+    for _ in range(count):
+        circuit.rx(0.3, 0)
+    return circuit.to_gate()
+
+
+def observed(pauli: str) -> ParametrizedCircuit:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x, 0)
+    return ParametrizedCircuit(circuit, [x], observables=SparsePauliOp(pauli))
+
+
+@pytest.mark.parametrize("what", TOLD_APART)
+def test_a_digest_tells_apart(what: str) -> None:
+    make = TOLD_APART[what]
+    one, other = make()
+    assert one.digest != other.digest
+    assert one.digest == make()[0].digest
+
+
+def test_a_digest_does_not_depend_on_what_was_asked_of_a_gate_before() -> None:
+    gate = made(0.1).control(1)
+    before = around(gate).digest
+    assert gate.definition.count_ops()  # makes what was not yet there
+    assert gate.base_gate.definition.count_ops()
+    assert around(gate).digest == before == around(made(0.1).control(1)).digest
+
+
+def test_a_full_turn_of_the_global_phase_is_none() -> None:
+    assert around(phase=2 * math.pi - 1e-15).digest == around().digest
+
+
+def test_angles_of_weights_are_counted_inside_of_gates_too() -> None:
+    x, w = Parameter("x"), Parameter("w")
+    inner = QuantumCircuit(2)
+    inner.ry(w, 0)
+    inner.ry(2 * w, 1)
+    inner.rx(x, 0)
+    circuit = QuantumCircuit(2)
+    circuit.append(inner.to_gate(), [0, 1])
+    circuit.rz(w, 0)
+    assert ParametrizedCircuit(circuit, [x], [w]).num_weight_angles == 3
 
 
 def test_loops_of_fixed_turns_are_written_out():

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit.library import PauliEvolutionGate, PauliGate, StatePreparation
+from qiskit.quantum_info import SparsePauliOp
 
 from lightning_qsgd.backends import CompiledBackend, SineBackend
-from lightning_qsgd.circuits import SuperpositionCircuit
+from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.optimizers.perturbed import STATE_KEY
 from lightning_qsgd.perturbations import (
@@ -339,3 +342,48 @@ def test_the_circuits_own_weights_are_never_written() -> None:
     problem = dense_problem()
     train(problem, wrap(problem, replace(LEARNED, backend=backend)), 3)
     assert torch.equal(backend.initial_weights(), torch.full((2,), 0.3, dtype=torch.float64))
+
+
+def test_a_checkpoint_of_version_0_2_loads_for_its_circuit_and_no_other() -> None:
+    linear, full = circuits("linear"), circuits("full")
+    train(dense_problem(), linear, 2)
+    state = linear.state_dict()
+    state[STATE_KEY]["learned"]["circuit"] = "d9f60b7951a4"  # what 0.2 wrote
+    again = circuits("linear")
+    again.load_state_dict(state)
+    assert torch.equal(learned(again).weights, learned(linear).weights)
+    with pytest.raises(ValueError, match=r"learned for circuit d9f60b7951a4: this optimizer"):
+        full.load_state_dict(state)
+
+
+def evolved(paulis: str) -> PerturbedOptimizer:
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(2)
+    circuit.h([0, 1])
+    circuit.ry(x, 0)
+    circuit.append(PauliEvolutionGate(SparsePauliOp(paulis), time=w), [0, 1])
+    backend = CompiledBackend(ParametrizedCircuit(circuit, [x], [w]), weight_seed=0)
+    return wrap(dense_problem(), Perturbation(backend, learning=Learning(weights_rate=0.3)))
+
+
+@pytest.mark.filterwarnings("ignore:splu converted|spsolve")  # qiskit's own matrix of it
+def test_weights_of_another_evolution_are_refused() -> None:
+    state = evolved("ZZ").state_dict()
+    evolved("ZZ").load_state_dict(state)
+    with pytest.raises(ValueError, match="they mean something else"):
+        evolved("XI").load_state_dict(state)
+
+
+def test_weights_are_learned_around_gates_that_are_named_by_letters() -> None:
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(2)
+    circuit.append(StatePreparation("+0"), [0, 1])
+    circuit.append(PauliGate("XY"), [0, 1])
+    circuit.ry(x, 0)
+    circuit.rxx(w, 0, 1)
+    backend = CompiledBackend(ParametrizedCircuit(circuit, [x], [w]), weight_seed=0)
+    problem = dense_problem()
+    optimizer = wrap(problem, Perturbation(backend, learning=Learning(weights_rate=0.3)))
+    before = learned(optimizer).weights.clone()
+    train(problem, optimizer, 3)
+    assert not torch.equal(learned(optimizer).weights, before)

@@ -8,7 +8,7 @@ import torch
 from qiskit.circuit import ClassicalRegister, Gate, Parameter, QuantumCircuit, QuantumRegister
 from qiskit.circuit import library as lib
 from qiskit.primitives import StatevectorSampler
-from qiskit.quantum_info import SparsePauliOp, Statevector, random_clifford, random_unitary
+from qiskit.quantum_info import SparsePauliOp, Statevector, random_unitary
 from qiskit.synthesis import MatrixExponential
 from qiskit_machine_learning.circuit.library import raw_feature_vector
 
@@ -54,7 +54,6 @@ REFUSED = {
     "power of a number": (lambda: lib.RYGate(2**X), r"gate `ry` .*2\*\*x: .*SamplerBackend"),
     "never real": (lambda: lib.RYGate((X * X + 4).arccos()), r"`ry` .*no finite real value"),
     "reset": (reset_on_the_way, r"`reset`: it is not a unitary gate\."),
-    "clifford": (lambda: random_clifford(2, seed=1), r"`clifford`: it is not a unitary gate\."),
     "opaque": (lambda: Gate("box", 1, []), r"`box`: it has neither a definition nor a matrix\."),
     "opaque with angle": (lambda: Gate("box", 1, [X]), r"`box`: it has parameters, but no exact"),
     "exact exponential": (exponential, r"`hamiltonian`: .*no exact"),

@@ -9,8 +9,8 @@ import pytest
 import torch
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.primitives import StatevectorSampler
-from qiskit.quantum_info import Statevector
-from qiskit_machine_learning.neural_networks import SamplerQNN
+from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from torch import Tensor
 
 from lightning_qsgd.backends import (
@@ -284,6 +284,47 @@ def test_wrong_arguments_are_refused() -> None:
         CircuitBias().reset_parameters(stream=-2)
     with pytest.raises(ValueError, match=r"`factor` to be finite and not 0, got 0"):
         ScoreCircuit(factor=0.0)
+
+
+@pytest.mark.parametrize("evaluation", ["fourier", "literal"])
+def test_outcomes_that_are_interpreted_are_read_as_such(evaluation: Any) -> None:
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(1)
+    circuit.ry(x + w, 0)
+    source = SamplerQNN(
+        circuit=circuit,
+        input_params=[x],
+        weight_params=[w],
+        interpret=lambda outcome: 1 - outcome,
+        output_shape=2,
+    )
+    bias = CircuitBias(source, evaluation=evaluation).double()
+    s = scores(7)
+    value, by_score, by_weight = value_and_gradients(bias, s)
+    angle = s + bias.weight.detach()
+    expected = torch.sin(angle / 2) ** 2  # of a 1, which is output 0
+    slopes = expected * torch.sin(angle)
+    torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(by_score, slopes, rtol=0, atol=1e-12)
+    torch.testing.assert_close(by_weight, slopes.sum()[None], rtol=0, atol=1e-12)
+    call = lambda weight: torch.func.functional_call(bias, {"weight": weight}, (s,)).sum()  # noqa: E731
+    by_transform = torch.func.grad(call)(bias.weight.detach())
+    total = (torch.sin(angle) / 2).sum()[None]
+    torch.testing.assert_close(by_transform, total, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("evaluation", ["fourier", "literal"])
+@pytest.mark.parametrize("readout", ["probability", "amplitude"])
+def test_values_of_observables_are_no_outcomes(readout: Any, evaluation: Any) -> None:
+    built = ScoreCircuit(1, 1).build()
+    source = EstimatorQNN(
+        circuit=built.circuit,
+        observables=[SparsePauliOp("Z"), SparsePauliOp("X")],
+        input_params=built.inputs,
+        weight_params=built.weights,
+    )
+    with pytest.raises(ValueError, match=r"Cannot read Phi .* observables.*without observables"):
+        CircuitBias(source, readout, evaluation)
 
 
 def test_all_inputs_of_a_circuit_take_the_score() -> None:
