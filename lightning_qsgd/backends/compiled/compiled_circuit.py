@@ -279,7 +279,9 @@ class CompiledCircuit:
         if read == OUTPUTS:
             if self._cells is None:
                 return ObservableReadout.of_parts(self._parts)
-            return CellReadout(self._cells, prod(self.output_shape))
+            outputs = prod(self.output_shape)  # more than basis states, for a long register
+            self._check_memory(1, torch.float32, outputs, torch.device("cpu"))
+            return CellReadout(self._cells, outputs)
         if read == AMPLITUDES:
             return AmplitudeReadout(self.num_qubits)
         return MarginalReadout.of_qubits(self.num_qubits, self._places[: int(read)])
