@@ -85,6 +85,21 @@ def places_of(circuit: QuantumCircuit) -> list[int]:
     return list(circuit.layout.final_index_layout(filter_ancillas=True))
 
 
+def states_as_written(circuit: QuantumCircuit) -> np.ndarray | None:
+    """Return the basis states of a transpiled circuit that are those of the original qubits.
+
+    Returns:
+        Shape (2^m,) for m original qubits, in their order, with 0 at all other qubits; None where
+        no qubit was moved or added.
+    """
+    places = places_of(circuit)
+    if places == list(range(circuit.num_qubits)):
+        return None
+    original = np.arange(2 ** len(places))
+    bits = [(original >> qubit & 1) << place for qubit, place in enumerate(places)]
+    return np.asarray(sum(bits, start=np.zeros_like(original)))
+
+
 def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
     """Return the index of each classical bit that is measured into, and of its qubit."""
     measured: dict[int, int] = {}
