@@ -20,7 +20,8 @@ from lightning_qsgd.backends.network_call import NetworkCalls
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.backends.samplers import ExactSampling, Sampling, ShotSampling
 from lightning_qsgd.circuits import ParametrizedCircuit
-from lightning_qsgd.circuits.measurements import unitary_part
+from lightning_qsgd.circuits.expansion import for_sampling, indivisible
+from lightning_qsgd.circuits.measurements import MEASURES_ON_THE_WAY, unitary_part
 
 MEMORY_LIMIT_GIB = 4
 
@@ -167,6 +168,8 @@ class SamplerBackend(CircuitBackend):
                 "them from a key of its own. Pass one uint64 per row of `inputs`."
             )
         by_input = torch.is_grad_enabled() and inputs.requires_grad
+        if by_input or (torch.is_grad_enabled() and own.requires_grad):
+            _check_gradient(self.describe())
         network = _network(self.describe(), self.recipe, by_input)
         evaluation = Evaluation(keys, self.max_circuits)
         return sampler_forward(
@@ -213,12 +216,29 @@ def _measured_last(built: ParametrizedCircuit) -> Any:
             "them. Give the circuit as it is written, and its pass manager to GivenSampling."
         )
     circuit, _ = unitary_part(built.circuit)
-    if circuit.clbits:
+    if circuit.clbits or circuit.num_identifiers:
         raise ValueError(
-            "Cannot read out a circuit with classical bits before its end: SamplerQNN evaluates "
-            "circuits that measure all qubits, last. Remove mid-circuit measurements."
+            "Cannot read out a circuit with classical bits or variables before its end: SamplerQNN "
+            "evaluates circuits that measure all qubits, last. Remove mid-circuit measurements and "
+            f"what depends on them; or, for values alone, {MEASURES_ON_THE_WAY}."
         )
-    return circuit
+    return for_sampling(circuit)
+
+
+@lru_cache(maxsize=32)
+def _check_gradient(built: ParametrizedCircuit) -> None:
+    """Refuse to differentiate a gate that the parameter-shift rule cannot take apart.
+
+    Raises:
+        ValueError: With the gate's name.
+    """
+    gate = indivisible(_measured_last(built))
+    if gate is not None:
+        raise ValueError(
+            f"Cannot differentiate gate `{gate}` with a SamplerBackend: it has parameters, but no "
+            "definition in terms of other gates, which the parameter-shift rule needs. Decompose "
+            "it, or evaluate it under `torch.no_grad()` with weights that are not trained."
+        )
 
 
 def gathered(probabilities: Tensor, built: ParametrizedCircuit) -> Tensor:

@@ -22,6 +22,12 @@ from qiskit.quantum_info.operators.base_operator import BaseOperator
 Interpret = Callable[[int], int | Sequence[int]]
 
 
+MEASURES_ON_THE_WAY = (
+    "give a CircuitLayer the SamplerQNN of a sampler that can measure on the way, such as Aer's"
+)
+"""A remedy that every refusal of such a circuit names."""
+
+
 class CannotReadOut(ValueError):  # noqa: N818 - reads as what it says
     """Raised for measurements from which no outcome can be read."""
 
@@ -113,16 +119,15 @@ def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
         elif not isinstance(operation, Barrier) and not seen.isdisjoint(qubits):
             raise CannotReadOut(
                 f"Cannot read out a circuit with `{operation.name}` after a measurement of the "
-                "same qubit. Move measurements to the end, or give a CircuitLayer the SamplerQNN "
-                "of a sampler that can measure on the way, such as Aer's."
+                f"same qubit. Move measurements to the end; or {MEASURES_ON_THE_WAY}."
             )
     return measured
 
 
 def without_measurements(circuit: QuantumCircuit) -> QuantumCircuit:
-    """Drop measurements, and the classical bits where nothing else needs them."""
+    """Drop measurements, and classical bits and variables where nothing else needs them."""
     kept = [step for step in circuit.data if not isinstance(step.operation, Measure)]
-    if any(step.clbits for step in kept):
+    if circuit.num_identifiers or any(step.clbits for step in kept):
         bare = circuit.copy_empty_like()
     else:
         bare = QuantumCircuit(circuit.qubits, *circuit.qregs, global_phase=circuit.global_phase)
