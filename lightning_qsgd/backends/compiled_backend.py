@@ -76,12 +76,18 @@ class CompiledBackend(CircuitBackend):
     def amplitudes(self, inputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """Evaluate the complex amplitudes, global phase included.
 
+        Of a transpiled circuit those of the circuit as it was written, with the phase of the
+        transpiled one.
+
         Args:
             inputs: Shape (num_circuits, num_inputs).
             weights: As for `readout`.
 
         Returns:
             Shape (num_circuits, 2^n), in qiskit's order of basis states, differentiable by both.
+
+        Raises:
+            ValueError: If the circuit is transpiled, and qubits that were added do not end in 0.
         """
         return self._compiled.amplitudes(inputs, self._own(weights, inputs))
 

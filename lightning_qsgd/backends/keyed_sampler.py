@@ -8,6 +8,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import (
     BaseSamplerV2,
     DataBin,
@@ -22,7 +23,8 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 from typing_extensions import override
 
 from lightning_qsgd.backends.evaluation import Evaluation, keys_for, serving
-from lightning_qsgd.backends.plugins.vectorized_sampler import REGISTER, measured_register
+from lightning_qsgd.backends.plugins.vectorized_sampler import REGISTER, measured_data
+from lightning_qsgd.circuits.measurements import measured_bits, outcomes_of, without_measurements
 
 
 class DrawnCounts:
@@ -163,7 +165,7 @@ class _JobInRows:
 
 
 def _named(result: SamplerPubResult) -> SamplerPubResult:
-    register = measured_register(result)
+    register = measured_data(result)
     data = DataBin(**{REGISTER: register}, shape=result.data.shape)
     return SamplerPubResult(data, metadata=result.metadata)
 
@@ -184,7 +186,7 @@ class KeyedSampler(BaseSamplerV2):  # type: ignore[misc]
     def run(
         self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None
     ) -> PrimitiveJob[PrimitiveResult[SamplerPubResult]]:
-        """Sample circuits that end in `measure_all`, row by row of their parameter values."""
+        """Sample circuits that end in measurements, row by row of their parameter values."""
         coerced = [SamplerPub.coerce(pub, shots or self.shots) for pub in pubs]
         keys = keys_for(sum(pub.size for pub in coerced))  # here: the job runs in another thread
         ends = np.cumsum([pub.size for pub in coerced])
@@ -200,12 +202,39 @@ class KeyedSampler(BaseSamplerV2):  # type: ignore[misc]
     def _run_pub(self, pub: SamplerPub, keys: Sequence[int]) -> SamplerPubResult:
         rows = pub.parameter_values.bind_all(pub.circuit).ravel()
         drawn = [self._draw(row, pub.shots, key) for row, key in zip(rows, keys, strict=True)]
-        counts = DrawnCounts(drawn, pub.shape, pub.circuit.num_clbits)
-        return SamplerPubResult(DataBin(**{pub.circuit.cregs[0].name: counts}, shape=pub.shape))
+        counts = _by_register(pub.circuit, drawn, pub.shape)
+        return SamplerPubResult(DataBin(**counts, shape=pub.shape))
 
-    def _draw(self, circuit: object, shots: int, key: int) -> dict[int, int]:
-        """Draw the shots of one bound circuit: outcomes, and how often they occurred."""
-        state = Statevector(circuit.remove_final_measurements(inplace=False))  # type: ignore[attr-defined]
+    def _draw(self, circuit: QuantumCircuit, shots: int, key: int) -> dict[int, int]:
+        """Draw the shots of one bound circuit: integers of all bits, and their counts."""
+        state = Statevector(without_measurements(circuit))
         weights = state.probabilities()
         drawn = np.random.default_rng(key).multinomial(shots, weights / weights.sum())
-        return {int(outcome): int(drawn[outcome]) for outcome in np.flatnonzero(drawn)}
+        outcomes = outcomes_of(circuit.num_qubits, measured_bits(circuit))
+        total: Counter[int] = Counter()
+        for state_drawn in np.flatnonzero(drawn):
+            total[int(outcomes[state_drawn])] += int(drawn[state_drawn])
+        return dict(total)
+
+
+def _by_register(
+    circuit: QuantumCircuit, drawn: Sequence[dict[int, int]], shape: tuple[int, ...]
+) -> dict[str, DrawnCounts]:
+    """Sort counts of all classical bits by the circuit's registers."""
+    counts = {}
+    for register in circuit.cregs:
+        places = [circuit.find_bit(bit).index for bit in register]
+        rows = drawn if places == list(range(circuit.num_clbits)) else _only(places, drawn)
+        counts[register.name] = DrawnCounts(rows, shape, len(places))
+    return counts
+
+
+def _only(places: Sequence[int], drawn: Sequence[dict[int, int]]) -> list[dict[int, int]]:
+    """Add up the counts of outcomes that are alike in some of their bits."""
+    rows: list[dict[int, int]] = []
+    for row in drawn:
+        total: Counter[int] = Counter()
+        for outcome, count in row.items():
+            total[sum((outcome >> bit & 1) << place for place, bit in enumerate(places))] += count
+        rows.append(dict(total))
+    return rows

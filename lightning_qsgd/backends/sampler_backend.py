@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from qiskit.circuit import ControlFlowOp, ParameterExpression, QuantumCircuit
 from qiskit_machine_learning.neural_networks import SamplerQNN
 from torch import Tensor
 from typing_extensions import override
@@ -20,7 +21,8 @@ from lightning_qsgd.backends.network_call import NetworkCalls
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.backends.samplers import ExactSampling, Sampling, ShotSampling
 from lightning_qsgd.circuits import ParametrizedCircuit
-from lightning_qsgd.circuits.measurements import unitary_part
+from lightning_qsgd.circuits.expansion import STANDARD, definition_of, for_sampling
+from lightning_qsgd.circuits.measurements import MEASURES_ON_THE_WAY, unitary_part
 
 MEMORY_LIMIT_GIB = 4
 
@@ -167,6 +169,8 @@ class SamplerBackend(CircuitBackend):
                 "them from a key of its own. Pass one uint64 per row of `inputs`."
             )
         by_input = torch.is_grad_enabled() and inputs.requires_grad
+        if by_input or (torch.is_grad_enabled() and own.requires_grad):
+            _check_gradient(self.describe())
         network = _network(self.describe(), self.recipe, by_input)
         evaluation = Evaluation(keys, self.max_circuits)
         return sampler_forward(
@@ -213,12 +217,29 @@ def _measured_last(built: ParametrizedCircuit) -> Any:
             "them. Give the circuit as it is written, and its pass manager to GivenSampling."
         )
     circuit, _ = unitary_part(built.circuit)
-    if circuit.clbits:
+    if circuit.clbits or circuit.num_identifiers:
         raise ValueError(
-            "Cannot read out a circuit with classical bits before its end: SamplerQNN evaluates "
-            "circuits that measure all qubits, last. Remove mid-circuit measurements."
+            "Cannot read out a circuit with classical bits or variables before its end: SamplerQNN "
+            "evaluates circuits that measure all qubits, last. Remove mid-circuit measurements and "
+            f"what depends on them; or, for values alone, {MEASURES_ON_THE_WAY}."
         )
-    return circuit
+    return for_sampling(circuit)
+
+
+@lru_cache(maxsize=32)
+def _check_gradient(built: ParametrizedCircuit) -> None:
+    """Refuse to differentiate a gate that the parameter-shift rule cannot take apart.
+
+    Raises:
+        ValueError: With the gate's name.
+    """
+    gate = _indivisible(_measured_last(built))
+    if gate is not None:
+        raise ValueError(
+            f"Cannot differentiate gate `{gate}` with a SamplerBackend: it has parameters, but no "
+            "definition in terms of other gates, which the parameter-shift rule needs. Decompose "
+            "it, or evaluate it under `torch.no_grad()` with weights that are not trained."
+        )
 
 
 def gathered(probabilities: Tensor, built: ParametrizedCircuit) -> Tensor:
@@ -271,3 +292,22 @@ def _check_limits(timeout_seconds: float | None, max_circuits: int | None) -> No
             f"Expected `max_circuits` to be at least 1, got {max_circuits}: no circuit could be "
             "evaluated. Use None for no limit."
         )
+
+
+def _indivisible(circuit: QuantumCircuit) -> str | None:
+    """Return the name of a gate with parameters that has no definition; None if there is none."""
+    for step in circuit.data:
+        operation = step.operation
+        if isinstance(operation, ControlFlowOp):  # no parameter inside of it can be shifted
+            if any(block.parameters for block in operation.blocks):
+                return str(operation.name)
+            continue
+        params = getattr(operation, "params", ())
+        free = any(isinstance(p, ParameterExpression) and p.parameters for p in params)
+        if not free or operation.name in STANDARD:
+            continue
+        definition = definition_of(operation)
+        name: str | None = operation.name if definition is None else _indivisible(definition)
+        if name is not None:
+            return name
+    return None

@@ -2,7 +2,9 @@
 
 Some gates are replaced, for values and gradients alike.
 
-A `for_loop` of fixed turns is written out: no simulator binds the parameters inside of one.
+A `for_loop` of fixed turns is written out: no simulator binds the parameters inside of one. So is
+a `box`, which groups gates for a device's timing. Classical variables that nothing reads are left
+out.
 
 A `PauliEvolutionGate` of terms that do not commute is a matrix exponential for a state-vector
 simulator, and the product formula of its synthesis for gradients, for Aer and for devices. Those
@@ -24,6 +26,7 @@ import numpy as np
 from qiskit.circuit import (
     AnnotatedOperation,
     Barrier,
+    BoxOp,
     ControlFlowOp,
     ControlledGate,
     ControlModifier,
@@ -32,9 +35,11 @@ from qiskit.circuit import (
     InverseModifier,
     ParameterExpression,
     QuantumCircuit,
+    Store,
 )
 from qiskit.circuit.library import (
     DiagonalGate,
+    GlobalPhaseGate,
     HamiltonianGate,
     IGate,
     Initialize,
@@ -50,7 +55,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Clifford, Operator, SparsePauliOp
 from qiskit.synthesis import LieTrotter, MatrixExponential, SuzukiTrotter
 from qiskit.transpiler import PassManager
-from qiskit.transpiler.passes import UnrollForLoops
+from qiskit.transpiler.passes import HighLevelSynthesis, UnrollForLoops
 
 STANDARD = get_standard_gate_name_mapping()
 """qiskit's gates by their names."""
@@ -72,7 +77,7 @@ _MADE_BY_USERS = Gate, Instruction, ControlledGate
 
 
 def expanded(circuit: QuantumCircuit) -> tuple[QuantumCircuit, tuple[str, ...]]:
-    """Write out loops, and replace time evolutions by the product formula of their synthesis.
+    """Write out loops and boxes, and replace time evolutions by the formula of their synthesis.
 
     Args:
         circuit: Any circuit; it is left as it is.
@@ -82,6 +87,7 @@ def expanded(circuit: QuantumCircuit) -> tuple[QuantumCircuit, tuple[str, ...]]:
         replaced, with the synthesis that says by what. Loops that break or continue stay. A gate
         of the user's under a known name is its definition, or its matrix where it has none.
     """
+    circuit = _without_boxes(_without_variables(circuit))
     if "for_loop" in circuit.count_ops():
         unrolled = PassManager([UnrollForLoops()]).run(circuit)
         unrolled._layout = circuit.layout  # the pass forgets where a transpiler put the qubits
@@ -90,6 +96,89 @@ def expanded(circuit: QuantumCircuit) -> tuple[QuantumCircuit, tuple[str, ...]]:
         return circuit, ()
     names: dict[str, None] = {}
     return _expanded(circuit, names), tuple(names)
+
+
+def _without_variables(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Leave out classical variables where no gate can depend on them."""
+    flows = any(isinstance(step.operation, ControlFlowOp) for step in circuit.data)
+    if not circuit.num_vars or circuit.num_stretches or flows:
+        return circuit
+    whole = circuit.copy_empty_like(vars_mode="drop")
+    for step in circuit.data:
+        if not isinstance(step.operation, Store):
+            whole.append(step)
+    return whole
+
+
+def _without_boxes(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Put what is inside of boxes in their place, also within loops and branches."""
+    if not _holds_a_box(circuit):
+        return circuit
+    whole = circuit.copy_empty_like()
+    for step in circuit.data:
+        operation = step.operation
+        if not isinstance(operation, ControlFlowOp):
+            whole.append(step)
+            continue
+        blocks = [_without_boxes(block) for block in operation.blocks]
+        if isinstance(operation, BoxOp) and not blocks[0].num_identifiers:
+            whole.compose(blocks[0], step.qubits, step.clbits, inplace=True)
+        else:
+            whole.append(step.replace(operation=operation.replace_blocks(blocks)))
+    return whole
+
+
+def _holds_a_box(circuit: QuantumCircuit) -> bool:
+    flows = [step.operation for step in circuit.data if isinstance(step.operation, ControlFlowOp)]
+    return any(isinstance(flow, BoxOp) or any(map(_holds_a_box, flow.blocks)) for flow in flows)
+
+
+def for_sampling(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Rewrite what qiskit-machine-learning does not differentiate, though it samples it.
+
+    Annotated operations and Cliffords become gates. Global phases, which change no probability, are
+    left out.
+
+    Args:
+        circuit: A circuit of which outcomes are read; it is left as it is.
+    """
+    if any(_is_abstract(step.operation) for step in circuit.data):
+        with suppress(QiskitError, TypeError):  # a matrix exponential of a time that is not bound
+            circuit = PassManager([HighLevelSynthesis()]).run(_with_parts_of_gates(circuit))
+    phases = any(isinstance(step.operation, GlobalPhaseGate) for step in circuit.data)
+    if not phases and not getattr(circuit.global_phase, "parameters", None):
+        return circuit
+    whole = circuit.copy_empty_like()
+    whole.global_phase = 0.0
+    kept = [step for step in circuit.data if not isinstance(step.operation, GlobalPhaseGate)]
+    for step in kept:
+        whole.append(step)
+    for parameter in circuit.parameters:
+        if parameter not in whole.parameters:  # a network wants all of them
+            whole.rz(0 * parameter, 0)
+    return whole
+
+
+def _is_abstract(operation: Any) -> bool:
+    """Whether an operation is no instruction of gates yet, or is made of some that are not."""
+    if isinstance(operation, AnnotatedOperation | Clifford):
+        return True
+    if type(operation) not in (Gate, Instruction):
+        return False
+    definition = definition_of(operation)
+    return definition is not None and any(_is_abstract(step.operation) for step in definition.data)
+
+
+def _with_parts_of_gates(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Put the parts of gates in their place where some of them are abstract."""
+    whole = circuit.copy_empty_like()
+    for step in circuit.data:
+        if type(step.operation) in (Gate, Instruction) and _is_abstract(step.operation):
+            inner = _with_parts_of_gates(step.operation.definition)
+            whole.compose(inner, step.qubits, step.clbits, inplace=True)
+        else:
+            whole.append(step)
+    return whole
 
 
 def is_ambiguous(gate: Any) -> bool:

@@ -22,6 +22,12 @@ from qiskit.quantum_info.operators.base_operator import BaseOperator
 Interpret = Callable[[int], int | Sequence[int]]
 
 
+MEASURES_ON_THE_WAY = (
+    "give a CircuitLayer the SamplerQNN of a sampler that can measure on the way, such as Aer's"
+)
+"""A remedy that every refusal of such a circuit names."""
+
+
 class CannotReadOut(ValueError):  # noqa: N818 - reads as what it says
     """Raised for measurements from which no outcome can be read."""
 
@@ -41,10 +47,41 @@ def unitary_part(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[int | No
         ValueError: If something follows a measurement, or several registers are measured.
     """
     measured = _measured_qubits(circuit)
-    bare = _without_measurements(circuit)
+    bare = without_measurements(circuit)
     if not measured:
         return bare, list(places_of(circuit))
     return bare, [measured.get(bit) for bit in _bits_of(_register_of(circuit, measured), circuit)]
+
+
+def measured_bits(circuit: QuantumCircuit) -> list[int | None]:
+    """Return the qubit that each classical bit is measured from; None for a bit that stays 0.
+
+    Raises:
+        ValueError: If something follows a measurement.
+    """
+    measured = _measured_qubits(circuit)
+    return [measured.get(bit) for bit in range(circuit.num_clbits)]
+
+
+def measured_register(circuit: QuantumCircuit) -> ClassicalRegister:
+    """Return the register that a circuit measures into; the bits of all others stay 0.
+
+    Raises:
+        ValueError: If there is none, or several are measured.
+    """
+    measured = _measured_qubits(circuit)
+    if not measured:
+        raise CannotReadOut(
+            "Cannot sample a circuit that measures nothing: it has no outcomes. Add "
+            "`circuit.measure_all()`."
+        )
+    register = _register_of(circuit, measured)
+    if register is None:
+        raise CannotReadOut(
+            "Cannot sample a circuit that measures into classical bits of no register: results "
+            "are named by registers. Measure into a ClassicalRegister, or use `measure_all()`."
+        )
+    return register
 
 
 def places_of(circuit: QuantumCircuit) -> list[int]:
@@ -52,6 +89,21 @@ def places_of(circuit: QuantumCircuit) -> list[int]:
     if circuit.layout is None:
         return list(range(circuit.num_qubits))
     return list(circuit.layout.final_index_layout(filter_ancillas=True))
+
+
+def states_as_written(circuit: QuantumCircuit) -> np.ndarray | None:
+    """Return the basis states of a transpiled circuit that are those of the original qubits.
+
+    Returns:
+        Shape (2^m,) for m original qubits, in their order, with 0 at all other qubits; None where
+        no qubit was moved or added.
+    """
+    places = places_of(circuit)
+    if places == list(range(circuit.num_qubits)):
+        return None
+    original = np.arange(2 ** len(places))
+    bits = [(original >> qubit & 1) << place for qubit, place in enumerate(places)]
+    return np.asarray(sum(bits, start=np.zeros_like(original)))
 
 
 def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
@@ -67,16 +119,15 @@ def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
         elif not isinstance(operation, Barrier) and not seen.isdisjoint(qubits):
             raise CannotReadOut(
                 f"Cannot read out a circuit with `{operation.name}` after a measurement of the "
-                "same qubit. Move measurements to the end, or give a CircuitLayer the SamplerQNN "
-                "of a sampler that can measure on the way, such as Aer's."
+                f"same qubit. Move measurements to the end; or {MEASURES_ON_THE_WAY}."
             )
     return measured
 
 
-def _without_measurements(circuit: QuantumCircuit) -> QuantumCircuit:
-    """Drop measurements, and the classical bits where nothing else needs them."""
+def without_measurements(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Drop measurements, and classical bits and variables where nothing else needs them."""
     kept = [step for step in circuit.data if not isinstance(step.operation, Measure)]
-    if any(step.clbits for step in kept):
+    if circuit.num_identifiers or any(step.clbits for step in kept):
         bare = circuit.copy_empty_like()
     else:
         bare = QuantumCircuit(circuit.qubits, *circuit.qregs, global_phase=circuit.global_phase)
@@ -103,8 +154,22 @@ def _bits_of(register: ClassicalRegister | None, circuit: QuantumCircuit) -> lis
     return [circuit.find_bit(bit).index for bit in bits]
 
 
+LARGEST_OUTCOME = 63
+"""Bits of an outcome."""
+
+
 def outcomes_of(num_qubits: int, measured: Sequence[int | None]) -> np.ndarray:
-    """Return the integer that is measured in each basis state, shape (2^n,)."""
+    """Return the integer that is measured in each basis state, shape (2^n,).
+
+    Raises:
+        ValueError: If the integers do not fit into 63 bits.
+    """
+    used = 1 + max((place for place, qubit in enumerate(measured) if qubit is not None), default=-1)
+    if used > LARGEST_OUTCOME:
+        raise CannotReadOut(
+            f"Cannot read outcomes of {used} bits: they are integers of at most "
+            f"{LARGEST_OUTCOME} bits. Measure into the first bits of the register."
+        )
     basis = np.arange(2**num_qubits)
     outcomes = np.zeros_like(basis)
     for place, qubit in enumerate(measured):
@@ -147,6 +212,8 @@ def _flat(outcome: int, index: int | Sequence[int], shape: tuple[int, ...]) -> i
             f"`interpret` maps outcome {outcome} to {index}, outside the output of shape {shape}. "
             "Give an `output_shape` that holds every interpreted outcome."
         )
+    if len(shape) == 1:  # which may be that of a register too long for numpy
+        return int(place[0])
     return int(np.ravel_multi_index(tuple(place), shape))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.exceptions import QiskitError
 from typing_extensions import override
 
 from lightning_qsgd.circuits.expansion import angles_of, described, expanded, older_lines
@@ -21,6 +23,9 @@ from lightning_qsgd.circuits.measurements import (
     outcomes_of,
     unitary_part,
 )
+
+GENERIC_POINTS = 300
+"""At so many points the angles are tried, to find one where all have values."""
 
 
 class CircuitSource(ABC):
@@ -155,9 +160,19 @@ class ParametrizedCircuit(CircuitSource):
         return sha256("\n".join(lines).encode()).hexdigest()[:12]
 
     def _generic(self) -> QuantumCircuit:
-        roles = enumerate([*self.inputs, *self.weights])
-        generic = {parameter: 0.1 + (0.7548776662 * place) % 1.0 for place, parameter in roles}
-        return self.circuit.assign_parameters(generic)
+        """Bind generic values, always the same; others where some angle has none there."""
+        roles = [*self.inputs, *self.weights]
+        values = [0.1 + (0.7548776662 * place) % 1.0 for place in range(len(roles))]
+        for again in range(GENERIC_POINTS):
+            with suppress(QiskitError, RuntimeError):  # such as the logarithm of what is negative
+                return self.circuit.assign_parameters(dict(zip(roles, values, strict=True)))
+            largest = (2.0, 10.0, 100.0)[again % 3]
+            values = np.random.default_rng(again).uniform(-largest, largest, len(roles)).tolist()
+        raise ValueError(
+            f"Cannot name the circuit: its angles have no values at {GENERIC_POINTS} points that "
+            "were tried, so that its weights in a checkpoint could not be told from another's. "
+            "Write the angles so that they are defined for most parameters."
+        )
 
     @property
     def num_weight_angles(self) -> int:

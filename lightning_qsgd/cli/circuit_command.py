@@ -61,6 +61,14 @@ def circuit_command(arguments: list[str]) -> None:
         _COMMANDS[parsed.command](backend, ready)
     except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
         parser.error(str(error), error)
+    except Exception as error:  # of qiskit, of a device, or of a class of the user's
+        reason = str(error).strip("\"' ").rstrip(".")
+        parser.error(
+            f"Cannot {parsed.command} this circuit: {type(error).__name__}: {reason}. See whether "
+            "its angles are defined for inputs and weights between -4 and 4, and whether its "
+            "backend knows all of its gates.",
+            error,
+        )
 
 
 def draw(backend: Backend, options: Namespace) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from qiskit.circuit import AnnotatedOperation, ControlModifier, Parameter, QuantumCircuit
 
 from lightning_qsgd.backends import CompiledBackend, SineBackend
+from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.cli import circuit_command
 from lightning_qsgd.cli.main import main
 
@@ -194,3 +196,42 @@ def test_check_tells_a_polynomial_that_is_not_the_circuit(
     status, printed = failure(capsys, "check", *FEATURES, "--rows", "3")
     assert status == 1
     assert "DISAGREES" in printed
+
+
+def with_logarithm() -> ParametrizedCircuit:
+    """Named by configs of the tests below: no value at half of the inputs that `check` draws."""
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(1)
+    circuit.ry((x - 1).log() + w, 0)
+    return ParametrizedCircuit(circuit, [x], [w])
+
+
+def annotated() -> ParametrizedCircuit:
+    x, w = Parameter("x"), Parameter("w")
+    inner, circuit = QuantumCircuit(1), QuantumCircuit(2, global_phase=w)
+    inner.ry(w, 0)
+    circuit.rx(x, 0)
+    with circuit.box():
+        circuit.append(AnnotatedOperation(inner.to_gate(), ControlModifier(1)), [0, 1])
+    return ParametrizedCircuit(circuit, [x], [w])
+
+
+def of_function(name: str) -> list[str]:
+    function = ("--backend.circuit.function", f"{__name__}.{name}")
+    return ["--backend", "CompiledBackend", "--backend.circuit", "CircuitFromFunction", *function]
+
+
+@pytest.mark.parametrize("command", ["check", "bench"])
+def test_an_error_of_qiskit_ends_in_a_message(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Ry" in run(capsys, "draw", *of_function("with_logarithm"))
+    status, said = failure(capsys, command, *of_function("with_logarithm"))
+    words = " ".join(said.split())
+    assert status == 2
+    assert f"Cannot {command} this circuit: QiskitMachineLearningError: Sampler job failed" in words
+    assert "See whether its angles are defined for inputs and weights between -4 and 4" in words
+
+
+def test_annotations_boxes_and_phases_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "The backends agree." in run(capsys, "check", *of_function("annotated"), "--rows", "2")

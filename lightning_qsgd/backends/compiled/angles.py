@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import pi
 from typing import Any, NamedTuple, Protocol
 
@@ -126,6 +126,51 @@ def points_of(value: ParameterExpression) -> list[dict[Parameter, float]]:
         {parameter: float(generator.uniform(low, high)) for parameter in value.parameters}
         for low, high in ranges
     ]
+
+
+def defined_point(
+    values: Sequence[ParameterExpression], parameters: Sequence[Parameter], seed: int
+) -> dict[Parameter, float] | None:
+    """Return a random point at which all expressions are real and finite, always the same.
+
+    It starts in [0.1, 0.9). While one expression has no value, its parameters are drawn again, of
+    either sign and ever larger. Small points come first: rounding grows with what is computed.
+
+    Args:
+        values: The expressions.
+        parameters: All parameters that want a number.
+        seed: Names the point.
+
+    Returns:
+        A number for each parameter; None if no such point was found.
+    """
+    generator = np.random.default_rng(seed)
+    point = dict(
+        zip(parameters, generator.uniform(0.1, 0.9, len(parameters)).tolist(), strict=True)
+    )
+    missing = [value for value in values if _at(value, point) is None]
+    for largest in SCALES:
+        for _ in range(TRIES):
+            if not missing:
+                return point
+            moved = missing[generator.integers(len(missing))]
+            for parameter in sorted(moved.parameters, key=lambda each: each.name):
+                size = np.exp(generator.uniform(np.log(0.1), np.log(largest)))
+                point[parameter] = float(size * generator.choice((-1.0, 1.0)))
+            missing = [each for each in values if not _is_moderate(_at(each, point))]
+    return None if missing else point
+
+
+SCALES, TRIES = (2.0, 10.0, 100.0), 500
+
+
+def _at(value: ParameterExpression, point: Mapping[Parameter, float]) -> float | None:
+    return real_value(value, {parameter: point[parameter] for parameter in value.parameters})
+
+
+def _is_moderate(angle: float | None) -> bool:
+    """Whether there is an angle, and one that rounding in double precision leaves as it is."""
+    return angle is not None and abs(angle) < 1e6
 
 
 def real_value(value: ParameterExpression, point: Mapping[Parameter, float]) -> float | None:

@@ -20,6 +20,7 @@ from lightning_qsgd.backends.compiled.angles import (
     Affine,
     CannotCompile,
     agrees_with,
+    defined_point,
     points_of,
     real_value,
 )
@@ -83,12 +84,16 @@ class BentAngles:
     Args:
         num_inputs: Number of inputs; the weights are the parameters after them.
         num_weights: Number of weights.
+
+    Attributes:
+        expressions: The angles as qiskit has them.
     """
 
     def __init__(self, num_inputs: int, num_weights: int) -> None:
         self._num_inputs = num_inputs
         self._num_weights = num_weights
         self._angles: dict[str, BentAngle] = {}
+        self.expressions: list[ParameterExpression] = []
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -101,7 +106,7 @@ class BentAngles:
         """Take an angle in, once torch and qiskit agree on it at random points.
 
         Raises:
-            ValueError: If they do not, or the angle has no real value anywhere.
+            ValueError: If they do not, or no point was found where the angle has a real value.
         """
         text = str(value)
         if text not in self._angles:
@@ -109,6 +114,7 @@ class BentAngles:
             angle = BentAngle(_symbolic(value, gate), places)
             _check(angle, value, index, gate)
             self._angles[text] = angle
+            self.expressions.append(value)
         place = self._num_inputs + self._num_weights + list(self._angles).index(text)
         coefficients = np.zeros(place + 1)
         coefficients[place] = 1.0
@@ -190,22 +196,24 @@ def _is_known(part: sympy.Expr) -> bool:
 def _check(
     angle: BentAngle, value: ParameterExpression, index: Mapping[Parameter, int], gate: str
 ) -> None:
-    checked = 0
-    for point in points_of(value):
+    points = [point for point in points_of(value) if real_value(value, point) is not None]
+    if not points:  # a logarithm of negative numbers, say
+        parameters = sorted(value.parameters, key=lambda parameter: parameter.name)
+        found = [defined_point([value], parameters, seed) for seed in range(3)]
+        points = [point for point in found if point is not None]
+    if not points:
+        raise CannotCompile(
+            f"Cannot compile gate `{gate}` with the angle {value}: it has no finite real value at "
+            "any point that was tried, of all sizes up to 100, and angles of gates are real. "
+            "Rewrite it so that it is real for numbers of such sizes."
+        )
+    for point in points:
         expected = real_value(value, point)
-        if expected is None:
-            continue  # a logarithm of a negative number, say
         columns = [torch.zeros((), dtype=torch.float64)] * (max(index.values()) + 1)
         for parameter, number in point.items():
             columns[index[parameter]] = torch.tensor(number, dtype=torch.float64)
-        if not agrees_with(float(angle(columns)), expected):
+        if expected is None or not agrees_with(float(angle(columns)), expected):
             raise CannotCompile(
                 f"Cannot compile gate `{gate}` with the angle {value}: torch and qiskit evaluate "
                 "it differently. Evaluate this circuit with SamplerBackend, or rewrite the angle."
             )
-        checked += 1
-    if not checked:
-        raise CannotCompile(
-            f"Cannot compile gate `{gate}` with the angle {value}: it has no finite real value at "
-            "any point that was tried, and angles of gates are real. Take its real part."
-        )

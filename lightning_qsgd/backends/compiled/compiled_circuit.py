@@ -7,6 +7,7 @@ from functools import partial
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,9 +32,18 @@ from lightning_qsgd.backends.compiled.readouts import (
     ObservableReadout,
     Readout,
 )
-from lightning_qsgd.backends.compiled.verification import check_against_qiskit
+from lightning_qsgd.backends.compiled.verification import (
+    check_against_qiskit,
+    check_others_are_zero,
+    random_point,
+)
 from lightning_qsgd.circuits import CircuitSource
-from lightning_qsgd.circuits.measurements import flipped_parts, places_of, unitary_part
+from lightning_qsgd.circuits.measurements import (
+    flipped_parts,
+    places_of,
+    states_as_written,
+    unitary_part,
+)
 
 Run = Callable[[Tensor], Tensor]
 
@@ -145,7 +155,10 @@ class CompiledCircuit:
         if self._bent:
             self._program.replace_angles(self._bent.arranged)
         self._plans: dict[tuple[Any, ...], Plan] = {}
-        check_against_qiskit(built, self.amplitudes, CompiledCircuit)
+        self._keeps_others_at_zero = False
+        self._written = states_as_written(built.circuit)
+        self._point = random_point(built, self._bent.expressions)
+        check_against_qiskit(built, self._all_amplitudes, CompiledCircuit, self._point)
         self._plans.clear()  # that of the check: all amplitudes, in float64
 
     def outputs(self, inputs: Tensor, weights: Tensor) -> Tensor:
@@ -186,17 +199,23 @@ class CompiledCircuit:
     def amplitudes(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return the complex amplitudes before measurement, global phase included.
 
+        Of a transpiled circuit those of the original qubits, in their order.
+
         Args:
             inputs: Shape (B, num_inputs).
             weights: Shape (num_weights,), in radians.
 
         Returns:
-            Shape (B, 2^num_qubits), complex, differentiable by both arguments.
+            Shape (B, 2^n) for n original qubits, complex, differentiable by both arguments.
 
         Raises:
-            ValueError: As for `outputs`.
+            ValueError: As for `outputs`, and if qubits that are not in a layout do not end in 0.
         """
-        return self._evaluate(inputs, weights, AMPLITUDES)
+        found = self._all_amplitudes(inputs, weights)
+        if self._written is None:
+            return found
+        self._check_written(self._written)
+        return found.index_select(1, torch.from_numpy(self._written).to(found.device))
 
     def check_memory(self, batch: int, dtype: torch.dtype = torch.float32) -> None:
         """Refuse a batch whose evaluation, gradients included, would exceed the memory limit.
@@ -227,6 +246,21 @@ class CompiledCircuit:
         varies = self._bent.counts[0] > self.num_inputs
         chunk = -1 if varies else self._chunk(own.dtype, own.device)
         return FrozenCircuit(plan, own, checked, chunk)
+
+    def _all_amplitudes(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Return those of all basis states of the circuit that is simulated."""
+        return self._evaluate(inputs, weights, AMPLITUDES)
+
+    @eagerly
+    def _check_written(self, states: np.ndarray) -> None:
+        """Check once that a transpiled circuit has no amplitudes but those of the original qubits.
+
+        Raises:
+            ValueError: If it has.
+        """
+        if len(states) < 2**self.num_qubits and not self._keeps_others_at_zero:
+            check_others_are_zero(self._all_amplitudes, states, self._point)
+            self._keeps_others_at_zero = True
 
     @eagerly
     def _evaluate(self, inputs: Tensor, weights: Tensor, read: int | str) -> Tensor:
@@ -279,7 +313,9 @@ class CompiledCircuit:
         if read == OUTPUTS:
             if self._cells is None:
                 return ObservableReadout.of_parts(self._parts)
-            return CellReadout(self._cells, prod(self.output_shape))
+            outputs = prod(self.output_shape)  # more than basis states, for a long register
+            self._check_memory(1, torch.float32, outputs, torch.device("cpu"))
+            return CellReadout(self._cells, outputs)
         if read == AMPLITUDES:
             return AmplitudeReadout(self.num_qubits)
         return MarginalReadout.of_qubits(self.num_qubits, self._places[: int(read)])

@@ -10,15 +10,18 @@ import numpy as np
 from qiskit.circuit import (
     AnnotatedOperation,
     Barrier,
+    ControlFlowOp,
     ControlledGate,
     ControlModifier,
     Delay,
+    ForLoopOp,
     Gate,
     Parameter,
     ParameterExpression,
     PowerModifier,
     QuantumCircuit,
     Reset,
+    Store,
 )
 from qiskit.circuit.library import (
     IGate,
@@ -37,6 +40,7 @@ from lightning_qsgd.circuits.expansion import (
     is_standard,
     knows_its_base,
 )
+from lightning_qsgd.circuits.measurements import MEASURES_ON_THE_WAY
 
 LARGEST_MATRIX = 8
 """Fixed unitaries on more qubits than this are refused: 2^8 x 2^8 entries are 1 MB."""
@@ -184,7 +188,8 @@ class _Lowering:
         inner, base = self, gate.base_op
         definition = _definition_of(base)
         if type(base) is Gate and definition and list(definition.parameters) != list(base.params):
-            _refuse(gate, "parameters of its base were bound later, which qiskit leaves half done")
+            reason = "parameters of its base were bound later, which qiskit leaves half done"
+            _refuse(gate, reason, SAMPLED)
         for modifier in reversed(gate.modifiers):  # the last controls are the first qubits
             if isinstance(modifier, ControlModifier):
                 count = modifier.num_ctrl_qubits
@@ -202,7 +207,7 @@ def _inverse_of(gate: Any) -> Any:
     if definition is not None:
         with suppress(QiskitError):
             return definition.inverse().to_gate()
-    return _refuse(gate, "qiskit cannot invert it")
+    return _refuse(gate, "qiskit cannot invert it", DECOMPOSE)
 
 
 def _is_standard(gate: Any) -> bool:
@@ -223,19 +228,41 @@ def _has_power(gate: AnnotatedOperation) -> bool:
 
 def _unitary_of(gate: Any, num_controls: int) -> np.ndarray:
     if not isinstance(gate, Gate | AnnotatedOperation):
-        _refuse(gate, "it is not a unitary gate")
+        _refuse(gate, "it is not a unitary gate", _way_of(gate))
     if any(isinstance(value, ParameterExpression) for value in getattr(gate, "params", ())):
-        _refuse(gate, "it has parameters, but no exact definition in terms of other gates")
+        reason = "it has parameters, but no exact definition in terms of other gates"
+        if isinstance(gate, AnnotatedOperation):
+            _refuse(gate, reason, SAMPLED)
+        _refuse(gate, reason, VALUES if hasattr(gate, "__array__") else DECOMPOSE)
     if gate.num_qubits + num_controls > LARGEST_MATRIX:
-        _refuse(gate, f"its matrix acts on more than {LARGEST_MATRIX} qubits")
+        _refuse(gate, f"its matrix acts on more than {LARGEST_MATRIX} qubits", SAMPLED)
     try:
         return np.asarray(Operator(gate).data, dtype=complex)
     except QiskitError:
-        _refuse(gate, "it has neither a definition nor a matrix")
+        _refuse(gate, "it has neither a definition nor a matrix", DECOMPOSE)
 
 
-def _refuse(gate: Any, reason: str) -> NoReturn:
-    raise CannotCompile(
-        f"Cannot compile gate `{gate.name}`: {reason}. Evaluate this circuit with SamplerBackend "
-        "(engine='sampler'), on AerSampling if it resets, loops or branches; or decompose the gate."
+def _way_of(operation: Any) -> str:
+    """Return how an operation that is no gate can be evaluated."""
+    if isinstance(operation, ControlFlowOp) and operation.num_clbits:
+        return f"Write the circuit without it; or, for values alone, {MEASURES_ON_THE_WAY}."
+    if isinstance(operation, ForLoopOp):
+        return "Evaluate this circuit with SamplerBackend on AerSampling, or write the loop out."
+    if isinstance(operation, ControlFlowOp | Store):
+        return "Write the circuit without classical variables."
+    return (
+        "Evaluate this circuit with SamplerBackend (engine='sampler'), on AerSampling if it resets "
+        "or is a channel; or decompose the gate."
     )
+
+
+DECOMPOSE = "Decompose the gate."
+SAMPLED = "Evaluate this circuit with SamplerBackend (engine='sampler'), or decompose the gate."
+VALUES = (
+    "Decompose the gate, such as by a PauliEvolutionGate; or evaluate this circuit without "
+    "gradients with SamplerBackend (engine='sampler')."
+)
+
+
+def _refuse(gate: Any, reason: str, remedy: str) -> NoReturn:
+    raise CannotCompile(f"Cannot compile gate `{gate.name}`: {reason}. {remedy}")

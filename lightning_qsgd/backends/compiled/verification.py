@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from qiskit.circuit import Instruction, Parameter, QuantumCircuit
+from qiskit.circuit import Instruction, Parameter, ParameterExpression, QuantumCircuit
 from qiskit.quantum_info import Statevector
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled.angles import CannotCompile
+from lightning_qsgd.backends.compiled.angles import CannotCompile, defined_point
 from lightning_qsgd.backends.compiled.standard_gates import GATES
 from lightning_qsgd.circuits import ParametrizedCircuit
-from lightning_qsgd.circuits.measurements import unitary_part
+from lightning_qsgd.circuits.measurements import CannotReadOut, unitary_part
 
 LARGEST_WHOLE = 10
 """Qubits of a circuit that is compared as a whole: up to there it takes milliseconds."""
@@ -29,12 +29,61 @@ TOLERANCE = 1e-7
 """Of an amplitude. qiskit prepares states to 1e-8; what is wrong is wrong by far more."""
 
 Amplitudes = Callable[[Tensor, Tensor], Tensor]
+Point = tuple[np.ndarray, np.ndarray]
+"""One value for each input and for each weight."""
+
 _VERIFIED: set[int] = set()
 _ALONE = "gate that is compared alone"
 
 
+def random_point(built: ParametrizedCircuit, bent: Sequence[ParameterExpression]) -> Point:
+    """Return values of the parameters at which all angles are defined.
+
+    Args:
+        built: The circuit.
+        bent: Its angles that are no affine functions, which may be undefined at some points.
+
+    Raises:
+        ValueError: If none were found.
+    """
+    parameters = [*built.inputs, *built.weights]
+    point = defined_point(bent, parameters, seed=built.num_qubits)
+    if point is None:
+        angles = ", ".join(dict.fromkeys(map(str, bent)))
+        raise CannotCompile(
+            f"Cannot compile a circuit with the angles {angles}: no values of its parameters, of "
+            "all sizes up to 100, were found at which each of them is real and finite, as angles "
+            "of gates are. Rewrite them so that they are all real for the same values."
+        )
+    values = np.array([point[parameter] for parameter in parameters])
+    return values[: len(built.inputs)], values[len(built.inputs) :]
+
+
+def check_others_are_zero(amplitudes: Amplitudes, states: np.ndarray, point: Point) -> None:
+    """Refuse to leave out basis states of a circuit that are not empty.
+
+    Args:
+        amplitudes: What was compiled of it.
+        states: Those that are read.
+        point: Where it is evaluated.
+
+    Raises:
+        ValueError: If another one has an amplitude.
+    """
+    read = _evaluated(amplitudes, point)[states]
+    if np.linalg.norm(read) < 1 - TOLERANCE:
+        raise CannotReadOut(
+            "Cannot read amplitudes of a transpiled circuit as it was written: qubits that are not "
+            "in its layout do not end in 0, so that the others have no state of their own. Leave "
+            "those qubits alone, or give the circuit as it is written."
+        )
+
+
 def check_against_qiskit(
-    built: ParametrizedCircuit, amplitudes: Amplitudes, compile_one: Callable[[Any], Any]
+    built: ParametrizedCircuit,
+    amplitudes: Amplitudes,
+    compile_one: Callable[[Any], Any],
+    point: Point,
 ) -> None:
     """Refuse a compiled circuit that is not the one that qiskit simulates.
 
@@ -42,6 +91,7 @@ def check_against_qiskit(
         built: The circuit.
         amplitudes: What was compiled of it: inputs (B, num_inputs) and weights to (B, 2^n).
         compile_one: Compiles a circuit of one gate, and so checks it.
+        point: Where they are compared.
 
     Raises:
         ValueError: If they disagree, naming the gate.
@@ -53,7 +103,7 @@ def check_against_qiskit(
     key = _hash_of(built.circuit, [*built.inputs, *built.weights])
     if key in _VERIFIED:
         return
-    difference = _difference(built, amplitudes)
+    difference = _difference(built, amplitudes, point)
     if not difference <= TOLERANCE:
         names = built.circuit.data[-1].operation.name
         if built.circuit.name != _ALONE:
@@ -69,18 +119,21 @@ def check_against_qiskit(
     _VERIFIED.add(key)
 
 
-def _difference(built: ParametrizedCircuit, amplitudes: Amplitudes) -> float:
-    """Return the largest difference of an amplitude at random parameters."""
+def _difference(built: ParametrizedCircuit, amplitudes: Amplitudes, point: Point) -> float:
+    """Return the largest difference of an amplitude at a point."""
     bare, _ = unitary_part(built.circuit)
-    generator = np.random.default_rng(built.num_qubits)
-    inputs, weights = (generator.uniform(0.1, 0.9, len(p)) for p in (built.inputs, built.weights))
-    values = dict(zip([*built.inputs, *built.weights], [*inputs, *weights], strict=True))
+    values = dict(zip([*built.inputs, *built.weights], np.concatenate(point), strict=True))
     present = {p: value for p, value in values.items() if p in set(bare.parameters)}
     expected = Statevector(bare.assign_parameters(present)).data
+    return float(np.abs(_evaluated(amplitudes, point) - expected).max())
+
+
+def _evaluated(amplitudes: Amplitudes, point: Point) -> np.ndarray:
+    inputs, weights = point
     # Whatever the caller has set for tensors of their own does not concern these.
     with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
-        own = amplitudes(torch.tensor(inputs[None]), torch.tensor(weights))[0].numpy()
-    return float(np.abs(own - expected).max())
+        found: np.ndarray = amplitudes(torch.tensor(inputs[None]), torch.tensor(weights))[0].numpy()
+    return found
 
 
 def _check_alone(gate: Instruction, compile_one: Callable[[Any], Any]) -> None:

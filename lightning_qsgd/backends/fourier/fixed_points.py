@@ -31,7 +31,7 @@ from lightning_qsgd.backends.compiled.program import (
     Rotations,
 )
 from lightning_qsgd.circuits import ParametrizedCircuit
-from lightning_qsgd.circuits.measurements import unitary_part
+from lightning_qsgd.circuits.measurements import places_of, states_as_written, unitary_part
 
 LARGEST = 2**18
 """Of 4^n times points or operations: 6 qubits and the 37 points of 3 layers. Above, torch is
@@ -90,7 +90,9 @@ class RealPartReading(Reading):
 
     @override
     def rows(self, built: ParametrizedCircuit, count: int) -> np.ndarray:
-        return np.arange(count)
+        """Return the first ones of the original qubits, of which a layout may have fewer."""
+        states = states_as_written(built.circuit)
+        return np.arange(count) if states is None else states[: len(places_of(built.circuit))]
 
     @override
     def seen(self, operations: Sequence[Operation]) -> Sequence[Operation]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from qiskit.circuit import Measure, QuantumCircuit
+from qiskit.circuit import QuantumCircuit
 from qiskit.primitives import (
     BaseSamplerV2,
     BitArray,
@@ -24,6 +24,7 @@ from qiskit.result import QuasiDistribution
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, CompiledCircuit
 from lightning_qsgd.backends.plugins.gate_angles import CircuitCache
 from lightning_qsgd.circuits import ParametrizedCircuit
+from lightning_qsgd.circuits.measurements import measured_register
 
 REGISTER = "meas"
 """The one register whose rows `SamplerQNN` 0.9 keeps apart."""
@@ -41,19 +42,21 @@ def outcome_probabilities(result: SamplerPubResult) -> tuple[list[int], np.ndarr
     Returns:
         The outcomes as integers, and their probabilities, shape (B, outcomes).
     """
-    field = measured_register(result)
+    field = measured_data(result)
     if isinstance(field, OutcomeTable):
         return list(range(field.values.shape[-1])), field.probabilities
     outcomes, counts = _of_bits(field) if isinstance(field, BitArray) else _of_dicts(field)
     return outcomes, counts / counts.sum(axis=1, keepdims=True)
 
 
-def measured_register(result: SamplerPubResult) -> Any:
+def measured_data(result: SamplerPubResult) -> Any:
     """Choose the register that `SamplerQNN` reads: `REGISTER`, or all others joined.
 
     The first of several registers holds the least significant bits.
     """
     data = result.data
+    if isinstance(data, OutcomeData):
+        return data.measured
     if hasattr(data, REGISTER):
         return getattr(data, REGISTER)
     names = list(data)
@@ -88,11 +91,13 @@ class OutcomeTable:
     themselves, which serves everyone who divides counts by their sum.
 
     Args:
-        values: Counts or probabilities, shape (*shape, 2^num_bits).
+        values: Counts or probabilities, shape (*shape, outcomes); what has no column does not
+            occur.
         num_shots: Number of shots; None for exact probabilities.
+        num_bits: Number of bits; None for as many as the outcomes need.
 
     Attributes:
-        values: Counts or probabilities, shape (*shape, 2^num_bits).
+        values: Counts or probabilities, shape (*shape, outcomes).
         num_shots: Number of shots; None for exact probabilities.
         shape: Shape of the array of circuits.
         num_bits: Number of measured bits.
@@ -102,11 +107,13 @@ class OutcomeTable:
         {'00': 0.5, '11': 0.5}
     """
 
-    def __init__(self, values: np.ndarray, num_shots: int | None) -> None:
+    def __init__(
+        self, values: np.ndarray, num_shots: int | None, num_bits: int | None = None
+    ) -> None:
         self.values = values
         self.num_shots = num_shots
         self.shape = values.shape[:-1]
-        self.num_bits = values.shape[-1].bit_length() - 1
+        self.num_bits = values.shape[-1].bit_length() - 1 if num_bits is None else num_bits
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -147,31 +154,38 @@ class OutcomeTable:
 
 
 class OutcomeData(DataBin):  # type: ignore[misc]
-    """The data of one PUB: its register, and a short cut to it for `SamplerQNN`.
+    """The data of one PUB: its registers, and a short cut to the measured one for `SamplerQNN`.
 
     `SamplerQNN` asks the data itself for counts first. Integer keys spare it the reading of bit
     strings, and it gets each circuit's own counts whatever the register's name: with a name other
     than "meas" it would otherwise add up the counts of the whole batch.
 
     Args:
-        register: Name of the register.
-        table: What was measured.
+        register: Name of the register that is measured into.
+        tables: What each register holds, by its name.
     """
 
-    def __init__(self, register: str, table: OutcomeTable) -> None:
-        super().__init__(shape=table.shape, **{register: table})
-        self._table = table
+    def __init__(self, register: str, tables: Mapping[str, OutcomeTable]) -> None:
+        super().__init__(shape=tables[register].shape, **tables)
+        self._measured = register
+
+    @property
+    def measured(self) -> OutcomeTable:
+        """What was measured."""
+        table: OutcomeTable = self[self._measured]
+        return table
 
     def get_counts(self, loc: int | tuple[int, ...] | None = None) -> dict[int, float]:
         """Return the outcomes of one circuit as integers; see `OutcomeTable.get_int_counts`."""
-        return self._table.get_int_counts(loc)
+        return self.measured.get_int_counts(loc)
 
 
 class VectorizedSampler(BaseSamplerV2):  # type: ignore[misc]
     """Plugs into an unmodified `SamplerQNN` and gives the same numbers, a batch at a time.
 
     All rows of all PUBs of one circuit are evaluated as one batch by a `CompiledCircuit` in
-    float64; compiled circuits are kept for the next call.
+    float64; compiled circuits are kept for the next call. A circuit measures into one register;
+    each other one holds zeros, as for qiskit's own samplers.
 
     Shots are drawn from a stream that moves on from call to call: they differ each time, and a run
     is reproducible. Qiskit's own samplers with a seed draw the same shots at every call, which
@@ -211,7 +225,7 @@ class VectorizedSampler(BaseSamplerV2):  # type: ignore[misc]
         self.shots = shots
         self.memory_limit_gib = memory_limit_gib
         self._seeds = np.random.SeedSequence(seed)
-        self._cache: CircuitCache[CompiledCircuit] = CircuitCache()
+        self._cache: CircuitCache[tuple[CompiledCircuit, str]] = CircuitCache()
 
     def run(
         self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None
@@ -223,10 +237,11 @@ class VectorizedSampler(BaseSamplerV2):  # type: ignore[misc]
             shots: Number of shots for PUBs that do not state their own; None for the sampler's.
 
         Returns:
-            A job whose results hold an `OutcomeTable` under the name of the circuit's register.
+            A job whose results hold an `OutcomeTable` under the name of each register.
 
         Raises:
-            ValueError: If a circuit cannot be compiled or measures nothing, or shots are below 1.
+            ValueError: If a circuit cannot be compiled, measures nothing or into several registers,
+                or shots are below 1.
         """
         _check_shots(shots)
         coerced = [SamplerPub.coerce(pub, shots or self.shots) for pub in pubs]
@@ -237,26 +252,37 @@ class VectorizedSampler(BaseSamplerV2):  # type: ignore[misc]
         job._submit()
         return job
 
-    def _compiled(self, circuit: QuantumCircuit) -> CompiledCircuit:
-        def build() -> CompiledCircuit:
-            _check_measures(circuit)
+    def _compiled(self, circuit: QuantumCircuit) -> tuple[CompiledCircuit, str]:
+        """Return what evaluates a circuit, and the register that it measures into."""
+
+        def build() -> tuple[CompiledCircuit, str]:
+            register = measured_register(circuit).name
             source = ParametrizedCircuit(circuit, inputs=circuit.parameters)
-            return CompiledCircuit(source, memory_limit_gib=self.memory_limit_gib)
+            return CompiledCircuit(source, memory_limit_gib=self.memory_limit_gib), register
 
         return self._cache.get(circuit, build)
 
 
 def _run(
-    pubs: Sequence[SamplerPub], compiled: Sequence[CompiledCircuit], generator: np.random.Generator
+    pubs: Sequence[SamplerPub],
+    compiled: Sequence[tuple[CompiledCircuit, str]],
+    generator: np.random.Generator,
 ) -> PrimitiveResult[SamplerPubResult]:
-    probabilities = _evaluate(pubs, compiled)
+    probabilities = _evaluate(pubs, [circuit for circuit, _ in compiled])
     results = []
-    for pub, rows in zip(pubs, probabilities, strict=True):
+    for pub, rows, (_, register) in zip(pubs, probabilities, compiled, strict=True):
         values = rows if pub.shots is None else generator.multinomial(pub.shots, rows)
         table = OutcomeTable(values.reshape(*pub.shape, -1), pub.shots)
-        data = OutcomeData(pub.circuit.cregs[0].name, table)
+        tables = {other.name: _zeros(pub, len(other)) for other in pub.circuit.cregs}
+        data = OutcomeData(register, tables | {register: table})
         results.append(SamplerPubResult(data, metadata={"shots": pub.shots}))
     return PrimitiveResult(results)
+
+
+def _zeros(pub: SamplerPub, num_bits: int) -> OutcomeTable:
+    """Return what a register holds that nothing is measured into."""
+    of_all = np.full((*pub.shape, 1), 1.0 if pub.shots is None else pub.shots)
+    return OutcomeTable(of_all, pub.shots, num_bits)
 
 
 def _evaluate(pubs: Sequence[SamplerPub], compiled: Sequence[CompiledCircuit]) -> list[np.ndarray]:
@@ -283,14 +309,6 @@ def _probabilities(circuit: CompiledCircuit, values: np.ndarray) -> np.ndarray:
     inputs = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
     outputs = circuit.outputs(inputs, inputs.new_zeros(0)).numpy()
     return np.asarray(outputs / outputs.sum(axis=1, keepdims=True))
-
-
-def _check_measures(circuit: QuantumCircuit) -> None:
-    if not any(isinstance(step.operation, Measure) for step in circuit.data):
-        raise ValueError(
-            "Cannot sample a circuit that measures nothing: it has no outcomes. Add "
-            "`circuit.measure_all()`."
-        )
 
 
 def _check_shots(shots: int | None) -> None:

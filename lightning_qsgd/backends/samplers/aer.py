@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qiskit import generate_preset_pass_manager
 from qiskit.circuit import QuantumCircuit
+from qiskit.exceptions import QiskitError
 from qiskit.primitives import BaseSamplerV2, SamplerPubLike
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from typing_extensions import override
@@ -107,8 +108,18 @@ class TranspilingSampler(BaseSamplerV2):  # type: ignore[misc]
             if len(self._kept) >= KEPT_CIRCUITS:
                 self._kept.clear()
             # The circuit is kept with its result, so that no other one can get its id.
-            kept = self._kept[id(circuit)] = (circuit, self.pass_manager.run(circuit))
+            kept = self._kept[id(circuit)] = (circuit, self._run_passes(circuit))
         return kept[1]
+
+    def _run_passes(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        try:
+            transpiled: QuantumCircuit = self.pass_manager.run(circuit)
+        except QiskitError as error:
+            raise ValueError(
+                f"Cannot transpile the circuit for the sampler: {error.message}. Decompose what it "
+                "names, or use ExactSampling or ShotSampling, which take any gate with a matrix."
+            ) from error
+        return transpiled
 
 
 WITHOUT_SHOTS = frozenset({"unitary", "superop"})

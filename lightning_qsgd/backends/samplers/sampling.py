@@ -4,7 +4,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from qiskit.circuit import Barrier, ControlFlowOp, Delay, Gate, QuantumCircuit, Reset
+from qiskit.circuit import (
+    Barrier,
+    ControlFlowOp,
+    Delay,
+    Gate,
+    Instruction,
+    QuantumCircuit,
+    Reset,
+)
 from qiskit.exceptions import QiskitError
 from qiskit.primitives import BaseSamplerV2
 from qiskit_machine_learning.primitives import QMLSampler
@@ -98,7 +106,8 @@ def check_one_state(circuit: QuantumCircuit) -> None:
         circuit: A circuit without measurements.
 
     Raises:
-        ValueError: If a reset follows a gate on the same qubit, or gates depend on conditions.
+        ValueError: If a reset follows a gate on the same qubit, gates depend on conditions, or one
+            has no definition.
     """
     touched: set[Any] = set()
     for instruction in circuit.data:
@@ -108,8 +117,22 @@ def check_one_state(circuit: QuantumCircuit) -> None:
                 f"Cannot sample a circuit with `{operation.name}` from one state vector: each shot "
                 "may end in another state. Use AerSampling, or remove it."
             )
+        if _is_opaque(operation):
+            remedy = "Decompose it" if isinstance(operation, Gate) else "Use AerSampling"
+            raise ValueError(
+                f"Cannot sample a circuit with `{operation.name}` from one state vector: it has "
+                f"no definition in terms of unitary gates, and no matrix. {remedy}, or remove it."
+            )
         if not isinstance(operation, Barrier | Delay):
             touched |= qubits
+
+
+def _is_opaque(operation: Any) -> bool:
+    """Whether nothing says what an operation does to a state vector; or to any, of its parts."""
+    if type(operation) not in (Gate, Instruction):
+        return False
+    definition = operation.definition
+    return definition is None or any(_is_opaque(step.operation) for step in definition.data)
 
 
 def _resets(operation: Any) -> bool:

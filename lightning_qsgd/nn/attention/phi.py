@@ -132,13 +132,15 @@ class AmplitudePhi(Phi):
     To the letter :math:`\psi_k` is an amplitude. It is complex and a softmax takes real numbers;
     that its real part is meant is a reading. It depends on the global phase, which is that of the
     gates as qiskit defines them: :math:`R_y(a) = e^{-i a Y / 2}`, :math:`R_z(a) = e^{-i a Z / 2}`,
-    so that it equals the real part of `qiskit.quantum_info.Statevector`. No sampler gives it.
+    so that it equals the real part of `qiskit.quantum_info.Statevector`. No sampler gives it. Of a
+    transpiled circuit the original qubits are read, with the phase of the transpiled one.
 
     Args:
         backend: A `CompiledBackend`.
 
     Raises:
-        ValueError: If the backend is something that samples, or its circuit has observables.
+        ValueError: If the backend is something that samples, or its circuit has observables, or is
+            transpiled and qubits that were added do not end in 0.
     """
 
     reading = RealPartReading()
@@ -152,11 +154,15 @@ class AmplitudePhi(Phi):
             )
         _refuse_observables(backend)
         super().__init__(backend)
+        built = backend.describe()
+        if built.circuit.layout is not None:  # one that cannot be read is refused here
+            backend.amplitudes(torch.zeros(0, len(built.inputs)))
 
     def read(self, inputs: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Add up the first real parts; see `Phi.read`."""
         amplitudes = self.backend.amplitudes(inputs, weights)
-        return amplitudes[:, : self.backend.describe().num_qubits].real.sum(1).to(inputs.dtype)
+        count = amplitudes.shape[1].bit_length() - 1  # qubits as written: a layout may have more
+        return amplitudes[:, :count].real.sum(1).to(inputs.dtype)
 
     def spectrum(self) -> Spectrum:
         """Return the frequencies of amplitudes; see `Phi.spectrum`."""

@@ -107,8 +107,13 @@ class QuantumAttention(nn.MultiheadAttention):
     Phi is the circuit of
     Eq. 4 or a classical control, evaluated on each score; the gate g, `scale`, is a learned number.
     Eq. 3 has no gate: at 1, where it starts, the layer is Eq. 3 to the letter (freeze it to stay
-    there); at 0 it is plain attention, bit for bit. That Phi is added before masking, and sees the
-    score before its division by :math:`\sqrt{d_k}`, is how Eq. 3 and Eq. 4 are written.
+    there); at 0 it is plain attention. That Phi is added before masking, and sees the score before
+    its division by :math:`\sqrt{d_k}`, is how Eq. 3 and Eq. 4 are written.
+
+    At gate 0 and with `need_weights=True` outputs and weights are torch's bit for bit, where masks
+    are boolean or nothing is computed in 16 bits. With `need_weights=False`, as torch's encoder and
+    decoder layers call it, torch takes its fused kernel, which rounds in another order: outputs
+    differ by a few units of the last place (1e-7 in float32, 4e-3 in bfloat16, for outputs near 1).
 
     As `self_attn` of a `torch.nn.TransformerEncoderLayer` it is always called: the layer's fused
     path for evaluation, which reads weights and calls no module, is not taken. Where

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from qiskit import generate_preset_pass_manager
-from qiskit.circuit import ClassicalRegister, Parameter, QuantumCircuit
+from qiskit.circuit import ClassicalRegister, Parameter, QuantumCircuit, QuantumRegister
 from qiskit.primitives import StatevectorSampler
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Statevector
@@ -154,6 +154,23 @@ def test_outcomes_follow_the_exact_distribution() -> None:
             total[outcome] += count
     assert total.sum() == 200 * 100
     assert chisquare(total, probabilities * total.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("sampling", [ShotSampling(4000), AerSampling(4000)])
+def test_keyed_samplers_file_counts_under_each_register(sampling: Any) -> None:
+    registers = ClassicalRegister(3, "a"), ClassicalRegister(3, "b"), ClassicalRegister(1, "z")
+    circuit = QuantumCircuit(QuantumRegister(3), *registers)
+    circuit.ry(1.1, 0)
+    circuit.cx(0, 2)
+    circuit.x(1)
+    circuit.measure([0, 1, 2, 0], [5, 4, 1, 6])
+    expected = StatevectorSampler(seed=1).run([(circuit, None, 4000)]).result()[0].data
+    with serving(Evaluation(keys(1))):
+        found = sampling.sampler().run([circuit]).result()[0].data
+    assert list(found) == list(expected) == ["a", "b", "z"]
+    for name in expected:
+        counts = expected[name].get_counts()
+        assert found[name].get_counts() == pytest.approx(counts, abs=150)  # 5 standard deviations
 
 
 def test_one_step_makes_one_batched_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,3 +279,24 @@ def test_loops_of_fixed_turns_are_written_out():
 
     assert one.circuit == other.circuit
     assert looped.count_ops()["for_loop"] == 1
+
+
+@pytest.mark.parametrize("angle", ["log(x - 1)", "asin(x + w)", "sqrt(w - x)"])
+def test_a_digest_of_angles_that_are_not_defined_everywhere(angle: str) -> None:
+    def built(factor: float) -> ParametrizedCircuit:
+        x, w = Parameter("x"), Parameter("w")
+        shown = {"log(x - 1)": (x - 1).log(), "asin(x + w)": (x + w).arcsin()}.get(angle)
+        circuit = QuantumCircuit(1)
+        circuit.ry((shown if shown is not None else (w - x) ** 0.5) * factor, 0)
+        circuit.rz(w, 0)
+        return ParametrizedCircuit(circuit, [x], [w])
+
+    assert built(1.0).digest == built(1.0).digest != built(2.0).digest
+
+
+def test_angles_that_are_defined_nowhere_have_no_digest() -> None:
+    x = Parameter("x")
+    circuit = QuantumCircuit(1)
+    circuit.ry((-1 - x * x).log(), 0)
+    with pytest.raises(ValueError, match="its angles have no values at 300 points"):
+        _ = ParametrizedCircuit(circuit, [x], []).digest

@@ -7,12 +7,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from qiskit import transpile
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.circuit import library as lib
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_unitary
+from qiskit.transpiler import CouplingMap
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.circuits import ParametrizedCircuit
+from lightning_qsgd.nn.attention import CircuitBias
 from tests.unit.backends.random_circuits import GATES, bound, random_circuit
 
 X, W = ParameterVector("x", 2), ParameterVector("w", 3)
@@ -260,3 +263,56 @@ def test_very_large_angles_agree_with_the_state_vector() -> None:
     amplitudes = CompiledCircuit(built).amplitudes(torch.from_numpy(x), torch.from_numpy(w))
     # an angle of 1e6 is rounded to 1e-10
     np.testing.assert_allclose(amplitudes, expected_amplitudes(built, x, w), rtol=0, atol=1e-9)
+
+
+def _laid_out(line: int) -> tuple[ParametrizedCircuit, ParametrizedCircuit]:
+    """Return a circuit as it is written, and transpiled to a line, which moves its qubits."""
+    circuit = QuantumCircuit(3)
+    circuit.ry(2 * X[0], 0)
+    circuit.cx(0, 2)
+    circuit.ry(W[0], 1)
+    circuit.cx(1, 2)
+    circuit.cx(0, 1)
+    circuit.rx(0.4, 2)
+    moved = transpile(
+        circuit,
+        coupling_map=CouplingMap.from_line(line),
+        basis_gates=["rz", "sx", "x", "cx"],
+        seed_transpiler=1,
+        optimization_level=2,
+    )
+    return tuple(ParametrizedCircuit(each, [X[0]], [W[0]]) for each in (circuit, moved))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("line", [3, 5])
+def test_amplitudes_of_a_transpiled_circuit_are_those_of_the_circuit_as_written(line: int) -> None:
+    written, moved = _laid_out(line)
+    assert moved.circuit.layout.final_index_layout() != [0, 1, 2]
+    x, w = draws(0, 4, 1), draws(1, 1)
+    expected = expected_amplitudes(written, x, w)
+    arguments = torch.from_numpy(x).requires_grad_(), torch.from_numpy(w).requires_grad_()
+    compiled = CompiledCircuit(moved)
+    found = compiled.amplitudes(*arguments)
+    np.testing.assert_allclose(found.detach(), expected, rtol=0, atol=1e-12)
+    outputs = compiled.outputs(*arguments)
+    torch.testing.assert_close(found.abs().square(), outputs, rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(compiled.amplitudes, arguments)
+    for readout in ("probability", "amplitude")[line > 3 :]:
+        biases = [CircuitBias(each, readout=readout).double() for each in (written, moved)]  # type: ignore[arg-type]
+        own, other = (bias(torch.tensor([0.2, 0.7, 1.1]).double()) for bias in biases)
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("turn", [np.pi, X[1]], ids=["always", "at most values"])
+def test_amplitudes_are_refused_where_added_qubits_do_not_end_in_zero(turn: Any) -> None:
+    circuit = _laid_out(5)[1].circuit.copy()
+    places = circuit.layout.final_index_layout(filter_ancillas=True)
+    circuit.ry(turn, next(place for place in range(5) if place not in places))
+    built = ParametrizedCircuit(circuit, sorted(set(circuit.parameters) - {W[0]}, key=str), [W[0]])
+    inputs, weights = torch.zeros(1, len(built.inputs)), torch.zeros(1)
+    compiled = CompiledCircuit(built)
+    assert compiled.outputs(inputs, weights).shape == (1, 8)
+    with pytest.raises(ValueError, match=r"not in its layout do not end in 0.*as it is written"):
+        compiled.amplitudes(inputs, weights)
+    with pytest.raises(ValueError, match=r"not in its layout do not end in 0"):
+        CircuitBias(built, readout="amplitude")

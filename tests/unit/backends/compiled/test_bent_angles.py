@@ -18,7 +18,7 @@ from lightning_qsgd.backends.compiled.angles import AngleReader
 from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.nn import CircuitLayer
 
-X, Y, W = Parameter("x"), Parameter("y"), Parameter("w")
+X, Y, Z, W = Parameter("x"), Parameter("y"), Parameter("z"), Parameter("w")
 EXPRESSIONS: dict[str, Callable[[], Any]] = {
     "conjugate of a product": lambda: (X * Y).conjugate(),
     "conjugate of a sum": lambda: (3 * X + Y).conjugate(),
@@ -126,3 +126,73 @@ def test_affine_form_is_believed_only_where_it_is_the_expression(
 def test_many_angles_of_one_expression_are_evaluated_once() -> None:
     built = with_angle(X * Y)  # twice as it is, once in another expression
     assert CompiledCircuit(built)._bent.counts == (4, 0)
+
+
+DOMAINS: dict[str, tuple[Callable[[], Any], list[tuple[float, float]]]] = {
+    "inverse sine": (lambda: (X + W).arcsin(), [(0.3, 0.1), (-1.2, 0.4)]),
+    "inverse cosine": (lambda: (2 * X).arccos() + W, [(0.3, 0.1), (-0.5, 2.0)]),
+    "logarithm": (lambda: (X - 1).log(), [(1.5, 0.0), (30.0, 0.0)]),
+    "logarithm and weight": (lambda: (X - 1).log() + W, [(1.5, 0.3), (9.0, -2.0)]),
+    "root of a difference": (lambda: (X - W) ** 0.5, [(0.3, 0.1), (4.0, -3.0)]),
+    "root of a negative": (lambda: (-X - 5) ** 0.5, [(-6.0, 0.0), (-40.0, 0.0)]),
+    "far away": (lambda: (X - 10).arcsin(), [(9.5, 0.0), (10.7, 0.0)]),
+    "steep": (lambda: X.exp() + (X - 1).log() * W, [(1.5, 0.3), (2.0, 1.0)]),
+}
+
+
+def check_at(circuit: QuantumCircuit, inputs: list[Parameter], *points: list[float]) -> None:
+    """Amplitudes are those of qiskit where all angles are defined; the last parameter is W."""
+    compiled = CompiledCircuit(ParametrizedCircuit(circuit, inputs, [W]))
+    for point in points:
+        bound = circuit.assign_parameters(dict(zip([*inputs, W], point, strict=True)))
+        values = torch.tensor(point, dtype=torch.float64)
+        found = compiled.amplitudes(values[None, :-1], values[-1:])[0]
+        np.testing.assert_allclose(found, Statevector(bound).data, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_angles_that_are_defined_somewhere_are_right_there(name: str) -> None:
+    build, points = DOMAINS[name]
+    circuit = QuantumCircuit(1)
+    circuit.ry(build(), 0)
+    circuit.rx(0.3 * X + W, 0)
+    check_at(circuit, [X], *map(list, points))
+
+
+def test_angles_of_several_domains_are_compared_where_all_are_defined() -> None:
+    circuit = QuantumCircuit(2)
+    circuit.ry((X - 1).log(), 0)
+    circuit.rx((2 * W).arccos(), 0)
+    circuit.cry((Y - X) ** 0.5, 0, 1)
+    circuit.rz((-3 - Z).log(), 1)
+    circuit.global_phase = (X * W).arcsin()
+    check_at(circuit, [X, Y, Z], [1.5, 2.0, -4.0, 0.3], [1.2, 9.0, -30.0, -0.5])
+
+
+def test_the_gradient_is_that_of_the_reference_where_an_angle_is_defined() -> None:
+    circuit = QuantumCircuit(1)
+    circuit.ry((X - 1).log() + W, 0)
+    inputs, weights = torch.tensor([[1.5], [7.0]]).double(), torch.tensor([0.4]).double()
+    found = []
+    for engine in ("compiled", "sampler"):
+        layer = CircuitLayer(ParametrizedCircuit(circuit, [X], [W]), weights, engine=engine)
+        x = inputs.clone().requires_grad_()
+        output = layer(x)
+        found.append((output.detach(), *torch.autograd.grad(output[:, 1].sum(), (x, layer.weight))))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("angles", "message"),
+    [
+        ([lambda: (-1 - X * X).log()], r"gate `ry` with the angle .*no finite real value.*Rewrite"),
+        ([X.log, lambda: (-X).log()], r"the angles log\(x\), log\(-x\): no values .*Rewrite them"),
+    ],
+    ids=["one", "two"],
+)
+def test_angles_that_are_defined_nowhere_are_refused(angles: Any, message: str) -> None:
+    circuit = QuantumCircuit(1)
+    for angle in angles:
+        circuit.ry(angle(), 0)
+    with pytest.raises(ValueError, match=message):
+        CompiledCircuit(ParametrizedCircuit(circuit, [X]))

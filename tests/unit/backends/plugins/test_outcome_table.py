@@ -46,7 +46,7 @@ def test_circuits_that_are_not_there_are_refused(shape: tuple[int, ...], loc: in
 
 def test_data_holds_its_register_and_integer_counts() -> None:
     table = OutcomeTable(VALUES, num_shots=4)
-    data = OutcomeData("out", table)
+    data = OutcomeData("out", {"out": table})
     assert list(data) == ["out"]
     assert data.out is data["out"] is table
     assert data.shape == (2, 2)

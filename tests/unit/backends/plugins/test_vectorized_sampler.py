@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qiskit import ClassicalRegister, QuantumCircuit
-from qiskit.circuit import Parameter, ParameterVector
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
+from qiskit.circuit import Clbit, Parameter, ParameterVector, Qubit
+from qiskit.primitives import StatevectorSampler
 from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_machine_learning.exceptions import QiskitMachineLearningError
+from qiskit_machine_learning.neural_networks import SamplerQNN
 from scipy import stats
 
-from lightning_qsgd.backends.plugins import VectorizedSampler
+from lightning_qsgd.backends.plugins import VectorizedSampler, VectorizedShiftGradient
 from lightning_qsgd.circuits import ParametrizedCircuit
 from tests.unit.backends.plugins.networks import INTERPRETATIONS, data, plain, plugged, small
 from tests.unit.backends.random_circuits import random_circuit
@@ -242,3 +244,110 @@ def test_batches_beyond_the_memory_limit_are_refused() -> None:
 def test_missing_values_are_refused_by_qiskit() -> None:
     with pytest.raises(ValueError, match="inconsistent with last dimension"):
         VectorizedSampler().run([(measured(), [1.0])])
+
+
+def _unused_first() -> QuantumCircuit:
+    circuit = QuantumCircuit(2, 2)
+    circuit.ry(1.1, 0)
+    circuit.cx(0, 1)
+    circuit.ry(0.4, 1)
+    circuit.measure_all()
+    return circuit
+
+
+def _unused_around(places: list[int], qubits: list[int]) -> QuantumCircuit:
+    registers = ClassicalRegister(3, "a"), ClassicalRegister(4, "b"), ClassicalRegister(1, "z")
+    circuit = QuantumCircuit(QuantumRegister(3), *registers)
+    circuit.ry(1.1, 0)
+    circuit.cx(0, 1)
+    circuit.ry(0.4, 1)
+    circuit.x(2)
+    circuit.measure(qubits, [registers[1][place] for place in places])
+    return circuit
+
+
+REGISTERS = {
+    "measure_all beside another": _unused_first(),
+    "between others": _unused_around([0, 1, 2], [0, 1, 2]),
+    "in part": _unused_around([1, 3], [0, 2]),
+    "out of order": _unused_around([3, 0, 2], [1, 2, 0]),
+    "one qubit twice": _unused_around([0, 3], [1, 1]),
+    "one bit twice": _unused_around([2, 2], [0, 1]),
+}
+
+
+@pytest.mark.parametrize("circuit", REGISTERS.values(), ids=REGISTERS)
+def test_every_register_holds_what_qiskit_files_there(circuit: QuantumCircuit) -> None:
+    pub = circuit, None, 20_000
+    theirs = StatevectorSampler(seed=1).run([pub]).result()[0].data
+    ours = VectorizedSampler().run([(circuit,)]).result()[0].data
+    drawn = VectorizedSampler(shots=20_000).run([(circuit,)]).result()[0].data
+    assert list(ours) == list(drawn) == list(theirs)
+    for name in theirs:
+        expected = {key: count / 20_000 for key, count in theirs[name].get_counts().items()}
+        shots = {key: count / 20_000 for key, count in drawn[name].get_counts().items()}
+        assert ours[name].get_counts() == pytest.approx(expected, abs=0.015)
+        assert shots == pytest.approx(expected, abs=0.02)
+        assert ours[name].num_bits == theirs[name].num_bits
+
+
+def test_registers_without_measurements_hold_zeros_for_each_row() -> None:
+    circuit = QuantumCircuit(2, 2)
+    circuit.rx(Parameter("a"), 0)
+    circuit.measure_all()
+    pub = circuit, np.linspace(0, 1, 6).reshape(2, 3, 1)
+    data = VectorizedSampler(shots=50).run([pub]).result()[0].data
+    assert data.c.shape == data.meas.shape == (2, 3)
+    assert data.c.get_counts((1, 2)) == {"00": 50}
+    assert data.c.get_counts() == {"00": 300}
+
+
+@pytest.mark.parametrize("name", ["meas", "b"])
+def test_networks_read_the_register_that_is_measured(name: str) -> None:
+    circuit, x = QuantumCircuit(2, 2), Parameter("x")
+    circuit.ry(x, 0)
+    circuit.add_register(ClassicalRegister(2, name))
+    circuit.measure([0, 1], [2, 3])
+    sampler = VectorizedSampler()
+    network = SamplerQNN(
+        circuit=circuit,
+        input_params=[x],
+        sampler=sampler,
+        gradient=VectorizedShiftGradient(sampler),
+        input_gradients=True,
+    )
+    rows = np.array([[0.3], [1.2]])
+    cosines, sines = np.cos(rows[:, 0]), np.sin(rows[:, 0])
+    zeros = np.zeros(2)
+    expected = np.stack([(1 + cosines) / 2, (1 - cosines) / 2, zeros, zeros], axis=1)
+    np.testing.assert_allclose(network.forward(rows, []), expected, atol=1e-12)
+    by_inputs, _ = network.backward(rows, [])
+    slopes = np.stack([-sines / 2, sines / 2, zeros, zeros], axis=1)
+    np.testing.assert_allclose(by_inputs[:, :, 0], slopes, atol=1e-12)
+
+
+def test_bits_of_no_register_are_refused() -> None:
+    circuit = QuantumCircuit([Qubit()], [Clbit()])
+    circuit.measure(0, 0)
+    with pytest.raises(ValueError, match=r"classical bits of no register.*named by registers"):
+        VectorizedSampler().run([circuit])
+
+
+def test_several_measured_registers_are_refused() -> None:
+    circuit = QuantumCircuit(
+        QuantumRegister(2), ClassicalRegister(1, "y"), ClassicalRegister(1, "z")
+    )
+    circuit.measure([0, 1], [0, 1])
+    with pytest.raises(ValueError, match=r"several registers \(y, z\).*Measure into one register"):
+        VectorizedSampler().run([circuit])
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(45, "over the limit of 4.00 GiB"), (70, "outcomes of 70 bits: .*at most 63 bits")],
+)
+def test_outcomes_too_large_for_memory_are_refused(size: int, message: str) -> None:
+    circuit = QuantumCircuit(1, size)
+    circuit.measure(0, size - 1)
+    with pytest.raises(ValueError, match=message):
+        VectorizedSampler().run([circuit]).result()

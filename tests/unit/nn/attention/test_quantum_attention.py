@@ -111,6 +111,35 @@ def test_gate_of_zero_is_torchs_attention_bit_for_bit(
     torch.testing.assert_close(without, fused, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("masks", ["none", "padding", "each", "numbers"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gate_of_zero_is_as_close_to_torch_as_the_docs_say(
+    dtype: torch.dtype, masks: str, autocast: bool
+) -> None:
+    theirs, ours = (module.to(dtype) for module in pair(64, 4))
+    x = torch.randn(3, 32, 64, dtype=dtype)
+    given: dict[str, Tensor] = {}
+    if masks == "padding":
+        given["key_padding_mask"] = padding(3, 32)
+    if masks == "each":
+        given["attn_mask"] = causal(32, 32).repeat(12, 1, 1)
+    if masks == "numbers":
+        given["attn_mask"] = torch.randn(12, 32, 32, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        by_kernel = [module(x, x, x, need_weights=False, **given)[0] for module in (theirs, ours)]
+        expected, output = theirs(x, x, x, **given), ours(x, x, x, **given)
+    assert output[0].dtype == expected[0].dtype
+    in_16_bits = dtype == torch.bfloat16 or (autocast and dtype == torch.float32)
+    rounding = 8e-3 if in_16_bits else {torch.float32: 1e-6, torch.float64: 1e-15}[dtype]
+    torch.testing.assert_close(*by_kernel, rtol=0, atol=rounding)
+    if masks == "numbers" and in_16_bits:
+        torch.testing.assert_close(output, expected, rtol=0, atol=rounding)
+    else:
+        assert torch.equal(output[0], expected[0])
+        assert torch.equal(output[1], expected[1])
+
+
 def test_masks_of_numbers_are_added_as_in_torch() -> None:
     theirs, ours = pair(8, 2)
     x = torch.randn(3, 5, 8)
