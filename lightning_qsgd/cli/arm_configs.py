@@ -24,6 +24,7 @@ from lightning_qsgd.compare.planning.question import (
     as_yaml,
     refuse_checkpoint,
     refuse_copies,
+    refuse_dropped_parts,
     refuse_other_base,
     refuse_what_is_fixed,
 )
@@ -72,8 +73,8 @@ def read_question(
     Raises:
         FileNotFoundError: If a config is not there.
         ValueError: If an arm does not fit the experiment, goes on from a checkpoint or cannot take
-            what a search would give it, goes around another optimizer by accident, or figures are
-            of no arm.
+            what a search would give it, goes around another optimizer or drops callbacks by
+            accident, or figures are of no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
@@ -97,6 +98,7 @@ def read_question(
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
+    refuse_dropped_parts(plan, base, configs)
     refuse_other_base(
         plan, configs, [n for n, texts in overlays.items() if _names_optimizer(texts)]
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -213,3 +214,23 @@ def refuse_ignored_scheduler(config: Namespace) -> None:
             "ignores the schedule then, and only a baseline would follow it. Name the optimizer, "
             "or let `configure_optimizers` of the module return the schedule."
         )
+
+
+def words_for_replaced(model: LightningModule) -> str:
+    """Say which method the optimizer of a config takes the place of; empty if there is none.
+
+    Lightning's own warning is filtered: of a module of this package, whose method makes one
+    optimizer without a schedule, nothing is to be said.
+
+    Args:
+        model: The module, with the method that LightningCLI has given it.
+    """
+    given = getattr(model.configure_optimizers, "__func__", None)
+    own = str(type(model).configure_optimizers.__module__)
+    if not isinstance(given, partial) or own.startswith(("lightning.", "lightning_qsgd.")):
+        return ""
+    return (
+        f"{type(model).__name__}.configure_optimizers is not called: the config's optimizer takes "
+        "its place, and that of any schedule, groups and further optimizers it makes. A schedule "
+        "is given by --lr_scheduler."
+    )

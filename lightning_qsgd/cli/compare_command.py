@@ -22,7 +22,7 @@ from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.cli.suite_command import name_of_arm, suite_command, suite_in
 from lightning_qsgd.compare.executors import choose_executor
-from lightning_qsgd.compare.forecast import describe, plan_table, require_trainable
+from lightning_qsgd.compare.forecast import describe, plan_table, remarks, require_trainable
 from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.question import Question, as_yaml
 from lightning_qsgd.compare.results.published import Published
@@ -130,9 +130,9 @@ def _tried(arguments: list[str], recipe: Recipe) -> None:
             workshop = workshop_in(Path(running.folder or scratch), running, recipe, Path(scratch))
             refuse_other_arms(question, workshop)
             refuse_changed_runs(question, workshop, console)
+            require_trainable(question, workshop, [question.plan.baseline])
         except (ModuleNotFoundError, ValueError) as error:
             parser.error(str(error), error)
-        require_trainable(question, workshop, [question.plan.baseline])
 
 
 def report_command(arguments: list[str]) -> None:
@@ -218,7 +218,7 @@ def carry_out(question: Question, workshop: Workshop, command: str, console: Con
         All runs, also those that failed.
 
     Raises:
-        ValueError: If the folder holds another comparison.
+        ValueError: If the folder holds another comparison, or an arm loses more than it seems.
         RuntimeError: If the report could not be written, which costs no run, or an arm that must
             equal the baseline does not.
     """
@@ -226,6 +226,8 @@ def carry_out(question: Question, workshop: Workshop, command: str, console: Con
     provenance = provenance_of(command, _whole_config(question))
     refuse_other_arms(question, workshop)
     require_trainable(question, workshop)
+    for name, text in remarks(question):
+        console.print(f"[yellow]{escape(name)}[/]: {escape(text)}", soft_wrap=True)
     results = run_comparison(question, workshop, provenance, console)
     try:
         publish(results, folder, console)

@@ -76,7 +76,7 @@ def fit_job(job: Job, recipe: Recipe, *callbacks: Callback) -> RecordedRun:
     curves = _curves(cli, record, goal)
     return RecordedRun(
         *(job.arm, job.seed, final, curves, _checks(cli), record.timing),
-        *(record.first_weights, job.fingerprint),
+        *(record.first_weights, job.fingerprint, record.optimizers),
     )
 
 

@@ -53,6 +53,15 @@ def publish(results: Results, folder: Path, console: Console) -> None:
     }
     logs = write_tensorboard(results, folder, configs)
     console.print(summary_table(results))
+    for tuned in results.tuning:
+        if tuned.inert:
+            names = " and ".join(f"`{name}`" for name in tuned.inert)
+            console.print(
+                f"[bold yellow]No effect[/] of {escape(names)} in the search of "
+                f"{escape(tuned.arm)}: trials that differ in it ended with the same weights. Look "
+                "at the `path` of the range.",
+                soft_wrap=True,
+            )
     if results.untuned:
         console.print(f"[bold red]Could not be tuned:[/] {escape(', '.join(results.untuned))}.")
     if results.all_failures:

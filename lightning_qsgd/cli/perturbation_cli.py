@@ -27,6 +27,7 @@ from lightning_qsgd.cli.baseline import (
     find_recorded,
     refuse_ignored_scheduler,
     remove_perturbation,
+    words_for_replaced,
 )
 from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN, plain_console
 from lightning_qsgd.cli.outcome import (
@@ -165,6 +166,8 @@ class PerturbationCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         install_safe_checkpoints(trainer)
         if self.folder is not None:
+            if words := words_for_replaced(self.model):
+                rank_zero_info(words)
             if self.is_baseline:
                 callbacks_of(trainer).insert(0, CheckpointsElsewhere(self.folder))
             name_in_progress_bar(trainer, f"{self.folder.parent.name}/{self.folder.name}")

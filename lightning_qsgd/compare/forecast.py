@@ -1,6 +1,6 @@
 """What a comparison would cost, and its plan as a table."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan, nan
 from statistics import fmean
@@ -11,13 +11,22 @@ from rich.table import Table
 
 from lightning_qsgd.compare.executors import Attempt
 from lightning_qsgd.compare.executors.executor import attempts_of
-from lightning_qsgd.compare.planning.job import TARGET, TUNING, Job, horizon_block, run_name
+from lightning_qsgd.compare.planning.job import (
+    TARGET,
+    TUNING,
+    Job,
+    horizon_block,
+    run_name,
+    with_values,
+)
 from lightning_qsgd.compare.planning.question import Question
-from lightning_qsgd.compare.planning.search import Search
+from lightning_qsgd.compare.planning.search import ALWAYS, Search
 from lightning_qsgd.compare.run_comparison import spread_of
 from lightning_qsgd.compare.running.board import duration
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
+from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, INITIAL_WEIGHTS, RecordedRun
+from lightning_qsgd.training.wrapping import follows_schedule, has_parts
 
 PROBE = "probe"
 """Block of the runs of a few steps that come before all others."""
@@ -34,11 +43,15 @@ class Cost:
         seconds: Wall-clock seconds of a run; NaN if unknown.
         how: "stored runs" or "a few steps".
         problem: What a probe run that failed said; empty if it did not.
+        optimizers: What trained it, in words; empty if unknown.
+        moved_to: Hash of the weights after a few steps; empty if unknown, or they did not move.
     """
 
     seconds: float
     how: str
     problem: str = ""
+    optimizers: str = ""
+    moved_to: str = ""
 
 
 def costs_of_arms(
@@ -77,27 +90,142 @@ def require_trainable(
 
     Raises:
         RuntimeError: At the first arm that fails, with what it said.
+        ValueError: If an arm loses more of the module's own `configure_optimizers` than one plain
+            optimizer, or its search would reach nothing.
     """
-    for arm, cost in costs_of_arms(question, workshop, arms).items():
+    costs = costs_of_arms(question, workshop, arms)
+    for arm, cost in costs.items():
         if cost.problem:
             raise RuntimeError(
                 f"The arm {arm!r} fails in its first steps, so nothing else was run:\n"
                 f"{cost.problem}\n"
                 f"{cost.problem.strip().splitlines()[-1]} Mend that, or leave the arm out."
             )
+    _refuse_misled(question, workshop, costs)
+
+
+def _refuse_misled(question: Question, workshop: Workshop, costs: Mapping[str, Cost]) -> None:
+    refuse_lost_recipe(question, {arm: cost.optimizers for arm, cost in costs.items()})
+    refuse_idle_values(question, workshop, costs)
+
+
+OWN_RECIPE = "configure_optimizers"
+"""How a plan says that an arm is meant to go without what the module's own method makes."""
+
+
+def _own_and_named(question: Question, arm: str) -> tuple[str, str] | None:
+    """Tell which of an arm and the baseline runs the module's own optimizers, if only one does.
+
+    Returns:
+        That one, then the one whose config names an optimizer in their place; else None.
+    """
+    pair = [question.plan.baseline, arm]
+    named = [name for name in pair if question.configs[name].get("optimizer")]
+    if len(named) != 1:
+        return None
+    pair.remove(named[0])
+    return pair[0], named[0]
+
+
+def refuse_lost_recipe(question: Question, trained: Mapping[str, str]) -> None:
+    """Refuse an optimizer that takes the schedule of the module's own `configure_optimizers` away.
+
+    LightningCLI calls the module's method only where the config names no optimizer. A method that
+    makes one plain optimizer loses nothing but its settings, which the arm is there to change.
+
+    Args:
+        question: The arms, and what they are meant to go without.
+        trained: What trained an arm, as `describe_optimizers` says it; an arm may be missing.
+
+    Raises:
+        ValueError: If an arm and the baseline differ in more than the optimizer; a reference may.
+    """
+    for arm, asked in question.plan.arms.items():
+        pair = _own_and_named(question, arm)
+        if pair is None or asked.kind == "reference":
+            continue
+        own, other = pair
+        config, words = question.configs[other], trained.get(own, "")
+        is_meant = OWN_RECIPE in question.plan.arms[other].without
+        loses_schedule = follows_schedule(words) and config.get("lr_scheduler") is None
+        if not is_meant and (has_parts(words) or loses_schedule):
+            raise ValueError(
+                f"Expected the arms {own!r} and {other!r} to differ in the optimizer alone, got "
+                f"the module's own `configure_optimizers` for {own!r}, which makes {words}, and "
+                f"{config['optimizer'].get('class_path')} in its place for {other!r}, without the "
+                "rest: a gain could be due to either. Put an optimizer and `lr_scheduler` into "
+                "`experiment`, so that all arms share the schedule, give the arm an "
+                f"`lr_scheduler`, or write `without: [{OWN_RECIPE}]` in the arm, under `arms` of "
+                "the plan, if it is meant."
+            )
+
+
+def refuse_idle_values(question: Question, workshop: Workshop, costs: Mapping[str, Cost]) -> None:
+    """Refuse a search whose learning rate or weight decay reaches nothing.
+
+    A module may hold both for its own `configure_optimizers`, which is not called where the config
+    names an optimizer. A few steps at another value then end with the same weights.
+
+    Args:
+        question: What is asked.
+        workshop: Makes the runs of a few steps.
+        costs: What the first few steps of each arm came to; those of stored runs are passed over.
+
+    Raises:
+        ValueError: If there is such an arm.
+    """
+    seed = question.plan.seed_block[0]
+    tried: dict[Job, tuple[str, str, str]] = {}
+    for arm in [arm for arm, cost in costs.items() if cost.moved_to]:
+        config = question.configs[arm]
+        for name, span in question.space_of(arm).items() if config.get("optimizer") else ():
+            place = str(span.path)
+            if name in ALWAYS and place.startswith("model."):
+                other = with_values(config, {place: span.clipped(span.high)}, arm)
+                job = Job(arm, seed, {**other, "seed_everything": seed}, f"{PROBE}/{name}")
+                tried[job] = (arm, name, place)
+    idle: dict[str, dict[str, str]] = {}
+    fit = workshop.probe or workshop.fit
+    for ended in attempts_of(workshop.executor, fit, [*tried], _ignore, shortened=True):
+        arm, name, place = tried[ended.job]
+        if ended.run is not None and _moved_to(ended.run) == costs[arm].moved_to:
+            idle.setdefault(arm, {})[name] = place
+    for arm, places in idle.items():
+        spaces = ", ".join(f"{n}: {{path: optimizer.init_args.{n}, ...}}" for n in places)
+        optimizer = question.configs[arm]["optimizer"].get("class_path")
+        raise ValueError(
+            f"Expected the arm {arm!r} to react to {', '.join(f'`{p}`' for p in places.values())}, "
+            "got the same weights to the last bit after a few steps at another value: its config "
+            f"names {optimizer}, and the module's `configure_optimizers` is not called, so the "
+            f"search would be in vain. Write `space: {{{spaces}}}` with `low` and `high` in the "
+            "arm, or `hyperparameters: given`."
+        )
 
 
 def _stored(arm: str, question: Question, workshop: Workshop) -> Cost | None:
     names = (run_name(arm, seed) for seed in question.plan.seed_block)
     stored = [found for name in names if (found := workshop.store.load(name))]
     walls = [found.wall for found in stored if found.finished and found.wall > 0]
-    return Cost(fmean(walls), "stored runs") if walls else None
+    words = next((one.finished.optimizers for one in stored if one.finished), "")
+    pairs = [_own_and_named(question, other) for other in question.plan.arms]
+    is_unknown = not words and any(arm == own for own, _ in filter(None, pairs))
+    if not walls or is_unknown:  # runs of earlier versions do not say what trained them
+        return None
+    return Cost(fmean(walls), "stored runs", optimizers=words)
 
 
 def _probed(attempt: Attempt) -> Cost:
     if attempt.run is None:
         return Cost(nan, "a few steps", attempt.traceback.strip() or "it gave no reason")
-    return Cost(attempt.run.final.get(SECONDS_OF_A_RUN, attempt.wall), "a few steps")
+    seconds = attempt.run.final.get(SECONDS_OF_A_RUN, attempt.wall)
+    run = attempt.run
+    return Cost(seconds, "a few steps", optimizers=run.optimizers, moved_to=_moved_to(run))
+
+
+def _moved_to(run: RecordedRun) -> str:
+    """Return the hash of a run's final weights; empty if unknown, or they are the first ones."""
+    final = run.checks.get(FINAL_WEIGHTS, "")
+    return "" if final == run.checks.get(INITIAL_WEIGHTS) else final
 
 
 def runs_left(question: Question, store: RunStore) -> dict[str, list[float]]:
@@ -150,8 +278,12 @@ def describe(question: Question, workshop: Workshop) -> Iterator[str]:
 
     Yields:
         Lines: per arm, then the total and how it is known.
+
+    Raises:
+        ValueError: If an arm would be refused after its first few steps.
     """
     costs, left = costs_of_arms(question, workshop), runs_left(question, workshop.store)
+    _refuse_misled(question, workshop, costs)
     total, unknown = 0.0, False
     for arm, cost in costs.items():
         number, shorter = len(left[arm]), sum(share < 1 for share in left[arm])
@@ -206,7 +338,14 @@ def plan_table(question: Question) -> RenderableType:
     if plan.horizons:
         lengths = ", ".join(map(str, plan.horizon_lengths))
         facts["horizons"] = f"{lengths} of {plan.budget}, for {', '.join(plan.on_horizons)}"
-    return Group(table, *(f"{name}: {escape(value)}" for name, value in facts.items()))
+    lines = [f"{name}: {escape(value)}" for name, value in facts.items()]
+    lines += [f"{escape(name)}: {escape(text)}" for name, text in remarks(question)]
+    return Group(table, *lines)
+
+
+def remarks(question: Question) -> list[tuple[str, str]]:
+    """List the remarks on arms, each with the name of its arm."""
+    return [(name, text) for name in question.plan.arms for text in question.remarks(name)]
 
 
 def _lines(overlay: str) -> str:

@@ -382,7 +382,9 @@ def _with_target(
 
 def _comparison(question: Question, goal: Goal) -> Comparison:
     arms = tuple(
-        question.plan.arm(name, question.overlays[name], question.lacks(name))
+        question.plan.arm(
+            name, question.overlays[name], question.lacks(name), question.remarks(name)
+        )
         for name in question.plan.arms
     )
     plan, budget = question.plan, question.plan.budget

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, inf, isfinite, sqrt
 from pathlib import Path
 from statistics import fmean, median
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_qsgd.compare.planning.job import TUNING, Job, value_at, with_values
 from lightning_qsgd.compare.planning.search import Range, Search
+from lightning_qsgd.compare.results.pairing import inert_values
 from lightning_qsgd.compare.results.results import FailedRun, TunedArm, TunedValue
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
+from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, RecordedCurve, RecordedRun
 
 if TYPE_CHECKING:
     from optuna.distributions import FloatDistribution, IntDistribution
@@ -92,6 +93,7 @@ class ArmSearch:
         extra: Trials after ranges have been widened.
         failure: What the first failed run said.
         journal: The ended trials of the study on disk; None before the first.
+        ends: Hashes of the final weights of each trial with a score, by its number.
     """
 
     name: str
@@ -101,6 +103,7 @@ class ArmSearch:
     extra: int = 0
     failure: str = ""
     journal: Study | None = None
+    ends: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def start(self) -> None:
         """Let the first trial be the arm as its configuration has it, moved into the ranges."""
@@ -152,7 +155,14 @@ class ArmSearch:
         finals = (search.final_block, search.finalists) if final else ()
         return TunedArm(
             *(self.name, len(self.study.trials), search.seed_block, values, score, self.extra),
-            *finals,
+            *(finals or ((), 1)),
+            inert_values(
+                [
+                    (t.params, self.ends[t.number])
+                    for t in self.study.trials
+                    if t.number in self.ends
+                ]
+            ),
         )
 
     def widen(self, best: TunedArm, trials: int) -> bool:
@@ -289,7 +299,12 @@ class Tuning:
                 failed = [stored.run for stored in own if isinstance(stored.run, FailedRun)]
                 if failed and not one.failure:
                     one.failure = f"The first failure was:\n{failed[0].traceback}"
-                self._save(one, self._tell(one.study, asked[one.name], own))
+                told = self._tell(one.study, asked[one.name], own)
+                runs = [stored.finished for stored in own]
+                hashes = tuple(run.checks.get(FINAL_WEIGHTS, "") for run in runs if run)
+                if told.value is not None and all(hashes):
+                    one.ends[told.number] = hashes
+                self._save(one, told)
 
     def _seed(self, number: int) -> int:
         return 1000 * self.search.sampler_seed + number

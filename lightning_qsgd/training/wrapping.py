@@ -24,16 +24,42 @@ def describe_optimizers(trainer: Trainer) -> str:
     """Say in words which optimizers a trainer steps, and which schedules they follow.
 
     Returns:
-        A phrase per optimizer, such as "AdamW (lr 0.001, weight decay 0.01), no schedule".
+        A phrase per optimizer, such as "AdamW (lr 0.001, weight decay 0.01), no schedule"; with
+        "2 groups" before the schedule where groups of parameters differ in a setting.
     """
     followed = {
         id(innermost(config.scheduler.optimizer)): type(config.scheduler).__name__
         for config in trainer.lr_scheduler_configs
     }
     return "; ".join(
-        _described(bare, followed.get(id(bare), "no schedule"))
+        _described(bare, followed.get(id(bare), NO_SCHEDULE))
         for bare in map(innermost, trainer.optimizers)
     )
+
+
+def follows_schedule(described: str) -> bool:
+    """Whether an optimizer that `describe_optimizers` has described follows a schedule.
+
+    Example:
+        >>> follows_schedule("SGD (lr 0.1), no schedule"), follows_schedule("SGD (lr 0.1), StepLR")
+        (False, True)
+    """
+    return bool(described) and not all(
+        phrase.endswith(f", {NO_SCHEDULE}") for phrase in described.split("; ")
+    )
+
+
+def has_parts(described: str) -> bool:
+    """Whether `describe_optimizers` has described several optimizers, or groups that differ.
+
+    Example:
+        >>> has_parts("SGD (lr 0.1), no schedule"), has_parts("SGD (lr 0.1, 1), 2 groups, StepLR")
+        (False, True)
+    """
+    return "; " in described or f" {GROUPS}, " in described
+
+
+NO_SCHEDULE, GROUPS = "no schedule", "groups"
 
 
 def first_weights_of(trainer: Trainer, module: LightningModule) -> FirstWeights:
@@ -89,7 +115,13 @@ def _described(optimizer: Optimizer, schedule: str) -> str:
         ]
         if values:
             facts.append(f"{word} " + ", ".join(f"{float(v):g}" for v in dict.fromkeys(values)))
-    return f"{type(optimizer).__name__} ({', '.join(facts)}), {schedule}"
+    # As text: settings may be tensors, which compare entry by entry.
+    settings = {
+        repr({key: value for key, value in group.items() if key not in ("params", "param_names")})
+        for group in optimizer.param_groups
+    }
+    parts = f"{len(settings)} {GROUPS}, " if len(settings) > 1 else ""
+    return f"{type(optimizer).__name__} ({', '.join(facts)}), {parts}{schedule}"
 
 
 def perturb(optimizer: Optimizer, perturbation: Perturbation) -> PerturbedOptimizer:

@@ -70,3 +70,49 @@ class Silent(Digits):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         pass
+
+
+class Scheduled(Digits):
+    """Its own optimizer follows a schedule of steps, and keeps its learning rate to itself."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.learning_rate)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+
+class Grouped(Digits):
+    """Its own optimizer has another weight decay for biases."""
+
+    def configure_optimizers(self) -> Any:
+        weights = [p for p in self.parameters() if p.ndim > 1]
+        biases = [p for p in self.parameters() if p.ndim < 2]
+        groups = [{"params": weights}, {"params": biases, "weight_decay": 0.1}]
+        return torch.optim.SGD(groups, lr=self.learning_rate)
+
+
+class PlainOwn(Digits):
+    """Its own optimizer is one without schedule and groups."""
+
+    def __init__(self, learning_rate: float = 1e-2, decay: float = 1e-3) -> None:
+        super().__init__(learning_rate)
+        self.decay = decay
+
+    def configure_optimizers(self) -> Any:
+        rates = {"lr": self.learning_rate, "weight_decay": self.decay}
+        return torch.optim.SGD(self.parameters(), **rates)
+
+
+class WarmsUp(PlainOwn):
+    """Sets the learning rate of whatever optimizer there is, as Lightning's page on it does."""
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any) -> None:
+        for group in optimizer.param_groups:
+            group["lr"], group["weight_decay"] = self.learning_rate, self.decay
+        optimizer.step(closure=closure)
+
+
+class DeafSGD(torch.optim.SGD):
+    """Takes a learning rate and a weight decay, and trains with others."""
+
+    def __init__(self, params: Any, lr: float = 0.01, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr=0.01)

@@ -100,3 +100,131 @@ def test_an_arm_at_the_values_of_the_baseline_has_its_optimizer() -> None:
     arms = {"nadam": ArmPlan(NADAM, kind="baseline", hyperparameters="tuned")}
     with pytest.raises(ValueError, match="'loss' to go around"):
         read({**arms, "loss": ArmPlan(loss, hyperparameters="of_baseline")}, space={})
+
+
+SHARED = {
+    "trainer.max_steps": "`budget`",
+    "trainer.max_epochs": "`budget`",
+    "trainer.limit_val_batches": "it in `experiment`",
+    "seed_everything": "`seeds`",
+}
+
+
+@pytest.mark.parametrize("place", SHARED)
+@pytest.mark.parametrize("where", ["plan", "arm", "config"])
+def test_a_search_sets_nothing_that_all_arms_share(place: str, where: str) -> None:
+    span = Range(8, 12, "linear", place, integer=True)
+    written = {"path": place, "low": 8, "high": 12, "scale": "linear", "integer": True}
+    nadam = [NADAM, {"search_space": {"longer": written}}] if where == "config" else NADAM
+    own = {"longer": span} if where == "arm" else {}
+    arms = {
+        "adamw": ArmPlan(ADAMW, kind="baseline", hyperparameters="tuned"),
+        "nadam": ArmPlan(nadam, hyperparameters="tuned", space=own),
+    }
+    arm = "adamw" if where == "plan" else "nadam"
+    message = rf"range 'longer' of the arm '{arm}' to leave `{place}` alone.* set {SHARED[place]}"
+    with pytest.raises(ValueError, match=message):
+        read(arms, space={"longer": span} if where == "plan" else {})
+
+
+@pytest.mark.parametrize("place", ["goal.target", "trainer.min_steps", "trainer.min_epochs"])
+def test_an_arm_of_a_question_searches_no_goal_and_no_least_length(place: str) -> None:
+    arms = {
+        "adamw": ArmPlan(ADAMW, kind="baseline", hyperparameters="tuned"),
+        "nadam": ArmPlan(NADAM, hyperparameters="of_baseline"),
+    }
+    with pytest.raises(ValueError, match=f"range 'x' of the arm 'adamw' to leave `{place}` alone"):
+        read(arms, space={"x": Range(1, 2, "linear", place)})
+
+
+@pytest.mark.parametrize("name", ["min_steps", "min_epochs"])
+def test_an_arm_does_not_outlast_a_budget_of_seconds(name: str) -> None:
+    arms = {"adamw": ArmPlan(kind="baseline"), "long": ArmPlan({"trainer": {name: 10}})}
+    with pytest.raises(ValueError, match=f"'long' to leave `trainer.{name}` .* `experiment`"):
+        read(arms)
+    read({**arms, "long": ArmPlan(SINE)}, {"trainer": {name: 1}})
+
+
+def test_an_arm_of_its_own_does_not_choose_how_much_data_a_step_takes() -> None:
+    span = Range(1, 6, "linear", "trainer.accumulate_grad_batches", integer=True)
+    arms = {
+        "adamw": ArmPlan(ADAMW, kind="baseline", hyperparameters="tuned"),
+        "nadam": ArmPlan(NADAM, hyperparameters="tuned", space={"together": span}),
+    }
+    with pytest.raises(ValueError, match=r"'nadam' to leave `trainer\.accumulate_grad_batches`"):
+        read(arms, space={})
+
+
+def test_an_arm_that_sees_more_data_at_the_same_budget_says_so() -> None:
+    arms = {
+        "adamw": ArmPlan(kind="baseline"),
+        "four": ArmPlan({"trainer": {"accumulate_grad_batches": 4}}),
+    }
+    question = read(arms)
+    assert question.remarks("adamw") == ()
+    assert question.remarks("four") == (
+        "Its `trainer.accumulate_grad_batches` is 4, that of `adamw` 1: at the same budget it may "
+        "see more of the data, or less.",
+    )
+
+
+def callbacks(*names: str, add: str = "") -> dict[str, Any]:
+    parts = [{"class_path": f"lightning.pytorch.callbacks.{name}"} for name in names]
+    for part in parts:
+        if part["class_path"].endswith("StochasticWeightAveraging"):
+            part["init_args"] = {"swa_lrs": 0.01}
+        if part["class_path"].endswith("EarlyStopping"):
+            part["init_args"] = {"monitor": "val/loss"}
+    return {"trainer": {f"callbacks{add}": parts}}
+
+
+SWA, STOP, SHOWS = "StochasticWeightAveraging", "EarlyStopping", "LearningRateMonitor"
+
+
+@pytest.mark.filterwarnings("ignore:.*Unable to serialize instance")
+@pytest.mark.parametrize("replacing", [callbacks(STOP), {"trainer": {"callbacks": None}}])
+def test_an_overlay_that_drops_callbacks_of_the_experiment_is_refused(replacing: Any) -> None:
+    base, arms = callbacks(SWA, SHOWS), {"adamw": ArmPlan(kind="baseline")}
+    sine = [SINE, replacing]
+    message = rf"'sine' to keep {SWA} of .* while 'adamw' .* Write `callbacks\+` .*\[{SWA}\]"
+    with pytest.raises(ValueError, match=message):
+        read({**arms, "sine": ArmPlan(sine)}, base)
+    read({**arms, "sine": ArmPlan(sine, kind="reference")}, base)
+    meant = read({**arms, "sine": ArmPlan(sine, without=[SWA])}, base)
+    assert meant.remarks("sine") == (
+        f"It goes without `lightning.pytorch.callbacks.{SWA}` in `trainer.callbacks`, which "
+        "`adamw` has.",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*Unable to serialize instance")
+def test_a_baseline_that_drops_callbacks_of_the_experiment_is_refused() -> None:
+    base = callbacks(SWA)
+    arms = {"adamw": ArmPlan(callbacks(STOP), kind="baseline"), "sine": ArmPlan(SINE)}
+    with pytest.raises(ValueError, match=f"'adamw' to keep {SWA} .* while 'sine' trains with it"):
+        read(arms, base)
+    arms["sine"] = ArmPlan([SINE, callbacks(STOP)])
+    assert read(arms, base).remarks("sine") == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*Unable to serialize instance")
+@pytest.mark.parametrize(
+    ("base", "overlay"),
+    [
+        (callbacks(SWA), callbacks(STOP, add="+")),
+        (callbacks(SWA), callbacks(STOP, SWA)),
+        (callbacks(SHOWS), callbacks(STOP)),
+        ({}, callbacks(STOP)),
+    ],
+)
+def test_an_overlay_that_keeps_what_changes_numbers_is_taken(base: Any, overlay: Any) -> None:
+    arms = {"adamw": ArmPlan(kind="baseline"), "sine": ArmPlan([SINE, overlay])}
+    assert read(arms, base).remarks("sine") == ()
+
+
+def test_a_dropped_plugin_is_refused_too() -> None:
+    base = {"trainer": {"plugins": {"class_path": "lightning_qsgd.training.SafeCheckpointIO"}}}
+    other = {"class_path": "lightning.pytorch.plugins.io.TorchCheckpointIO"}
+    arms = {"adamw": ArmPlan(kind="baseline"), "x": ArmPlan({"trainer": {"plugins": [other]}})}
+    with pytest.raises(ValueError, match=r"'x' to keep SafeCheckpointIO of .*Write `plugins\+`"):
+        read(arms, base)

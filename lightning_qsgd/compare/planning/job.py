@@ -1,5 +1,6 @@
 """A job: one run of one arm at one seed, and how failures are handled."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -212,6 +213,51 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
             yield from differences(old.get(key), new.get(key), inner)
     elif old != new:
         yield f"{path}: {old}, now {new}"
+
+
+def lost_parts(old: Any, new: Any, path: str = "") -> dict[str, list[str]]:
+    """Name the classes that lists of one configuration hold and those of another do not.
+
+    What only shows or saves is left out.
+
+    Returns:
+        Class paths by the place of the list; of a list of plain values nothing is said.
+
+    Example:
+        >>> callback = {"class_path": "my.Averaging", "init_args": {"rate": 0.9}}
+        >>> lost_parts({"trainer": {"callbacks": [callback]}}, {"trainer": {"callbacks": None}})
+        {'trainer.callbacks': ['my.Averaging']}
+    """
+    if isinstance(old, Mapping) and path not in LISTS:
+        inner = new if isinstance(new, Mapping) else {}
+        if old.get("class_path") != inner.get("class_path"):
+            return {}  # another class has other arguments
+        found: dict[str, list[str]] = {}
+        for key, value in old.items():
+            found |= lost_parts(value, inner.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    gone = Counter(_classes(old)) - Counter(_classes(new))
+    return {path: list(gone.elements())} if gone else {}
+
+
+LISTS = ("trainer.callbacks", "trainer.plugins")
+"""Places that may hold one part in place of a list."""
+
+SHOWING = (
+    *("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary"),
+    *("OnExceptionCheckpoint", "RichModelSummary", "RichProgressBar", "TQDMProgressBar"),
+)
+"""Lightning's callbacks that change no number of a run."""
+
+
+def _classes(parts: Any) -> list[str]:
+    listed = parts if isinstance(parts, list | tuple) else [parts]
+    paths = [str(p["class_path"]) for p in listed if isinstance(p, Mapping) and "class_path" in p]
+    return [path for path in paths if not path.startswith("lightning.") or _counts(path)]
+
+
+def _counts(path: str) -> bool:
+    return path.rpartition(".")[-1] not in SHOWING
 
 
 MOST_PROCESSES = 10_000

@@ -40,6 +40,9 @@ class ArmPlan:
             strength 0; a difference is then an error.
         description: What the arm does, in a few words for the report.
         space: Ranges of the arm's own for the search, in front of those of `tuning.space`.
+        without: What of the experiment the arm is meant to go without, where its overlay replaces
+            it: classes of `trainer.callbacks` and `trainer.plugins`, and `configure_optimizers` for
+            the schedule, groups and further optimizers of the module's own.
 
     Raises:
         ValueError: If anything but a control has `control_of`, the baseline is to copy itself, or
@@ -57,6 +60,7 @@ class ArmPlan:
     must_equal_baseline: bool = False
     description: str = ""
     space: dict[str, Range] = field(default_factory=dict)
+    without: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.space and self.hyperparameters != "tuned":
@@ -299,17 +303,17 @@ class Plan:
         source = {"tuned": name, "of_baseline": self.baseline, "of_arm": [*arm.control_of, None][0]}
         return source.get(arm.hyperparameters)
 
-    def arm(self, name: str, overlay: str, lacks: tuple[str, ...] = ()) -> Arm:
+    def arm(self, name: str, overlay: str, *about: tuple[str, ...]) -> Arm:
         """Describe an arm for the report.
 
         Args:
             name: Name of the arm.
             overlay: The lines of configuration that make it what it is.
-            lacks: Hyperparameters that are tuned for the baseline and not for it.
+            about: Its `lacks`, then its `remarks`.
         """
         asked = self.arms[name]
         controls = tuple(other for other, arm in self.arms.items() if name in arm.control_of)
-        return Arm(name, asked.kind, controls, asked.description, overlay, lacks)
+        return Arm(name, asked.kind, controls, asked.description, overlay, *about)
 
     def _require_sources(self, named: Collection[str], kept: Collection[str]) -> None:
         for name, arm in self.arms.items():

@@ -1,12 +1,20 @@
 """A plan with all that it refers to, and what its arms may not be."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
-from lightning_qsgd.compare.planning.job import RUNS, Job, differences, horizon_block, shortened
+from lightning_qsgd.compare.planning.job import (
+    RUNS,
+    Job,
+    differences,
+    horizon_block,
+    lost_parts,
+    shortened,
+)
 from lightning_qsgd.compare.planning.plan import Plan
 from lightning_qsgd.compare.planning.search import Range
 from lightning_qsgd.compare.results.published import Published
@@ -28,8 +36,8 @@ class Question:
         published: Figures of others that the report shows beside the measured ones.
 
     Raises:
-        ValueError: If figures are of an arm that is not compared, an arm lacks what is tuned, or
-            there are horizons and no target.
+        ValueError: If figures are of an arm that is not compared, an arm lacks what is tuned, a
+            search would set what all arms share, or there are horizons and no target.
     """
 
     name: str
@@ -42,7 +50,7 @@ class Question:
     def __post_init__(self) -> None:
         self.published.require_known(self.plan.arms)
         for name in self.plan.arms:
-            self.space_of(name)
+            refuse_search_of_fixed(self.plan, name, self.space_of(name))
         if self.plan.horizons and self.goal.target is None and not self.plan.goal.seeds:
             raise ValueError(
                 f"Expected a target with `horizons`, got none: the runs of {self.plan.horizons} of "
@@ -79,6 +87,25 @@ class Question:
         return tuple(
             name for name in self.space_of(self.plan.baseline) if name not in self.space_of(arm)
         )
+
+    def remarks(self, arm: str) -> tuple[str, ...]:
+        """Say what sets an arm apart from the baseline besides what its overlay says."""
+        baseline = self.plan.baseline
+        ours, theirs = self.configs[arm], self.configs[baseline]
+        gone = [
+            f"It goes without {' and '.join(f'`{name}`' for name in lost)} in `{place}`, which "
+            f"`{baseline}` has."
+            for place, lost in lost_parts(theirs, ours).items()
+        ]
+        trainers = [config.get("trainer") or {} for config in (theirs, ours)]
+        pairs = {name: tuple(trainer.get(name) for trainer in trainers) for name in SPENDING}
+        spent = [
+            f"Its `trainer.{name}` is {own}, that of `{baseline}` {other}: at the same budget it "
+            "may see more of the data, or less."
+            for name, (other, own) in pairs.items()
+            if own != other
+        ]
+        return (*gone, *spent)
 
     def chosen(self, arm: str, tuned: Mapping[str, TunedArm]) -> dict[str, float]:
         """Return the values of an arm by place in its configuration, from whosever search it is.
@@ -140,6 +167,8 @@ FIXED = {
     "trainer.max_steps": "`budget`",
     "trainer.max_epochs": "`budget`",
     "trainer.max_time": "`budget`",
+    "trainer.min_steps": "it in `experiment`",  # they outlast a budget of seconds
+    "trainer.min_epochs": "it in `experiment`",
     "goal.metric": "`goal`",
     "goal.loss": "`goal`",
     "goal.target": "`goal`",
@@ -147,7 +176,54 @@ FIXED = {
 }
 """What all arms share, and the key of the comparison that says it."""
 
+SPENDING = ("accumulate_grad_batches", "limit_train_batches", "overfit_batches")
+"""Arguments of the trainer that say how much data a step or an epoch takes."""
+
+MEASURING = (
+    *("limit_train_batches", "limit_val_batches", "overfit_batches"),
+    *("val_check_interval", "check_val_every_n_epoch"),
+)
+"""Arguments of the trainer that say on what, and how often, a run is trained and judged."""
+
 Config = Mapping[str, Any]
+
+
+def refuse_search_of_fixed(plan: Plan, arm: str, space: Mapping[str, Range]) -> None:
+    """Refuse a search that would set for one arm what all arms share.
+
+    Args:
+        plan: The arms and the budget.
+        arm: Name of the arm.
+        space: Ranges that its values are from, with their places.
+
+    Raises:
+        ValueError: If a range is of the seed, the budget, the goal or what runs are judged by, or
+            lets an arm of its own choose how much data a step takes.
+
+    Example:
+        >>> from lightning_qsgd.compare.planning import ArmPlan, Budget
+        >>> arms = {"adamw": ArmPlan(kind="baseline"), "sine": ArmPlan()}
+        >>> plan = Plan("digits.yaml", arms, Budget(max_epochs=1))
+        >>> longer = Range(8, 12, integer=True, path="trainer.max_epochs")
+        >>> refuse_search_of_fixed(plan, "sine", {"longer": longer})
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected the range 'longer' of the arm 'sine' to leave `trainer.max_epochs` ...
+    """
+    measuring = dict.fromkeys((f"trainer.{name}" for name in MEASURING), "it in `experiment`")
+    fixed = {**FIXED, **measuring}
+    if plan.budget.max_steps is not None and arm in plan.tuned and arm != plan.baseline:
+        fixed["trainer.accumulate_grad_batches"] = "it in `experiment`, or `budget.max_epochs`"
+    for name, span in space.items():
+        path = str(span.path)
+        place = next((one for one in fixed if path == one or path.startswith(f"{one}.")), None)
+        if place is not None:
+            raise ValueError(
+                f"Expected the range {name!r} of the arm {arm!r} to leave `{place}` alone, got "
+                f"`path: {path}`: a search would give the arm more than the baseline has, or judge "
+                f"it by something else. Take the range out, and set {fixed[place]} of the "
+                "comparison."
+            )
 
 
 def refuse_what_is_fixed(arm: str, config: Config, experiment: Config) -> None:
@@ -261,3 +337,41 @@ def refuse_other_base(
                 "either. Add the baseline's optimizer to `experiment`, as in "
                 "`[my_experiment.yaml, bases/adamw]`, or name an optimizer in the arm's overlay."
             )
+
+
+def refuse_dropped_parts(plan: Plan, base: Config, configs: Mapping[str, Config]) -> None:
+    """Refuse an overlay that replaces a list of the trainer's, and drops what the others keep.
+
+    Args:
+        plan: The arms, and what they are meant to go without.
+        base: Configuration of the experiment.
+        configs: Configuration of the run by arm.
+
+    Raises:
+        ValueError: If an arm loses a callback or a plugin that the baseline keeps, or the baseline
+            one that an arm keeps; a reference may.
+    """
+    lost = {name: lost_parts(base, config) for name, config in configs.items()}
+    for name, arm in plan.arms.items():
+        peers = [plan.baseline] if name != plan.baseline else [*plan.arms]
+        for place, classes in lost[name].items() if arm.kind != "reference" else ():
+            for peer in peers if place.startswith("trainer.") else ():
+                more = (Counter(classes) - Counter(lost[peer].get(place, ()))).elements()
+                gone = [path for path in more if not is_named(path, arm.without)]
+                if gone:
+                    raise ValueError(_words_for_dropped(name, peer, place, gone))
+
+
+def _words_for_dropped(name: str, peer: str, place: str, gone: Sequence[str]) -> str:
+    classes = ", ".join(path.rpartition(".")[-1] for path in gone)
+    return (
+        f"Expected the arm {name!r} to keep {classes} of the experiment's `{place}`, got an "
+        f"overlay that replaces the list, while {peer!r} trains with it: a gain could be due to "
+        f"either. Write `{place.rpartition('.')[-1]}+` in the overlay to add to the list, or "
+        f"`without: [{classes}]` in the arm if it is meant."
+    )
+
+
+def is_named(path: str, names: Collection[str]) -> bool:
+    """Whether names hold a class path, or its last part."""
+    return path in names or path.rpartition(".")[-1] in names

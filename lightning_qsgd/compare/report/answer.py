@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from math import isfinite
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph
-from lightning_qsgd.compare.report.tables import count, known
+from lightning_qsgd.compare.report.tables import count, known, trained_by
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.statistics.power import LARGE
 from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
 from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
+from lightning_qsgd.training.wrapping import follows_schedule
 
 
 def answer(
@@ -271,8 +272,34 @@ def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) 
     if apart:
         number = count(len(apart), "run")
         notices.append(f"**{number} left out** for starting unlike the baseline: see Pairing.")
+    notices += _apart(results)
     edges = [tuned.arm for tuned in results.tuning if any(v.at_edge for v in tuned.values)]
     if edges:
         names = ", ".join(f"`{name}`" for name in edges)
         notices.append(f"**Tuning ended at the edge** of its space for {names}: see Tuning.")
     return [Notice(text, "warn") for text in notices]
+
+
+def _apart(results: Results) -> list[str]:
+    """Name what sets arms apart besides the lines of their overlays."""
+    notices = [
+        f"**`{arm.name}` differs in more than its lines say.** {' '.join(arm.remarks)}"
+        for arm in results.comparison.arms
+        if arm.remarks
+    ]
+    trained, name = trained_by(results), results.comparison.baseline.name
+    own = trained.get(name, "")
+    others = [arm for arm, by in trained.items() if follows_schedule(by) != follows_schedule(own)]
+    if own and others:
+        which = "follows a schedule" if follows_schedule(own) else "follows no schedule"
+        words = "does not" if follows_schedule(own) else "does"
+        listed = ", ".join(f"`{arm}`" for arm in others)
+        notices.append(
+            f"**Not the same schedule:** `{name}` {which}, and this {words}: {listed}. A "
+            "difference may be due to that: see What trained each arm."
+        )
+    idle = {one.arm: one.inert for one in results.tuning if one.inert}
+    if idle:
+        names = ", ".join(f"`{arm}`: {' and '.join(values)}" for arm, values in idle.items())
+        notices.append(f"**Tuned values had no effect:** {names}. See Tuning.")
+    return notices

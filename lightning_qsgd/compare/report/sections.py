@@ -86,6 +86,10 @@ def arm_section(results: Results, analysis: Analysis) -> list[Block]:
             "the base optimizer's step, the median over steps and seeds."
         ),
     ]
+    trained = tables.trained_by(results)
+    if trained:
+        lines = tuple(f"`{arm}`: {words}." for arm, words in trained.items())
+        blocks += [Heading("What trained each arm", 3), Bullets(lines)]
     others = tables.other_metric_table(results)
     return blocks if others is None else [*blocks, Heading("Other metrics", 3), others]
 
@@ -194,6 +198,16 @@ def tuning_section(results: Results) -> list[Block]:
         names = tuple(f"`{arm.name}`: {' and '.join(arm.lacks)}." for arm in lacking)
         words = "Tuned for the baseline, but not for these arms. They lack it, or a range for it:"
         blocks += [Paragraph(words), Bullets(names)]
+    blocks += [
+        Notice(
+            f"`{tuned.arm}` **did not react** to {' and '.join(f'`{n}`' for n in tuned.inert)}: "
+            "trials that differ in nothing else end with the same weights to the last bit. So this "
+            "was not tuned; look at the `path` of the range.",
+            "warn",
+        )
+        for tuned in results.tuning
+        if tuned.inert
+    ]
     if any(tuned.extra for tuned in results.tuning):
         blocks.append(
             Paragraph(

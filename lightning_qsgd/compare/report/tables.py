@@ -246,3 +246,16 @@ def _arm_row(summary: ArmSummary, with_target: bool) -> tuple[str, ...]:
 
 def _effect(d: float) -> str:
     return "no spread" if abs(d) == float("inf") else signed(d)
+
+
+def trained_by(results: Results) -> dict[str, str]:
+    """Say by arm which optimizers and schedules its runs had; an arm that nobody noted is left out.
+
+    Args:
+        results: The runs.
+    """
+    found = {
+        arm.name: dict.fromkeys(run.optimizers for run in results.runs_of(arm.name).values())
+        for arm in results.comparison.arms
+    }
+    return {arm: " or ".join(filter(None, words)) for arm, words in found.items() if any(words)}

@@ -63,6 +63,7 @@ class Arm:
         description: What it does, in a few words for the report.
         overlay: The lines of configuration that make it what it is.
         lacks: Hyperparameters that were tuned for the baseline and not for this arm.
+        remarks: Sentences on what sets it apart from the baseline besides what its overlay says.
 
     Raises:
         ValueError: If the kind is unknown, or something else than an arm has controls.
@@ -78,6 +79,7 @@ class Arm:
     description: str = ""
     overlay: str = ""
     lacks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_folder_name("the name of an arm", self.name)

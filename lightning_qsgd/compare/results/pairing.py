@@ -1,7 +1,9 @@
-"""Whether the runs of a seed are a pair: same start, same data."""
+"""What runs have in common: the start and the data of a pair, the ends of trials."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.training.first_weights import start_alike
@@ -96,3 +98,35 @@ def _pairs(results: Results) -> Iterator[tuple[tuple[str, int], RecordedRun, Rec
     for arm in results.comparison.challengers:
         for seed, run in results.runs_of(arm.name).items():
             yield (arm.name, seed), run, expected.get(seed)
+
+
+def inert_values(trials: Sequence[tuple[Mapping[str, float], Any]]) -> tuple[str, ...]:
+    """Name the values that moved nothing: as many as the trials allow.
+
+    Values are without effect if trials that agree in all others, and differ in these, always end
+    with the same weights. Where no two trials agree in the others, nothing is known.
+
+    Args:
+        trials: Values by name, and hashes of the final weights, trial by trial.
+
+    Example:
+        >>> inert_values([({"lr": 1.0, "wd": 0.1}, "a"), ({"lr": 1.0, "wd": 0.2}, "a")])
+        ('wd',)
+    """
+    names = [*trials[0][0]] if trials else []
+    for number in range(len(names), 0, -1):
+        for chosen in combinations(names, number):
+            ends: dict[Any, set[Any]] = {}
+            settings: dict[Any, set[Any]] = {}
+            for values, end in trials:
+                others = tuple(value for name, value in values.items() if name not in chosen)
+                ends.setdefault(others, set()).add(end)
+                settings.setdefault(others, set()).add(tuple(values[name] for name in chosen))
+            several = [group for group in settings.values() if len(group) > 1]
+            differ = all(
+                any(len({s[place] for s in group}) > 1 for group in several)
+                for place in range(number)
+            )
+            if differ and all(len(found) == 1 for found in ends.values()):
+                return chosen
+    return ()

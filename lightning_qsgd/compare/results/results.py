@@ -176,6 +176,8 @@ class TunedArm:
         extra: Trials among them that came after a best value at an edge had widened its range.
         final_seeds: Seeds at which the best settings were tried again, and that chose; else empty.
         finalists: How many settings were tried again.
+        inert: Names of the values that moved nothing: trials that differ in them end with the same
+            weights to the last bit.
     """
 
     arm: str
@@ -186,6 +188,7 @@ class TunedArm:
     extra: int = 0
     final_seeds: tuple[int, ...] = ()
     finalists: int = 1
+    inert: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

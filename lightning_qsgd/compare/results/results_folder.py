@@ -191,7 +191,7 @@ def _comparison(saved: dict[str, Any]) -> Comparison:
 
 
 def _arm(saved: dict[str, Any]) -> Arm:
-    lists = {"controls": tuple(saved["controls"]), "lacks": tuple(saved.get("lacks", ()))}
+    lists = {name: tuple(saved.get(name, ())) for name in ("controls", "lacks", "remarks")}
     return Arm(**{**saved, **lists})
 
 
@@ -208,5 +208,5 @@ def _points(curve: NDArray[np.float64]) -> dict[str, list[float]]:
 
 def _tuned(saved: dict[str, Any]) -> TunedArm:
     values = tuple(TunedValue(**value) for value in saved["values"])
-    blocks = {name: tuple(saved.get(name, ())) for name in ("seeds", "final_seeds")}
+    blocks = {name: tuple(saved.get(name, ())) for name in ("seeds", "final_seeds", "inert")}
     return TunedArm(**{**saved, **blocks, "values": values, "score": float(saved["score"])})

@@ -1,13 +1,24 @@
 """The configuration of a baseline and how its record is found again."""
 
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LightningCLI
 
-from lightning_qsgd.cli.baseline import Baseline, baseline_config, find_recorded
+from lightning_qsgd.cli.baseline import (
+    Baseline,
+    baseline_config,
+    find_recorded,
+    words_for_replaced,
+)
 from lightning_qsgd.compare.planning.job import what_determines
+from lightning_qsgd.nn import MLP
+from lightning_qsgd.training import Classifier
 from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint, save_run
 
 
@@ -109,3 +120,21 @@ def test_record_is_found_by_its_fingerprint_and_damaged_ones_are_passed_over(
     assert found[0].name == "seed0_2"
     assert find_recorded(tmp_path, "c") is None
     assert find_recorded(tmp_path / "nowhere", "b") is None
+
+
+class Scheduled(LightningModule):
+    def configure_optimizers(self) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(("kind", "is_said"), [(Scheduled, True), (Classifier, False)])
+def test_fit_says_which_method_the_optimizer_of_a_config_replaces(
+    kind: type[LightningModule], is_said: bool
+) -> None:
+    model = Classifier(MLP(in_features=2, num_classes=2), 2) if kind is Classifier else kind()
+    assert words_for_replaced(model) == ""
+    given = partial(LightningCLI.configure_optimizers, optimizer=None)
+    model.configure_optimizers = MethodType(given, model)  # as LightningCLI does
+    said = words_for_replaced(model)
+    assert said.startswith("Scheduled.configure_optimizers is not called") == is_said
+    assert bool(said) == is_said

@@ -7,6 +7,7 @@ import pytest
 
 from lightning_qsgd.compare.executors import attempt
 from lightning_qsgd.compare.planning import Range, Search
+from lightning_qsgd.compare.results.pairing import inert_values
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.compare.tuning import STUDY, Tuning, target_from_baseline
 from lightning_qsgd.training.convergence_callback import Goal
@@ -371,3 +372,26 @@ def test_finals_of_a_metric_that_should_fall_take_the_lowest(tmp_path):
 def test_fewer_finalists_than_one_are_refused():
     with pytest.raises(ValueError, match=r"`tuning.finalists` to be at least 1, got 0"):
         Search(finalists=0)
+
+
+def trial(end: str, **values: float) -> tuple[dict[str, float], str]:
+    return values, end
+
+
+@pytest.mark.parametrize(
+    ("trials", "inert"),
+    [
+        ([], ()),
+        ([trial("a", lr=1, wd=1)], ()),
+        ([trial("a", lr=1, wd=1), trial("b", lr=2, wd=2)], ()),
+        ([trial("a", lr=1, wd=1), trial("a", lr=2, wd=2)], ("lr", "wd")),
+        ([trial("a", lr=1, wd=1), trial("a", lr=1, wd=2)], ("wd",)),
+        ([trial("a", lr=1, wd=1), trial("a", lr=1, wd=2), trial("b", lr=2, wd=3)], ("wd",)),
+        ([trial("a", lr=1, wd=1), trial("a", lr=1, wd=2), trial("b", lr=1, wd=3)], ()),
+        ([trial("a", lr=1, wd=1), trial("b", lr=1, wd=2), trial("b", lr=2, wd=2)], ("lr",)),
+    ],
+)
+def test_a_value_is_inert_where_trials_that_differ_in_it_alone_end_alike(
+    trials: list[tuple[dict[str, float], str]], inert: tuple[str, ...]
+) -> None:
+    assert inert_values(trials) == inert

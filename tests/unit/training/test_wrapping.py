@@ -1,5 +1,8 @@
 """Wrapping what `configure_optimizers` returns, without a trainer."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -7,7 +10,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.training.wrapping import perturb, perturb_configured, refuse_conflict
+from lightning_qsgd.training.wrapping import (
+    describe_optimizers,
+    follows_schedule,
+    has_parts,
+    perturb,
+    perturb_configured,
+    refuse_conflict,
+)
 
 PERTURBATION = Perturbation(strength=0.25)
 
@@ -65,3 +75,30 @@ def test_equal_perturbations_are_no_conflict() -> None:
 @pytest.mark.parametrize("nothing", [None, [], (), {}, 3, "adam"])
 def test_what_holds_no_optimizer_is_returned_unchanged(nothing) -> None:
     assert perturb_configured(nothing, PERTURBATION) == nothing
+
+
+@pytest.mark.parametrize(
+    ("decays", "words"),
+    [
+        ((0.1, 0.1), "SGD (lr 0.1, weight decay 0.1), no schedule"),
+        ((0.1, 0.0), "SGD (lr 0.1, weight decay 0.1, 0), 2 groups, no schedule"),
+    ],
+)
+def test_groups_that_differ_are_named(decays: tuple[float, float], words: str) -> None:
+    layer = torch.nn.Linear(2, 2)
+    groups = [
+        {"params": [p], "weight_decay": d} for p, d in zip(layer.parameters(), decays, strict=True)
+    ]
+    trainer: Any = SimpleNamespace(
+        optimizers=[torch.optim.SGD(groups, lr=0.1)], lr_scheduler_configs=[]
+    )
+    assert describe_optimizers(trainer) == words
+    assert has_parts(words) == (decays[0] != decays[1])
+    assert not follows_schedule(words)
+
+
+def test_a_schedule_of_one_of_several_optimizers_is_one() -> None:
+    words = "SGD (lr 0.1), no schedule; Adam (lr 0.1), StepLR"
+    assert follows_schedule(words)
+    assert has_parts(words)
+    assert not follows_schedule("")

@@ -1,0 +1,160 @@
+"""What sets an arm apart without a line that says so: schedules, callbacks, idle values."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_qsgd.compare import load_results
+from lightning_qsgd.compare.report.write_report import MARKDOWN
+
+EXPERIMENT = str(Path(__file__).parents[2] / "configs" / "experiments" / "digits.yaml")
+MODULES = "tests.integration.compare_modules"
+SGD = {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01}}}
+STEP = {
+    "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}
+}
+SHORT = {"limit_train_batches": 4, "limit_val_batches": 2}
+
+
+def experiment(module: str, **more: Any) -> dict[str, Any]:
+    data = {"class_path": "lightning_qsgd.data.DigitsDataModule"}
+    goal = {"metric": "val/accuracy"}
+    model = {"class_path": f"{MODULES}.{module}"}
+    return {"model": model, "data": data, "trainer": SHORT, "goal": goal, **more}
+
+
+class Compare:
+    """Runs the command in an empty folder."""
+
+    def __init__(self, command_line: Any, folder: Path) -> None:
+        self.command_line, self.folder = command_line, folder
+
+    def __call__(self, module: str, arms: dict[str, Any], *words: str, **plan: Any) -> str:
+        whole = {"experiment": experiment(module), "budget": {"max_epochs": 1}, "seeds": 1}
+        file = self.folder / "plan.yaml"
+        file.write_text(yaml.safe_dump({**whole, "arms": arms, **plan}))
+        line = ["compare", "--config", str(file), "--folder", "out", "--processes", "1", *words]
+        return " ".join(str(self.command_line.main(*line)).split())
+
+    def refused(self, *given: Any, **plan: Any) -> str:
+        with pytest.raises(SystemExit) as caught:
+            self(*given, **plan)
+        assert caught.value.code == 2
+        return " ".join(self.command_line._capsys.readouterr().err.split())
+
+    @property
+    def report(self) -> str:
+        return (self.folder / "out" / MARKDOWN).read_text()
+
+
+@pytest.fixture
+def compare(command_line: Any, tmp_path: Path) -> Compare:
+    return Compare(command_line, tmp_path)
+
+
+OWN: dict[str, Any] = {"kind": "baseline"}
+
+
+@pytest.mark.parametrize(
+    ("module", "made"),
+    [
+        ("Scheduled", "SGD (lr 0.01, weight decay 0), StepLR"),
+        ("Grouped", "SGD (lr 0.01, weight decay 0, 0.1), 2 groups, no schedule"),
+    ],
+)
+def test_an_optimizer_that_takes_the_modules_schedule_or_groups_away_is_refused(
+    module: str, made: str, compare: Compare
+) -> None:
+    said = compare.refused(module, {"own": OWN, "sgd": {"overlay": SGD}})
+    assert f"`configure_optimizers` for 'own', which makes {made}, and torch.optim.SGD" in said
+    assert "give the arm an `lr_scheduler`, or write `without: [configure_optimizers]`" in said
+    assert not (compare.folder / "out" / "results.csv").exists()
+
+
+def test_the_command_that_tests_a_claim_and_a_dry_run_refuse_it_too(compare: Compare) -> None:
+    still = {"overlay": {"model": {"init_args": {"learning_rate": 0.5}}}}
+    arms = {"own": OWN, "fast": still}
+    said = compare.refused("Scheduled", arms, "--arm", "torch.optim.NAdam", "--dry_run")
+    assert "torch.optim.NAdam in its place for 'nadam'" in said
+
+
+def test_a_baseline_that_takes_the_schedule_from_itself_is_refused(compare: Compare) -> None:
+    arms = {"sgd": {"kind": "baseline", "overlay": SGD}, "own": {}}
+    assert "torch.optim.SGD in its place for 'sgd'" in compare.refused("Scheduled", arms)
+
+
+def test_a_lost_schedule_that_is_meant_is_named_in_the_report(compare: Compare) -> None:
+    sgd = {"overlay": SGD, "without": ["configure_optimizers"]}
+    compare("Scheduled", {"own": OWN, "sgd": sgd})
+    assert "**Not the same schedule:** `own` follows a schedule, and this does not: `sgd`." in (
+        compare.report
+    )
+    assert "- `sgd`: SGD (lr 0.01, weight decay 0), no schedule." in compare.report
+
+
+def test_a_schedule_of_the_arms_own_and_a_plain_optimizer_in_the_module_are_taken(
+    compare: Compare,
+) -> None:
+    compare("Scheduled", {"own": OWN, "sgd": {"overlay": {**SGD, **STEP}}})
+    assert "Not the same schedule" not in compare.report
+    assert {run.optimizers for run in load_results(compare.folder / "out").runs} == {
+        "SGD (lr 0.01, weight decay 0), StepLR"
+    }
+
+
+def test_an_arm_beside_a_module_with_one_plain_optimizer_is_taken(compare: Compare) -> None:
+    nadam = {"overlay": {"optimizer": {"class_path": "torch.optim.NAdam"}}}
+    compare("PlainOwn", {"own": OWN, "nadam": nadam})
+    assert "- `own`: SGD (lr 0.01, weight decay 0.001), no schedule." in compare.report
+
+
+def tuning(**more: Any) -> dict[str, Any]:
+    space = {
+        "lr": {"low": 0.001, "high": 0.3, "path": "model.init_args.learning_rate"},
+        "weight_decay": {"low": 1e-4, "high": 0.5, "path": "model.init_args.decay"},
+    }
+    return {"trials": 2, "seeds": 1, "space": space, **more}
+
+
+TUNED = {
+    "own": {"kind": "baseline", "hyperparameters": "tuned"},
+    "nadam": {
+        "overlay": {"optimizer": {"class_path": "torch.optim.NAdam"}},
+        "hyperparameters": "tuned",
+    },
+}
+
+
+@pytest.mark.parametrize("source", ["tuned", "of_baseline"])
+def test_tuned_values_of_the_module_that_no_optimizer_reads_are_refused(
+    source: str, compare: Compare
+) -> None:
+    arms = {**TUNED, "nadam": {**TUNED["nadam"], "hyperparameters": source}}
+    said = compare.refused("PlainOwn", arms, tuning=tuning())
+    assert (
+        "the arm 'nadam' to react to `model.init_args.learning_rate`, `model.init_args.decay`, "
+        "got the same weights to the last bit" in said
+    )
+    assert "`space: {lr: {path: optimizer.init_args.lr, ...}, weight_decay: " in said
+
+
+def test_values_that_the_module_hands_to_any_optimizer_are_searched(compare: Compare) -> None:
+    compare("WarmsUp", TUNED, tuning=tuning())
+    assert "did not react" not in compare.report
+
+
+def test_a_search_whose_trials_all_end_alike_is_named(compare: Compare) -> None:
+    overlay = {"optimizer": {"class_path": f"{MODULES}.DeafSGD"}}
+    space = {
+        "lr": {"low": 0.001, "high": 0.3, "path": "optimizer.init_args.lr"},
+        "weight_decay": {"low": 0.001, "high": 0.3, "path": "optimizer.init_args.weight_decay"},
+    }
+    arms = {"own": TUNED["own"], "deaf": {**TUNED["nadam"], "overlay": overlay, "space": space}}
+    said = compare("PlainOwn", arms, tuning=tuning())
+    assert "No effect of `lr` and `weight_decay` in the search of deaf" in said
+    assert "`deaf` **did not react** to `lr` and `weight_decay`" in compare.report
+    assert "**Tuned values had no effect:** `deaf`: lr and weight_decay." in compare.report
+    known = {tuned.arm: tuned.inert for tuned in load_results(compare.folder / "out").tuning}
+    assert known == {"own": (), "deaf": ("lr", "weight_decay")}
