@@ -206,6 +206,7 @@ def plan_table(question: Question) -> RenderableType:
     if plan.horizons:
         lengths = ", ".join(map(str, plan.horizon_lengths))
         facts["horizons"] = f"{lengths} of {plan.budget}, for {', '.join(plan.on_horizons)}"
+        facts |= {"horizons of " + arm: words for arm, words in question.unshortened.items()}
     return Group(table, *(f"{name}: {escape(value)}" for name, value in facts.items()))
 
 

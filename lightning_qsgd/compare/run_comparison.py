@@ -76,6 +76,9 @@ def run_comparison(
     )
     known = replace(known, runs=_known(known, folder))
     save_results(collect(known, workshop.store), folder)
+    for arm, words in question.unshortened.items():
+        text = f"[bold red]HORIZONS[/] of {escape(arm)}: {escape(words)}"
+        console.print(text, soft_wrap=True)
     console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
     guards = {job.block: PairingGuard(question.plan.baseline) for job in jobs}
 
@@ -90,9 +93,12 @@ def run_comparison(
 
     try:
         workshop.run(jobs, Board(console, "Runs", jobs, workshop.executor.at_a_time), watch)
-    finally:
-        results = collect(known, workshop.store)
-        save_results(results, folder)
+    except BaseException:
+        with suppress(OSError):  # where the disk is full, the first to say so counts
+            save_results(collect(known, workshop.store), folder)
+        raise
+    results = collect(known, workshop.store)
+    save_results(results, folder)
     return results
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import yaml
 
-from lightning_qsgd.compare.planning.job import RUNS, Job, differences, horizon_block, shortened
+from lightning_qsgd.compare.planning.job import (
+    RUNS,
+    Job,
+    differences,
+    horizon_block,
+    shortened,
+    words_for_unshortened,
+)
 from lightning_qsgd.compare.planning.plan import Plan
 from lightning_qsgd.compare.planning.search import Range
 from lightning_qsgd.compare.results.published import Published
@@ -103,6 +110,12 @@ class Question:
             for arm, config in configs.items()
         ]
 
+    @property
+    def unshortened(self) -> dict[str, str]:
+        """What of an arm's schedule may not end with its shorter runs, in words; by arm."""
+        arms = self.plan.on_horizons if self.plan.horizons else ()
+        return words_for_unshortened({arm: self.configs[arm] for arm in arms})
+
     def horizon_jobs(self, configs: Mapping[str, Mapping[str, Any]]) -> list[Job]:
         """List the runs that end earlier, of the baseline and the arms on trial.
 
@@ -140,6 +153,7 @@ FIXED = {
     "trainer.max_steps": "`budget`",
     "trainer.max_epochs": "`budget`",
     "trainer.max_time": "`budget`",
+    "trainer.limit_val_batches": "it in `experiment`",
     "goal.metric": "`goal`",
     "goal.loss": "`goal`",
     "goal.target": "`goal`",

@@ -190,12 +190,15 @@ def stored_with(arm, seed, **checks):
         ("initial_weights", "initial weights"),
         ("data_order", "first batches"),
         ("random_state", "random generators at the start"),
+        ("validation_batches", "number of validation batches"),
+        ("validation_data", "validation batches"),
     ],
 )
 def test_a_run_that_is_no_pair_is_found(check, words):
     guard = PairingGuard("adamw")
-    assert guard.look(made_job("adamw", 0), stored_with("adamw", 0)) == []
-    assert guard.look(made_job("adamw", 1), stored_with("adamw", 1)) == []
+    known = dict.fromkeys(("validation_batches", "validation_data"), "known")
+    assert guard.look(made_job("adamw", 0), stored_with("adamw", 0, **known)) == []
+    assert guard.look(made_job("adamw", 1), stored_with("adamw", 1, **known)) == []
     assert guard.look(made_job("sine", 1), stored_with("sine", 1)) == []
     (found,) = guard.look(made_job("sine", 0), stored_with("sine", 0, **{check: "other"}))
     assert found == f"Seed 0: sine and adamw differ in the {words}{found.split(words)[1]}"
