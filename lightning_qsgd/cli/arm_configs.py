@@ -25,6 +25,7 @@ from lightning_qsgd.compare.planning.question import (
     refuse_checkpoint,
     refuse_copies,
     refuse_other_base,
+    refuse_other_validation,
     refuse_what_is_fixed,
 )
 from lightning_qsgd.compare.results.published import Published
@@ -97,6 +98,7 @@ def read_question(
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
+    refuse_other_validation(plan, configs)
     refuse_other_base(
         plan, configs, [n for n, texts in overlays.items() if _names_optimizer(texts)]
     )

@@ -1,7 +1,11 @@
 """The commands ``compare`` and ``report``: arms x seeds of any experiment, with a verdict."""
 
 import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -13,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.cli.arm_configs import read_question
-from lightning_qsgd.cli.commands import INTERRUPTED, plain_console
+from lightning_qsgd.cli.commands import INTERRUPTED, TERMINATED, plain_console
 from lightning_qsgd.cli.configs_command import by_name
 from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
 from lightning_qsgd.cli.outcome import publish
@@ -47,6 +51,24 @@ FAILED = 1
 """Exit status after runs that failed; the report is written all the same."""
 
 
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let a SIGTERM end a command as Ctrl-C does: its runs, and what they have written, go too."""
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _end(*_: Any) -> None:
+    sys.exit(TERMINATED)
+
+
+@_ending_in_order()
 def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     """Run a comparison, or continue it.
 
@@ -55,7 +77,8 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
         recipe: The command line that trains the arms; this package's own if None.
 
     Raises:
-        SystemExit: With status 2 if an argument is wrong, 1 if runs failed, 130 after Ctrl-C.
+        SystemExit: With status 2 if an argument is wrong, 1 if runs failed, 130 after Ctrl-C, and
+            143 after a SIGTERM.
         RuntimeError: If the folder is in use, runs are no pairs, or an arm that must equal the
             baseline does not.
     """

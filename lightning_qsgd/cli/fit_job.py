@@ -1,5 +1,6 @@
 """Makes one run of a comparison, in whatever process and on whatever machine."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from lightning_qsgd.cli.main import hush
 from lightning_qsgd.cli.outcome import never_logged
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.compare.executors.executor import SCRATCH
 from lightning_qsgd.compare.forecast import SECONDS_OF_A_RUN
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.tracking import tags
@@ -69,7 +71,7 @@ def fit_job(job: Job, recipe: Recipe, *callbacks: Callback) -> RecordedRun:
     """
     torch.set_num_threads(1)
     hush()
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=os.environ.get(SCRATCH)) as scratch:
         cli = JobCLI.run(recipe, dict(job.config), scratch, callbacks)
     if cli.convergence is None:
         raise RuntimeError("The run recorded nothing: `fast_dev_run` is on. Switch it off.")

@@ -373,6 +373,28 @@ def test_ctrl_c_says_how_to_go_on(compare: Compare, monkeypatch: pytest.MonkeyPa
     assert "the same command goes on" in compare.command_line._capsys.readouterr().out
 
 
+def test_a_sigterm_ends_in_order(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def terminated(*_: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            ended.append("what runs have written")
+
+    monkeypatch.setattr(compare_command, "run_comparison", terminated)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # or a failure would end the tests
+    try:
+        with pytest.raises(SystemExit) as caught:
+            compare()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
+    assert ended == ["what runs have written"]
+
+
 def test_a_second_comparison_in_the_folder_is_refused(compare: Compare) -> None:
     with locked(compare.folder / "out"):
         refused = compare.refuse()

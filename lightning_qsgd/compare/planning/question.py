@@ -153,7 +153,6 @@ FIXED = {
     "trainer.max_steps": "`budget`",
     "trainer.max_epochs": "`budget`",
     "trainer.max_time": "`budget`",
-    "trainer.limit_val_batches": "it in `experiment`",
     "goal.metric": "`goal`",
     "goal.loss": "`goal`",
     "goal.target": "`goal`",
@@ -243,6 +242,30 @@ def refuse_copies(plan: Plan, configs: Mapping[str, Config]) -> None:
                 "configuration is the same, so it would train the same. Give it an `overlay` that "
                 "changes something, or add `must_equal_baseline: true` to check just that."
             )
+
+
+def refuse_other_validation(plan: Plan, configs: Mapping[str, Config]) -> None:
+    """Refuse an arm that is measured on more or fewer batches than the baseline.
+
+    Args:
+        plan: The arms.
+        configs: Configuration of the run by arm.
+
+    Raises:
+        ValueError: If there is such an arm.
+    """
+    expected = _validated(configs[plan.baseline])
+    for name in plan.arms:
+        if (found := _validated(configs[name])) != expected:
+            raise ValueError(
+                f"Expected the arm {name!r} to be measured like the baseline {plan.baseline!r}, "
+                f"with `trainer.limit_val_batches` of {expected}, got {found}: a gain could be due "
+                "to easier data. Set it in `experiment`, for all arms."
+            )
+
+
+def _validated(config: Config) -> Any:
+    return (config.get("trainer") or {}).get("limit_val_batches")
 
 
 def refuse_other_base(

@@ -340,3 +340,20 @@ def test_known_schedules_are_named_nowhere(without_matplotlib, tmp_path):
     results = compared(question, tmp_path)
     _, markdown = written(results, tmp_path)
     assert "Horizons of `" not in markdown
+
+
+def test_of_a_full_disk_the_first_error_counts(tmp_path, monkeypatch):
+    saved = []
+
+    def save(results, folder):
+        saved.append(len(results.runs))
+        if len(saved) > 1:
+            raise OSError("the second")
+
+    def failing(job):
+        raise KeyboardInterrupt("the first")
+
+    monkeypatch.setattr("lightning_qsgd.compare.run_comparison.save_results", save)
+    with pytest.raises(KeyboardInterrupt, match="the first"):
+        compared(made_question(), tmp_path, failing)
+    assert len(saved) == 2
