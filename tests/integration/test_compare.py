@@ -503,7 +503,7 @@ def test_tuning_without_optuna_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.setattr("lightning_qsgd.cli.compare_command.workshop_in", None)
-    adamw = {"kind": "baseline", "hyperparameters": "tuned"}
+    adamw = {**PLAN["arms"]["adamw"], "hyperparameters": "tuned"}
     arms = {"adamw": adamw, "still": PLAN["arms"]["still"]}
     said = compare.refuse(*more, arms=arms, tuning={"trials": 2, "seeds": 1})
     assert "Cannot tune: optuna is not installed" in said
