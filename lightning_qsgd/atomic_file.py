@@ -41,18 +41,22 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        OSError: If the disk is full; what lay at the path is still there.
+        OSError: If the disk is full, with the path; what lay at it is still there.
     """
-    with NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as temporary:
-        try:
-            yield temporary.file
-            temporary.flush()
-            os.fsync(temporary.fileno())
-            os.chmod(temporary.name, 0o644)  # a temporary file is readable by its owner only
-            os.replace(temporary.name, path)
-        except BaseException:  # a full disk, a folder in the way, Ctrl-C
-            os.unlink(temporary.name)
-            raise
+    try:
+        with NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as temporary:
+            try:
+                yield temporary.file
+                temporary.flush()
+                os.fsync(temporary.fileno())
+                os.chmod(temporary.name, 0o644)  # a temporary file is readable by its owner only
+                os.replace(temporary.name, path)
+            except BaseException:  # a full disk, a folder in the way, Ctrl-C
+                os.unlink(temporary.name)
+                raise
+    except OSError as error:
+        error.filename = error.filename or str(path)  # that of a full disk names no file
+        raise
     _sync_folder(path.parent)
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import mkdtemp
 
 # So that the server that forks processes has the libraries, whichever test starts it.
 import lightning_qsgd.cli.fit_job  # noqa: F401
@@ -33,7 +34,13 @@ def quick_fit(job):
         child = get_context("fork").Process(target=time.sleep, args=(60,))
         child.start()
         Path(job.config["note"]).write_text(str(child.pid))
-    if does == "leave and die":
+    if does in ("write", "write and die"):
+        scratch = mkdtemp(dir=os.environ["LIGHTNING_QSGD_SCRATCH"])
+        Path(scratch, "last.ckpt").write_text("weights")
+        Path(job.config["note"]).write_text(scratch)
+    if does == "write":
+        time.sleep(60)
+    if does in ("leave and die", "write and die"):
         os.kill(os.getpid(), signal.SIGKILL)
     if does == "wait":
         time.sleep(60)

@@ -15,17 +15,18 @@ from lightning_qsgd.cli.suggesting_parser import plain_config, read_yaml
 from lightning_qsgd.compare.planning import ArmPlan, Lines, Plan, Range
 from lightning_qsgd.compare.planning.job import (
     SEARCH_SPACE,
+    as_yaml,
     value_at,
     what_determines,
     with_values,
 )
 from lightning_qsgd.compare.planning.question import (
     Question,
-    as_yaml,
     refuse_checkpoint,
     refuse_copies,
     refuse_dropped_parts,
     refuse_other_base,
+    refuse_other_validation,
     refuse_what_is_fixed,
 )
 from lightning_qsgd.compare.results.published import Published
@@ -99,6 +100,7 @@ def read_question(
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
     refuse_dropped_parts(plan, base, configs)
+    refuse_other_validation(plan, configs)
     refuse_other_base(
         plan, configs, [n for n, texts in overlays.items() if _names_optimizer(texts)]
     )

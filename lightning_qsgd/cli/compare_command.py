@@ -1,7 +1,11 @@
 """The commands ``compare`` and ``report``: arms x seeds of any experiment, with a verdict."""
 
 import shlex
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -13,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.cli.arm_configs import read_question
-from lightning_qsgd.cli.commands import INTERRUPTED, plain_console
+from lightning_qsgd.cli.commands import INTERRUPTED, TERMINATED, plain_console
 from lightning_qsgd.cli.configs_command import by_name
 from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
 from lightning_qsgd.cli.outcome import publish
@@ -24,7 +28,9 @@ from lightning_qsgd.cli.suite_command import name_of_arm, suite_command, suite_i
 from lightning_qsgd.compare.executors import choose_executor
 from lightning_qsgd.compare.forecast import describe, plan_table, remarks, require_trainable
 from lightning_qsgd.compare.planning import Plan
-from lightning_qsgd.compare.planning.question import Question, as_yaml
+from lightning_qsgd.compare.planning.job import as_yaml
+from lightning_qsgd.compare.planning.question import Question
+from lightning_qsgd.compare.results.gains import unequal_seeds
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.compare.results.results import Results, provenance_of
 from lightning_qsgd.compare.results.results_folder import RESULTS, load_results, save_results
@@ -35,7 +41,6 @@ from lightning_qsgd.compare.run_comparison import (
     refuse_changed_runs,
     refuse_other_arms,
     run_comparison,
-    unequal_arms,
 )
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.folder_lock import locked
@@ -47,6 +52,24 @@ FAILED = 1
 """Exit status after runs that failed; the report is written all the same."""
 
 
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let a SIGTERM end a command as Ctrl-C does: its runs, and what they have written, go too."""
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _end(*_: Any) -> None:
+    sys.exit(TERMINATED)
+
+
+@_ending_in_order()
 def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
     """Run a comparison, or continue it.
 
@@ -55,7 +78,8 @@ def compare_command(arguments: list[str], recipe: Recipe | None = None) -> None:
         recipe: The command line that trains the arms; this package's own if None.
 
     Raises:
-        SystemExit: With status 2 if an argument is wrong, 1 if runs failed, 130 after Ctrl-C.
+        SystemExit: With status 2 if an argument is wrong, 1 if runs failed, 130 after Ctrl-C, and
+            143 after a SIGTERM.
         RuntimeError: If the folder is in use, runs are no pairs, or an arm that must equal the
             baseline does not.
     """
@@ -237,7 +261,9 @@ def carry_out(question: Question, workshop: Workshop, command: str, console: Con
             f"that ended are in {folder / RESULTS}. When the cause is gone, build the report again "
             f"with `lightning-qsgd report {shlex.quote(str(folder))}`."
         ) from error
-    unequal = unequal_arms(question.plan, results)
+    plan = question.plan
+    equal = [name for name, arm in plan.arms.items() if arm.must_equal_baseline]
+    unequal = [name for name in equal if unequal_seeds(results, name, plan.baseline)]
     if unequal:
         raise RuntimeError(
             f"{unequal} must equal the baseline to the last bit, and do not: something besides "

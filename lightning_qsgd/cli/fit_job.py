@@ -1,5 +1,6 @@
 """Makes one run of a comparison, in whatever process and on whatever machine."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from lightning_qsgd.cli.main import hush
 from lightning_qsgd.cli.outcome import never_logged
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.compare.executors.executor import SCRATCH
 from lightning_qsgd.compare.forecast import SECONDS_OF_A_RUN
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.tracking import tags
@@ -29,6 +31,8 @@ from lightning_qsgd.training.recorded_run import (
     DATA_ORDER,
     FINAL_WEIGHTS,
     RANDOM_STATE,
+    VALIDATION_BATCHES,
+    VALIDATION_DATA,
     RecordedCurve,
     RecordedRun,
 )
@@ -67,7 +71,7 @@ def fit_job(job: Job, recipe: Recipe, *callbacks: Callback) -> RecordedRun:
     """
     torch.set_num_threads(1)
     hush()
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=os.environ.get(SCRATCH)) as scratch:
         cli = JobCLI.run(recipe, dict(job.config), scratch, callbacks)
     if cli.convergence is None:
         raise RuntimeError("The run recorded nothing: `fast_dev_run` is on. Switch it off.")
@@ -219,14 +223,20 @@ def _limited(length: float, trainer: Mapping[str, Any], name: str) -> float:
 
 
 def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
-    """Return the metrics of the final weights, and close the metric's curve with them."""
-    final = dict(cli.validated)
+    """Return the metrics of the final weights, and close the metric's curve with them.
+
+    Raises:
+        ValueError: If no value of the goal's metric is of the final weights.
+    """
+    final, step = dict(cli.validated), float(steps_taken(cli.trainer))
     if goal.metric not in final:
         curve = record.curve(goal.metric)
         if not curve.values:
             raise ValueError(never_logged(goal.metric, {*cli.logged, *final}))
+        if curve.steps[-1] < step:
+            raise ValueError(_stale(goal.metric, curve, step))
         final[goal.metric] = curve.values[-1]
-    step, loss = float(steps_taken(cli.trainer)), record.curve(goal.loss)
+    loss = record.curve(goal.loss)
     curve = record.curve(goal.metric)
     if not curve.steps or curve.steps[-1] < step:
         epoch = loss.epochs[-1] if loss.epochs else float(cli.trainer.current_epoch)
@@ -235,6 +245,15 @@ def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
     if loss.values:
         final.setdefault(goal.loss, loss.values[-1])
     return dict(sorted(final.items()))
+
+
+def _stale(metric: str, curve: RecordedCurve, step: float) -> str:
+    return (
+        f"Cannot tell `{metric}` of the final weights: training ended at step {step:g}, the "
+        "validation after it did not log it, and its last value is of step "
+        f"{curve.steps[-1]:g}. Log it in `validation_step` whatever `trainer.state.fn` is, or let "
+        "the last validation of the budget be at its end, as with `check_val_every_n_epoch: 1`."
+    )
 
 
 def _curves(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, RecordedCurve]:
@@ -259,6 +278,8 @@ def _checks(cli: JobCLI) -> dict[str, str]:
         **convergence.run.checks,
         DATA_ORDER: cli.pairing.data_order,
         RANDOM_STATE: cli.pairing.random_state,
+        VALIDATION_BATCHES: cli.pairing.validation_batches,
+        VALIDATION_DATA: cli.pairing.validation_data,
         FINAL_WEIGHTS: hashed_weights(cli.model).digest,
     }
     return {name: value for name, value in hashes.items() if value}  # unreadable is unknown

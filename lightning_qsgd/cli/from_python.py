@@ -20,7 +20,7 @@ from lightning_qsgd.cli.main import hush
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe, refuse_while_imported
 from lightning_qsgd.compare.planning import ArmPlan, Budget, GoalPlan, Plan, Search
-from lightning_qsgd.compare.planning.question import as_yaml
+from lightning_qsgd.compare.planning.job import as_yaml
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.folder_lock import locked

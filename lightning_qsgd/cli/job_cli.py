@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import pickle
-import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,19 +11,17 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.loggers.logger import Logger
-from torch import Tensor
 
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.training.checkpoints import CheckpointsElsewhere
-from lightning_qsgd.training.first_weights import add_to_hash
+from lightning_qsgd.training.convergence_callback import steps_taken
+from lightning_qsgd.training.first_weights import PairingCallback
 from lightning_qsgd.training.wrapping import callbacks_of
 
 LOG_EVERY = 10
@@ -108,7 +104,12 @@ class JobCLI(PerturbationCLI):
         more = [MemoryLogger(self.scratch) for _ in given[1:]] if isinstance(given, list) else []
         loggers = [self.memory, *more]  # as many as a module finds in `fit`
         trainer = super().instantiate_trainer(**{**quiet, **kwargs, "logger": loggers})
-        callbacks_of(trainer)[:0] = [CheckpointsElsewhere(self.scratch), self.pairing, *self.extra]
+        callbacks_of(trainer)[:0] = [
+            CheckpointsElsewhere(self.scratch),
+            self.pairing,
+            StepBudget(),
+            *self.extra,
+        ]
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
@@ -311,60 +312,34 @@ class MemoryLogger(Logger):
         """Ignore them: the stored configuration has them."""
 
 
-FIRST_BATCHES = 8
+class StepBudget(Callback):
+    """Ends a fit after as many steps as its record has, where Lightning counts others.
 
-
-class PairingCallback(Callback):
-    """Hashes the first batches, and the random generators as training begins.
-
-    Equal batches in equal order mean the same data order; equal generators mean the same dropout,
-    for as long as the arms draw alike.
-
-    Attributes:
-        data_order: Hash of the first batches, content and order.
-        random_state: Hash of the states of torch's, numpy's and Python's generators.
+    A record counts a batch once, see `steps_taken`. Where a module steps by hand, Lightning counts
+    each optimizer, and none that is stepped past it. At one `max_steps` a module with two
+    optimizers would see half of the batches of one with a single optimizer, and a module that
+    asks for ``self.optimizers(use_pl_optimizer=False)`` would train for ever.
 
     Example:
-        >>> PairingCallback().random_state
-        ''
+        >>> StepBudget().on_train_start(Trainer(logger=False), LightningModule())
     """
 
     def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self.random_state = ""
-        self._batches = hashlib.sha256()
-        self._seen = 0
-        self._readable = True
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier fit."""
-        self._begin()
-
-    @property
-    def data_order(self) -> str:
-        """Hash of the batches seen so far, of the first 8 at most; empty if they are unreadable."""
-        return self._batches.hexdigest() if self._readable else ""
+        self._steps = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hash the generators, after sanity checks and optimizers have drawn from them."""
-        state = (
-            torch.get_rng_state().numpy().tobytes(),
-            [part.cpu().numpy().tobytes() for part in _cuda_states()],
-            pickle.dumps(np.random.get_state()),  # noqa: NPY002 - the global generator is meant
-            repr(random.getstate()),
+        """Note the budget; a module finds it in `trainer.max_steps`."""
+        self._steps = trainer.max_steps
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Translate what is left of the budget into Lightning's count."""
+        if pl_module.automatic_optimization or self._steps == -1:
+            return  # the two counts are one
+        is_spent, counted = steps_taken(trainer) + 1 >= self._steps, trainer.global_step
+        trainer.fit_loop.epoch_loop.max_steps = (
+            counted if is_spent else max(self._steps, counted + 1)
         )
-        self.random_state = hashlib.sha256(repr(state).encode()).hexdigest()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Hash one of the first batches."""
-        if self._seen < FIRST_BATCHES:
-            self._seen += 1
-            self._readable = add_to_hash(self._batches, batch) and self._readable
-
-
-def _cuda_states() -> list[Tensor]:
-    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the trainer as it was."""
+        trainer.fit_loop.epoch_loop.max_steps = self._steps

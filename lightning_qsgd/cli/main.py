@@ -1,11 +1,13 @@
 """The entry point of the command."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,13 +47,18 @@ EXPECTED = (
 )
 """What this package raises about its input."""
 
+UNWRITABLE = {
+    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EPIPE")
+}
+"""Errors of the system that no change of the input mends; some are unknown on Windows."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Errors that this package raises about its input are printed without a traceback; set
-    ``LIGHTNING_QSGD_DEBUG=1`` to see it. The exit status is then 2, 130 after Ctrl-C, and 143 after
-    a SIGTERM.
+    ``LIGHTNING_QSGD_DEBUG=1`` to see it. So is a disk that is full. The exit status is then 2, 130
+    after Ctrl-C, and 143 after a SIGTERM.
 
     Args:
         arguments: Command-line arguments; those of the process by default.
@@ -105,9 +112,32 @@ def _run(arguments: list[str] | None) -> None:
     except EXPECTED as error:
         if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
             raise
-        lines = [f"error: {error}", *getattr(error, "__notes__", [])]
-        sys.stderr.write("\n".join(lines) + "\n")
-        sys.exit(2)
+        _refuse(error, str(error))
+    except OSError as error:
+        if os.environ.get("LIGHTNING_QSGD_DEBUG") or error.errno not in UNWRITABLE:
+            raise
+        _drop_unwritten_output()
+        _refuse(
+            error,
+            f"Cannot write {error.filename or 'a file, or what is shown here'}: {error.strerror}. "
+            "What had been written before is complete. Make room, or choose a folder on another "
+            "disk, and repeat the command. LIGHTNING_QSGD_DEBUG=1 shows where it was.",
+        )
+
+
+def _refuse(error: Exception, words: str) -> None:
+    lines = [f"error: {words}", *getattr(error, "__notes__", [])]
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.exit(2)
+
+
+def _drop_unwritten_output() -> None:
+    """Let go what cannot be shown: Python would fail once more with it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):  # it may be no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def completing(line: str) -> list[str]:

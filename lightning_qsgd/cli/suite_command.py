@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from lightning_qsgd.argument_checks import text_of
-from lightning_qsgd.cli.commands import plain_console
+from lightning_qsgd.atomic_file import write_atomically
+from lightning_qsgd.cli.commands import TERMINATED, plain_console
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, read_yaml
 from lightning_qsgd.compare.planning import ArmPlan, Plan, Search, Task
 from lightning_qsgd.compare.planning.plan import require_arms
@@ -125,7 +126,7 @@ def _carried_out(
         console.rule(escape(name))
         try:
             failed |= _compared(call, root / name, compare)
-        except RuntimeError as error:  # such as an arm whose every trial failed
+        except (RuntimeError, OSError) as error:  # such as an arm whose every trial failed
             unanswered[name] = _ends_of(str(error))
             console.print(f"[bold red]{escape(name)} cannot answer:[/] {escape(str(error))}")
     return failed, unanswered
@@ -155,8 +156,9 @@ def _look_at(what: str, call: Call, scratch: Path, folder: Path | None, check: C
         if folder is not None:
             require_free(folder)
         _compared(call, scratch, check)
-    except SystemExit:
-        sys.stderr.write(f"This is what {what} asks for.\n")
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            sys.stderr.write(f"This is what {what} asks for.\n")
         raise
     except RuntimeError as error:
         raise RuntimeError(
@@ -178,12 +180,13 @@ def _compared(call: Call, place: Path, compare: Any) -> bool:
     place.mkdir(parents=True, exist_ok=True)
     file = place / PLAN
     before = file.read_bytes() if file.is_file() else None
-    file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True), "utf-8")
+    text = yaml.safe_dump(plan, sort_keys=False, allow_unicode=True)
+    write_atomically(file, text.encode())  # a full disk leaves the one that is there
     try:
         compare(["--config", str(file), *others])
     except SystemExit as end:
         if end.code == REFUSED and before is not None:
-            file.write_bytes(before)  # the plan of what is stored there
+            write_atomically(file, before)  # the plan of what is stored there
         if end.code != 1:
             raise
         return True

@@ -338,6 +338,7 @@ def plan_table(question: Question) -> RenderableType:
     if plan.horizons:
         lengths = ", ".join(map(str, plan.horizon_lengths))
         facts["horizons"] = f"{lengths} of {plan.budget}, for {', '.join(plan.on_horizons)}"
+        facts |= {"horizons of " + arm: words for arm, words in question.unshortened.items()}
     lines = [f"{name}: {escape(value)}" for name, value in facts.items()]
     lines += [f"{escape(name)}: {escape(text)}" for name, text in remarks(question)]
     return Group(table, *lines)

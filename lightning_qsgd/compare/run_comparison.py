@@ -14,7 +14,6 @@ from rich.markup import escape
 from typing_extensions import override
 
 from lightning_qsgd.compare.executors import Attempt, Executor, Fit
-from lightning_qsgd.compare.planning import Plan
 from lightning_qsgd.compare.planning.job import (
     RUNS,
     TARGET,
@@ -25,7 +24,6 @@ from lightning_qsgd.compare.planning.job import (
     with_values,
 )
 from lightning_qsgd.compare.planning.question import Question
-from lightning_qsgd.compare.results.gains import unequal_seeds
 from lightning_qsgd.compare.results.results import (
     Comparison,
     FailedRun,
@@ -76,6 +74,9 @@ def run_comparison(
     )
     known = replace(known, runs=_known(known, folder))
     save_results(collect(known, workshop.store), folder)
+    for arm, words in question.unshortened.items():
+        text = f"[bold red]HORIZONS[/] of {escape(arm)}: {escape(words)}"
+        console.print(text, soft_wrap=True)
     console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
     guards = {job.block: PairingGuard(question.plan.baseline) for job in jobs}
 
@@ -90,9 +91,12 @@ def run_comparison(
 
     try:
         workshop.run(jobs, Board(console, "Runs", jobs, workshop.executor.at_a_time), watch)
-    finally:
-        results = collect(known, workshop.store)
-        save_results(results, folder)
+    except BaseException:
+        with suppress(OSError):  # where the disk is full, the first to say so counts
+            save_results(collect(known, workshop.store), folder)
+        raise
+    results = collect(known, workshop.store)
+    save_results(results, folder)
     return results
 
 
@@ -302,15 +306,6 @@ def spread_of(question: Question, store: RunStore, goal: Goal) -> float:
         if len(values) > 1:
             spreads.append(stdev(values))
     return median(spreads) if spreads else nan
-
-
-def unequal_arms(plan: Plan, results: Results) -> list[str]:
-    """Name the arms that must equal the baseline to the last bit, and do not."""
-    return [
-        name
-        for name, arm in plan.arms.items()
-        if arm.must_equal_baseline and unequal_seeds(results, name, plan.baseline)
-    ]
 
 
 def _say_untuned(untuned: Mapping[str, str], baseline: str, console: Console) -> None:

@@ -1,6 +1,8 @@
-"""What a model started from, tensor by tensor, and whether two models started alike."""
+"""What runs of a seed must have in common: first weights, batches, random generators."""
 
 import hashlib
+import pickle
+import random
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -13,6 +15,8 @@ from uuid import UUID
 
 import numpy as np
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -255,3 +259,132 @@ _GO_ON_ALONE = (
     "This run continues {}, which says nothing of its first weights. Go on without a baseline, or "
     "from a checkpoint of a fit with this package."
 )
+
+
+FIRST_BATCHES = 8
+"""How many batches of a loader are hashed."""
+
+
+class PairingCallback(Callback):
+    """Hashes the first batches, and the random generators as training begins.
+
+    Equal batches in equal order mean the same data order; equal generators mean the same dropout,
+    for as long as the arms draw alike.
+
+    Of the validation that measures the final weights, the batches are counted, and the first and
+    the last are hashed. Batches that differ from one validation of the run to the next, as those
+    of a shuffled loader do, say nothing about other runs: only their number counts then.
+
+    Attributes:
+        random_state: Hash of the states of torch's, numpy's and Python's generators.
+
+    Example:
+        >>> PairingCallback().random_state
+        ''
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self.random_state = ""
+        self._batches = hashlib.sha256()
+        self._seen = 0
+        self._readable = True
+        self._before: dict[int, list[str]] = {}
+        self._closing: dict[int, list[str]] = {}
+        self._last: dict[int, Any] = {}
+        self._counts: dict[int, int] = {}
+        self._hashed: dict[int, list[str]] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier fit."""
+        self._begin()
+
+    @property
+    def data_order(self) -> str:
+        """Hash of the batches seen so far, of the first 8 at most; empty if they are unreadable."""
+        return self._batches.hexdigest() if self._readable else ""
+
+    @property
+    def validation_batches(self) -> str:
+        """Number of batches of each loader in the closing validation; empty before it.
+
+        Two loaders give "8+4".
+        """
+        return "+".join(str(self._counts[loader]) for loader in sorted(self._counts))
+
+    @property
+    def validation_data(self) -> str:
+        """Hash of the first 8 batches and the last of each loader in the closing validation.
+
+        Empty if they are unreadable, or no earlier validation of the run had the same ones.
+        """
+        for loader, found in self._closing.items():
+            pairs = list(zip(self._before.get(loader, []), found, strict=False))
+            if not pairs or "" in found or any(before != now for before, now in pairs):
+                return ""
+        text = repr(sorted(self._closing.items()))
+        return hashlib.sha256(text.encode()).hexdigest() if self._closing else ""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hash the generators, after sanity checks and optimizers have drawn from them."""
+        state = (
+            torch.get_rng_state().numpy().tobytes(),
+            [part.cpu().numpy().tobytes() for part in _cuda_states()],
+            pickle.dumps(np.random.get_state()),  # noqa: NPY002 - the global generator is meant
+            repr(random.getstate()),
+        )
+        self.random_state = hashlib.sha256(repr(state).encode()).hexdigest()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Hash one of the first batches."""
+        if self._seen < FIRST_BATCHES:
+            self._seen += 1
+            self._readable = add_to_hash(self._batches, batch) and self._readable
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hash the batches of the closing validation, and of one before it."""
+        self._hashed = None
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._closing, self._counts, self._last = {}, {}, {}
+            self._hashed = self._closing
+        elif not self._before:  # each hash of a batch waits for the device
+            self._hashed = self._before
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Hash one of the first batches, and keep the last."""
+        if self._hashed is None:
+            return
+        found = self._hashed.setdefault(dataloader_idx, [])
+        if len(found) < FIRST_BATCHES:
+            found.append(_hash_of_batch(batch))
+        elif self._hashed is self._closing:
+            self._last[dataloader_idx] = batch
+        if self._hashed is self._closing:
+            self._counts[dataloader_idx] = self._counts.get(dataloader_idx, 0) + 1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hash the last batches: data of another size may begin alike."""
+        for loader, batch in self._last.items():
+            self._closing[loader].append(_hash_of_batch(batch))
+        self._last = {}
+
+
+def _hash_of_batch(batch: Any) -> str:
+    """Hash a batch; empty if it is unreadable."""
+    digest = hashlib.sha256()
+    return digest.hexdigest() if add_to_hash(digest, batch) else ""
+
+
+def _cuda_states() -> list[Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []

@@ -19,11 +19,14 @@ FORMAT = 1
 INITIAL_WEIGHTS = "initial_weights"
 DATA_ORDER = "data_order"
 RANDOM_STATE = "random_state"
+VALIDATION_BATCHES = "validation_batches"
+VALIDATION_DATA = "validation_data"
 FINAL_WEIGHTS = "final_weights"
-PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER, RANDOM_STATE)
+PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER, RANDOM_STATE, VALIDATION_BATCHES, VALIDATION_DATA)
 """What must agree between the arms of a seed: the weights before the first step, the first batches,
-and the random generators as training begins, which give the dropout. The hash of the final weights
-need not agree."""
+the random generators as training begins, which give the dropout, and the number and the first
+batches of the validation that measures the final weights. The hash of the final weights need not
+agree. The last two are not in runs that earlier versions stored."""
 
 VERSIONS = ("torch", "lightning", "lightning-qsgd")
 

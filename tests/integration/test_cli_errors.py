@@ -1,5 +1,6 @@
 """Every bad value ends with status 2 before training, and with words that say what to do."""
 
+import errno
 import os
 import re
 import signal
@@ -261,3 +262,54 @@ def test_what_an_error_adds_to_its_message_is_shown(
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: Idle yielded no attempt at runs/adamw/seed0.")
     assert second == "Every run that had ended is stored. Mend that, and repeat the command."
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_is_no_traceback(
+    number: int,
+    command_line: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_: str) -> None:
+        error = OSError(number, os.strerror(number), "runs/a.json")
+        error.add_note("More about it.")
+        raise error
+
+    monkeypatch.setattr(commands, "import_module", full)
+    with pytest.raises(SystemExit) as caught:
+        command_line.main("doctor")
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: Cannot write runs/a.json: {os.strerror(number)}. What had")
+    assert printed.endswith("More about it.\n")
+    monkeypatch.setenv("LIGHTNING_QSGD_DEBUG", "1")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        command_line.main("doctor")
+
+
+def test_another_error_of_the_system_keeps_its_traceback(
+    command_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a")
+
+    monkeypatch.setattr(commands, "import_module", refused)
+    with pytest.raises(PermissionError):
+        command_line.main("doctor")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+def test_output_that_finds_no_room_ends_in_one_message() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "lightning_qsgd", "configs"],
+            *(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: Cannot write a file, or what is shown here: No space")
+    assert ended.stderr.count("\n") == 1

@@ -373,6 +373,28 @@ def test_ctrl_c_says_how_to_go_on(compare: Compare, monkeypatch: pytest.MonkeyPa
     assert "the same command goes on" in compare.command_line._capsys.readouterr().out
 
 
+def test_a_sigterm_ends_in_order(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def terminated(*_: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            ended.append("what runs have written")
+
+    monkeypatch.setattr(compare_command, "run_comparison", terminated)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # or a failure would end the tests
+    try:
+        with pytest.raises(SystemExit) as caught:
+            compare()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
+    assert ended == ["what runs have written"]
+
+
 def test_a_second_comparison_in_the_folder_is_refused(compare: Compare) -> None:
     with locked(compare.folder / "out"):
         refused = compare.refuse()
@@ -481,7 +503,7 @@ def test_tuning_without_optuna_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.setattr("lightning_qsgd.cli.compare_command.workshop_in", None)
-    adamw = {"kind": "baseline", "hyperparameters": "tuned"}
+    adamw = {**PLAN["arms"]["adamw"], "hyperparameters": "tuned"}
     arms = {"adamw": adamw, "still": PLAN["arms"]["still"]}
     said = compare.refuse(*more, arms=arms, tuning={"trials": 2, "seeds": 1})
     assert "Cannot tune: optuna is not installed" in said
@@ -680,7 +702,7 @@ def test_arms_with_more_parameters_are_pairs_and_said_to_have_them(compare: Comp
     changes = {"experiment": experiment, "arms": arms, "seeds": 1, "budget": {"max_steps": 4}}
     compare(**changes, published=published)
     results = load_results(compare.folder / "out")
-    assert [check.equal for check in check_pairing(results)] == [2, 2, 2]
+    assert [check.equal for check in check_pairing(results)] == [2, 2, 2, 2, 2]
     assert extra_parameters(results) == {"attention": 34, "control": 34}
     weights = {run.arm: run.checks["final_weights"] for run in results.runs}
     assert len(set(weights.values())) == 3

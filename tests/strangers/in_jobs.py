@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from tests.strangers.projects import Classifier, Points, points
 
@@ -143,3 +143,84 @@ class Prepares(Plain):
 
     def prepare_data(self) -> None:
         self.trainer.datamodule.prepare_data()
+
+
+class ByHand(Plain):
+    """Steps one optimizer by hand, and schedules it over all steps."""
+
+    def __init__(self, width: int = 8, lr: float = 0.05) -> None:
+        super().__init__(width, lr)
+        self.automatic_optimization = False
+        self.batches = 0
+
+    def take(self, *optimizers: torch.optim.Optimizer, batch: list[Tensor]) -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+            loss = self.loss(batch)
+            self.manual_backward(loss)
+            optimizer.step()
+        self.batches += 1
+        self.log("train_loss", loss)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.take(self.optimizers(), batch=batch)
+        self.lr_schedulers().step()
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log_dict({"val_nll": self.loss(batch), "batches": float(self.batches)})
+
+
+class TwoByHand(ByHand):
+    """The same with two optimizers, each stepped once per batch, as in a GAN."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.take(*self.optimizers(), batch=batch)
+
+    def configure_optimizers(self) -> object:
+        return [torch.optim.SGD(self.net[part].parameters(), lr=0.05) for part in (0, 2)]
+
+
+class Seldom(ByHand):
+    """Steps its optimizer at every other batch."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        if self.batches % 2:
+            self.take(self.optimizers(), batch=batch)
+        else:
+            self.take(batch=batch)
+
+    def take(self, *optimizers: torch.optim.Optimizer, batch: list[Tensor]) -> None:
+        if optimizers:
+            return super().take(*optimizers, batch=batch)
+        self.batches += 1
+        return None
+
+
+class Raw(ByHand):
+    """Steps past Lightning, which counts no step."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.take(self.optimizers(use_pl_optimizer=False), batch=batch)
+
+
+class WhileItTrains(Plain):
+    """Logs its metric in validations of a fit, and in no other."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        if self.trainer.state.fn == "fit":
+            super().validation_step(batch, batch_idx)
+        self.log("val_all", self.loss(batch))
+
+
+class FewerHeldOut(Points):
+    """Validates with the first 16 of the 24 points."""
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(Subset(points(24, 2), range(16)), self.batch_size)
+
+
+class Shuffled(Points):
+    """Draws the order of its validation."""
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(points(24, 2), self.batch_size, shuffle=True)

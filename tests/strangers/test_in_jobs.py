@@ -164,3 +164,51 @@ def test_a_goal_of_training_is_no_misspelt_one_of_validation(command: Any) -> No
     config = of(in_jobs.Overlap)
     config["goal"] |= {"metric": "train/mean_overlap", "higher_is_better": True}
     assert "No claim" in fit(command, config, "--baseline", "own")
+
+
+@pytest.mark.parametrize("model", [in_jobs.TwoByHand, in_jobs.Raw, in_jobs.Seldom, in_jobs.ByHand])
+def test_a_budget_of_steps_is_one_of_batches_however_a_module_steps(
+    model: type, tmp_path: Path
+) -> None:
+    budget = {"max_epochs": -1, "max_steps": 8, "num_sanity_val_steps": 0}
+    (ended,) = run(tmp_path, of(model, **budget))
+    assert ended.final["batches"] == 8
+    assert max(curve.steps[-1] for curve in ended.curves.values()) == 8
+
+
+def test_a_budget_of_epochs_is_left_to_lightning(tmp_path: Path) -> None:
+    (ended,) = run(tmp_path, of(in_jobs.TwoByHand, max_epochs=2))
+    assert ended.final["batches"] == 10
+
+
+def test_a_metric_that_is_older_than_the_final_weights_is_refused(tmp_path: Path) -> None:
+    (failure,) = run(tmp_path, of(in_jobs.WhileItTrains, max_epochs=3, check_val_every_n_epoch=2))
+    assert "Cannot tell `val_nll` of the final weights: training ended at step 15" in failure
+    assert "its last value is of step 10. Log it in `validation_step` whatever" in failure
+
+
+def test_a_metric_of_the_last_step_of_a_fit_is_that_of_the_final_weights(tmp_path: Path) -> None:
+    one, same = run(tmp_path, of(in_jobs.WhileItTrains), of(in_jobs.Plain))
+    assert one.final["val_nll"] == same.final["val_nll"]
+    assert one.curves["val_nll"].steps == [5.0, 10.0]
+
+
+def test_runs_tell_validation_data_apart_but_no_order_of_them(tmp_path: Path) -> None:
+    kinds = (projects.Points, in_jobs.FewerHeldOut, in_jobs.Shuffled)
+    whole, fewer, shuffled = run(tmp_path, *(of(in_jobs.Plain, data) for data in kinds))
+    assert [one.checks["validation_batches"] for one in (whole, fewer, shuffled)] == ["3", "2", "3"]
+    assert whole.checks["validation_data"] != fewer.checks["validation_data"]
+    assert "validation_data" not in shuffled.checks
+    assert whole.checks["final_weights"] == fewer.checks["final_weights"]
+
+
+def test_arms_with_other_validation_data_stop_a_comparison(command: Any) -> None:
+    path = Path(plan(of(in_jobs.Plain)))
+    asked = yaml.safe_load(path.read_text())
+    asked["arms"] = {
+        "own": {"kind": "baseline"},
+        "fewer": {"overlay": {"data": f"{HERE}.FewerHeldOut"}},
+    }
+    path.write_text(yaml.safe_dump(asked))
+    printed = command("compare", "--config", str(path), status=2)
+    assert "fewer and own differ in the number of validation batches and validation" in printed

@@ -28,7 +28,7 @@ ALLOWED = {
     },
     "compare": {"atomic_file", "metrics", "tracking", "training"},
     "cli": {
-        *("argument_checks", "late_names"),
+        *("argument_checks", "atomic_file", "late_names"),
         *("circuits", "backends", "perturbations", "optimizers"),
         *("nn", "data", "tracking", "training", "compare"),
     },

@@ -17,6 +17,11 @@ Fit: TypeAlias = Callable[[Job], RecordedRun]
 """Trains one run; a function of a module, so that other processes find it."""
 
 
+SCRATCH = "LIGHTNING_QSGD_SCRATCH"
+"""Environment variable that names a folder for what a run writes, if its executor has one. Who made
+the folder removes it, also after a run that was killed and could not."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What became of a job.

@@ -3,6 +3,7 @@
 import faulthandler
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -14,11 +15,12 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from typing_extensions import override
 
-from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit, attempt
+from lightning_qsgd.compare.executors.executor import SCRATCH, Attempt, Executor, Fit, attempt
 from lightning_qsgd.compare.planning.job import Job, Running
 from lightning_qsgd.compare.results.results import usable_cores
 
@@ -54,7 +56,7 @@ def _class_paths(node: Any) -> Iterator[str]:
             yield from _class_paths(inner)
 
 
-def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path) -> None:
+def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path, scratch: Path) -> None:
     """Make one run and send what became of it.
 
     Args:
@@ -62,13 +64,15 @@ def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path) -> N
         job: What to run.
         parent: Where the attempt is sent.
         log: File for everything that the run prints.
+        scratch: Folder for what it writes; the parent removes it.
     """
+    os.environ[SCRATCH] = str(scratch)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if hasattr(os, "setsid"):
         os.setsid()  # a group of its own, which ends with it: workers of loaders, and others
     # Else they would start as this process did: slowly, and only with what can be pickled.
     multiprocessing.set_start_method(None, force=True)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(scratch,), daemon=True).start()
     with log.open("w") as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
@@ -78,11 +82,14 @@ def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path) -> N
     parent.close()
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(scratch: Path) -> None:
     """End with a parent that was killed: nobody would store the run, and the cores are needed."""
     owner = multiprocessing.parent_process()
     if owner is not None:
         owner.join()
+        shutil.rmtree(scratch, ignore_errors=True)  # what the parent cannot do any more
+        with suppress(OSError):
+            scratch.parent.rmdir()  # the last one can
         if hasattr(os, "killpg"):
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
@@ -104,7 +111,10 @@ SECONDS_TO_END = 5.0
 LAST_LINES = 30
 """How much of a dead process' output is kept."""
 
-Working = dict[Any, tuple[BaseProcess, Job]]
+Working = dict[Any, tuple[BaseProcess, Job, Path]]
+
+PREFIX = "lightning-qsgd-"
+"""How the names of folders for what runs write begin, in the system's folder for such files."""
 
 
 class LocalExecutor(Executor):
@@ -141,35 +151,44 @@ class LocalExecutor(Executor):
         if sys.platform == "linux":
             preload = [fit.__module__, *modules_of(job.config for job in jobs)]
             get_context("forkserver").set_forkserver_preload(preload)
-        with _one_thread_each():
+        # Owned here: a run that is killed, as all are after Ctrl-C, leaves its checkpoints behind.
+        folder = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        with folder as scratch, _one_thread_each():
             try:
                 while waiting or working:
                     while waiting and len(working) < self._processes:
                         job = waiting.popleft()
-                        working |= self._start(fit, job)
+                        working |= self._start(fit, job, Path(scratch))
                         started(job)
                     # A process that died may have left others that hold its end of the pipe.
                     ends: dict[Any, Any] = {
-                        process.sentinel: own for own, (process, _) in working.items()
+                        process.sentinel: own for own, (process, *_) in working.items()
                     }
                     for connection in {ends.get(one, one) for one in wait([*working, *ends])}:
                         yield self._collect(connection, *working.pop(connection))
             finally:
-                for process, _ in working.values():
+                for process, *_ in working.values():
                     _end(process)
 
-    def _start(self, fit: Fit, job: Job) -> Working:
+    def _start(self, fit: Fit, job: Job, scratch: Path) -> Working:
         context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
         ours, theirs = context.Pipe(duplex=False)
         log = self._log(job)
         log.parent.mkdir(parents=True, exist_ok=True)
         # No daemon: those may have no processes of their own, such as the workers of a loader.
-        process = context.Process(target=work, args=(fit, job, theirs, log))
+        own = Path(mkdtemp(dir=scratch))
+        process = context.Process(target=work, args=(fit, job, theirs, log, own))
         process.start()
         theirs.close()  # or the end of the process would not be seen
-        return {ours: (process, job)}
+        return {ours: (process, job, own)}
 
-    def _collect(self, connection: Any, process: BaseProcess, job: Job) -> Attempt:
+    def _collect(self, connection: Any, process: BaseProcess, job: Job, scratch: Path) -> Attempt:
+        try:
+            return self._received(connection, process, job)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _received(self, connection: Any, process: BaseProcess, job: Job) -> Attempt:
         try:
             if not connection.poll():
                 raise EOFError

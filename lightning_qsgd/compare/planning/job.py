@@ -6,6 +6,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import yaml
+
 from lightning_qsgd.training.recorded_run import fingerprint
 
 RUNS, TARGET, TUNING, HORIZONS = "runs", "target", "tuning", "horizons"
@@ -160,9 +162,15 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str
 LENGTHS = (
     *("T_0", "T_max", "epochs", "milestones"),
     *("step_size", "step_size_down", "step_size_up", "total_iters", "total_steps"),
+    *("max_epochs", "max_iters", "max_steps", "num_epochs", "num_training_steps"),
+    *("t_initial", "total_epochs", "training_steps"),
 )
 """What schedulers and decays call numbers of steps or epochs: of torch's all that give a schedule
-its shape, those of a warm-up too. `patience` is none: it waits for the metric."""
+its shape, those of a warm-up too, and what other libraries call the whole length. `patience` is
+none: it waits for the metric."""
+
+NO_LENGTHS = ("cooldown", "last_epoch", "patience", "power", "seed", "warmup_steps")
+"""Whole numbers of schedules that stay as they are in a shorter run, and should."""
 
 
 def shortened(
@@ -172,7 +180,8 @@ def shortened(
 
     Schedules that ask the trainer for its length follow by themselves. Numbers of steps or epochs
     that are written in `lr_scheduler` and `perturbation` are shortened by the same share, those of
-    a warm-up by one of torch's schedulers too. `warmup_steps` stays.
+    a warm-up by one of torch's schedulers too, if their names are among `LENGTHS`. `warmup_steps`
+    stays.
 
     Args:
         config: Configuration of the run; not changed.
@@ -198,6 +207,58 @@ def _scaled(node: Any, share: float, name: str = "") -> Any:
         return [_scaled(inner, share, name) for inner in node]
     is_length = name in LENGTHS and type(node) is int
     return max(1, round(share * node)) if is_length else node
+
+
+def unshortened(config: Mapping[str, Any]) -> list[str]:
+    """Name the whole numbers in a user's own schedules that a shorter run leaves as they are.
+
+    They may be lengths of a name that nobody knows here: `shortened` cannot tell.
+
+    Args:
+        config: Configuration of the run.
+
+    Example:
+        >>> arguments = {"class_path": "mine.Warm", "init_args": {"hot": 400, "max_steps": 400}}
+        >>> unshortened({"lr_scheduler": arguments})
+        ['lr_scheduler.init_args.hot']
+    """
+    parts = {key: config.get(key) for key in SCHEDULED}
+    found = (path for key, part in parts.items() for path in _of_unknown_meaning(part, key, False))
+    of_schedules = (".lr_scheduler.", ".decay.")
+    return [path for path in dict.fromkeys(found) if any(s in f".{path}" for s in of_schedules)]
+
+
+def _of_unknown_meaning(node: Any, path: str, is_own: bool) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        owner = node.get("class_path")
+        if isinstance(owner, str):
+            is_own = not owner.startswith(("torch.", "lightning_qsgd."))
+        for name, inner in node.items():
+            yield from _of_unknown_meaning(inner, f"{path}.{name}", is_own)
+    elif isinstance(node, list | tuple):
+        for inner in node:
+            yield from _of_unknown_meaning(inner, path, is_own)
+    elif is_own and type(node) is int and node > 1 and not path.endswith(KNOWN):
+        yield path
+
+
+KNOWN = tuple(f".{name}" for name in (*LENGTHS, *NO_LENGTHS))
+
+
+def words_for_unshortened(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Say which numbers in users' own schedules the shorter runs leave as they are, by arm.
+
+    Args:
+        configs: Configuration of the whole run by arm.
+    """
+    found = {arm: unshortened(config) for arm, config in configs.items()}
+    return {
+        arm: f"{', '.join(f'`{path}`' for path in paths)} not shortened, since nothing tells what "
+        "it counts. If it is a length, the shorter runs end in the middle of their schedule: call "
+        "it `total_steps`, or let the schedule ask the trainer."
+        for arm, paths in found.items()
+        if paths
+    }
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
@@ -310,3 +371,8 @@ class Running:
                 f"Expected no `address` with the executor 'local', got {self.address!r}: its "
                 "processes are on this machine. Add `executor: ray`."
             )
+
+
+def as_yaml(value: Any) -> str:
+    """Write plain values as YAML, in their own order."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

@@ -5,8 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import yaml
-
 from lightning_qsgd.compare.planning.job import (
     RUNS,
     Job,
@@ -14,6 +12,7 @@ from lightning_qsgd.compare.planning.job import (
     horizon_block,
     lost_parts,
     shortened,
+    words_for_unshortened,
 )
 from lightning_qsgd.compare.planning.plan import Plan
 from lightning_qsgd.compare.planning.search import Range
@@ -130,6 +129,12 @@ class Question:
             for arm, config in configs.items()
         ]
 
+    @property
+    def unshortened(self) -> dict[str, str]:
+        """What of an arm's schedule may not end with its shorter runs, in words; by arm."""
+        arms = self.plan.on_horizons if self.plan.horizons else ()
+        return words_for_unshortened({arm: self.configs[arm] for arm in arms})
+
     def horizon_jobs(self, configs: Mapping[str, Mapping[str, Any]]) -> list[Job]:
         """List the runs that end earlier, of the baseline and the arms on trial.
 
@@ -155,11 +160,6 @@ class Question:
                 horizon_block(length),
             )
         ]
-
-
-def as_yaml(value: Any) -> str:
-    """Write plain values as YAML, in their own order."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 FIXED = {
@@ -305,6 +305,30 @@ def refuse_copies(plan: Plan, configs: Mapping[str, Config]) -> None:
                 "configuration is the same, so it would train the same. Give it an `overlay` that "
                 "changes something, or add `must_equal_baseline: true` to check just that."
             )
+
+
+def refuse_other_validation(plan: Plan, configs: Mapping[str, Config]) -> None:
+    """Refuse an arm that is measured on more or fewer batches than the baseline.
+
+    Args:
+        plan: The arms.
+        configs: Configuration of the run by arm.
+
+    Raises:
+        ValueError: If there is such an arm.
+    """
+    expected = _validated(configs[plan.baseline])
+    for name in plan.arms:
+        if (found := _validated(configs[name])) != expected:
+            raise ValueError(
+                f"Expected the arm {name!r} to be measured like the baseline {plan.baseline!r}, "
+                f"with `trainer.limit_val_batches` of {expected}, got {found}: a gain could be due "
+                "to easier data. Set it in `experiment`, for all arms."
+            )
+
+
+def _validated(config: Config) -> Any:
+    return (config.get("trainer") or {}).get("limit_val_batches")
 
 
 def refuse_other_base(

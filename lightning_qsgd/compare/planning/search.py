@@ -59,7 +59,7 @@ class Budget:
     """Limits every run in the same way, by steps, epochs or seconds.
 
     Args:
-        max_steps: Optimizer steps of each run.
+        max_steps: Steps of each run. A batch counts once, however many optimizers a module steps.
         max_epochs: Epochs of each run.
         seconds: Wall-clock seconds of training, validation included. Runs that are limited by the
             clock do not repeat bit for bit.

@@ -5,6 +5,7 @@ from math import isfinite
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph
 from lightning_qsgd.compare.report.tables import count, known, trained_by
+from lightning_qsgd.compare.results.gains import measured_apart
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Design, Method
@@ -236,6 +237,24 @@ def _certainty(results: Results, analysis: Analysis) -> str:
     )
 
 
+def same_weights_other_metric(results: Results) -> dict[str, str]:
+    """Say which arms ended with the baseline's weights and yet have another metric.
+
+    Returns:
+        A sentence or two by title; empty if there are none.
+    """
+    asked = results.comparison
+    return {
+        f"Is `{arm}` measured like the baseline?": (
+            f"At {count(len(seeds), 'seed')} it ended with the very weights of "
+            f"`{asked.baseline.name}`, and with another `{asked.goal.metric}`. No training made "
+            "that difference: the validation data differ, or what is measured does, or it draws "
+            "random numbers."
+        )
+        for arm, seeds in measured_apart(results).items()
+    }
+
+
 def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> list[Block]:
     notices = []
     same = [
@@ -271,8 +290,12 @@ def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) 
     apart = {key for found in check_pairing(results) for key in found.different}
     if apart:
         number = count(len(apart), "run")
-        notices.append(f"**{number} left out** for starting unlike the baseline: see Pairing.")
+        notices.append(
+            f"**{number} left out** for another start or other data than the baseline's: see "
+            "Pairing."
+        )
     notices += _apart(results)
+    notices += [f"**{title}** {text}" for title, text in same_weights_other_metric(results).items()]
     edges = [tuned.arm for tuned in results.tuning if any(v.at_edge for v in tuned.values)]
     if edges:
         names = ", ".join(f"`{name}`" for name in edges)

@@ -1,5 +1,10 @@
 """The sections of a report behind its first page."""
 
+from typing import Any
+
+import yaml
+
+from lightning_qsgd.compare.planning.job import words_for_unshortened
 from lightning_qsgd.compare.report import tables
 from lightning_qsgd.compare.report.document import (
     Block,
@@ -14,6 +19,7 @@ from lightning_qsgd.compare.report.tables import count
 from lightning_qsgd.compare.results.pairing import (
     PairingCheck,
     check_pairing,
+    ended_apart,
     extra_parameters,
     parameters_of,
 )
@@ -105,12 +111,18 @@ def horizon_section(results: Results, analysis: Analysis) -> list[Block]:
         Heading("How long training has to be"),
         tables.horizon_table(analysis),
         Paragraph(
-            f"The baseline and the arms on trial were also trained for fewer {unit}, with "
-            "schedules that end there. An arm needs the shortest length at which the mean of "
+            f"The baseline and the arms on trial were also trained for fewer {unit}. Lengths in "
+            "`lr_scheduler` and `perturbation` were shortened with them where their names are "
+            "known. A schedule that a module makes by itself ends there only if it asks the "
+            "trainer for its length. An arm needs the shortest length at which the mean of "
             f"`{asked.goal.metric}` over seeds is at the target, read on a straight line between "
             "two lengths. The ratio is that of the two needs. Its interval is by the bootstrap "
             "over seeds and holds together with those of the other arms. Tuned values are those "
             f"of the whole {asked.budget}, for all alike. No verdict rests on this."
+        ),
+        *(
+            Notice(f"**Horizons of `{arm}`:** {words}", "warn")
+            for arm, words in words_for_unshortened(_configs_on_horizons(results)).items()
         ),
         tables.horizon_means(results),
         *(
@@ -118,6 +130,16 @@ def horizon_section(results: Results, analysis: Analysis) -> list[Block]:
             for one in failed
         ),
     ]
+
+
+def _configs_on_horizons(results: Results) -> dict[str, Any]:
+    """Return the configuration of each arm that was run for shorter, as far as it is stored."""
+    try:
+        configs = yaml.safe_load(results.provenance.config)["runs"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        return {}
+    arms = {arm.name for part in results.horizons.values() for arm in part.comparison.arms}
+    return {arm: config for arm, config in configs.items() if arm in arms}
 
 
 def curve_section(drawn: dict[str, Picture]) -> list[Block]:
@@ -166,12 +188,13 @@ def pairing_section(results: Results) -> list[Block]:
     blocks: list[Block] = [
         Heading("Pairing"),
         Paragraph(
-            "A pair is fair if both runs started from the same weights and saw the same data. So "
-            "hashes of each run are held against those of the baseline's run at the same seed:"
+            "A pair is fair if both runs started from the same weights, saw the same data and were "
+            "measured on the same data. So hashes of each run are held against those of the "
+            "baseline's run at the same seed:"
         ),
         Bullets(tuple(found)),
     ]
-    return [*blocks, *_other_sizes(results)]
+    return [*blocks, *_other_lengths(results), *_other_sizes(results)]
 
 
 def tuning_section(results: Results) -> list[Block]:
@@ -234,6 +257,24 @@ def tuning_section(results: Results) -> list[Block]:
         if value.at_edge
     ]
     return [*blocks, *(Notice(text, "warn") for text in edges)]
+
+
+def _other_lengths(results: Results) -> list[Block]:
+    """Name the arms whose runs ended at other steps than the baseline's."""
+    baseline, budget = results.comparison.baseline.name, results.comparison.budget
+    return [
+        Notice(
+            f"**Another length:** `{arm}` trained for more or fewer steps than `{baseline}` at "
+            f"{_seeds(seeds)}, with one budget of {budget}. Does something stop runs early, or "
+            "make epochs longer? Then a gain is that of the length, too.",
+            "warn",
+        )
+        for arm, seeds in ended_apart(results).items()
+    ]
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _other_sizes(results: Results) -> list[Block]:

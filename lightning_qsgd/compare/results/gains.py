@@ -111,6 +111,36 @@ def unequal_seeds(results: Results, arm: str, other: str) -> list[int]:
     return [seed for seed in ours if seed in theirs and not _same(ours[seed], theirs[seed], goal)]
 
 
+def measured_apart(results: Results) -> dict[str, list[int]]:
+    """Find runs that ended with the baseline's weights and yet have another metric.
+
+    What differs is how they were measured: other validation data, another measure, or one that
+    draws. It is no effect of training.
+
+    Returns:
+        Seeds by arm, of arms with such a run alone.
+    """
+    theirs = results.runs_of(results.comparison.baseline.name)
+    metric = results.comparison.goal.metric
+    found = {
+        arm.name: [
+            seed
+            for seed, run in results.runs_of(arm.name).items()
+            if seed in theirs and _is_measured_apart(run, theirs[seed], metric)
+        ]
+        for arm in results.comparison.challengers
+    }
+    return {arm: seeds for arm, seeds in found.items() if seeds}
+
+
+def _is_measured_apart(ours: RecordedRun, theirs: RecordedRun, metric: str) -> bool:
+    weights = ours.checks.get(FINAL_WEIGHTS)
+    if weights is None or weights != theirs.checks.get(FINAL_WEIGHTS):
+        return False
+    values = [run.final.get(metric, nan) for run in (ours, theirs)]
+    return abs(values[0] - values[1]) > rounding_of(values)  # no: NaN, one of them or both
+
+
 def _have_all(results: Results, arm: str, other: str) -> bool:
     seeds = set(results.comparison.seeds)
     return all(results.runs_of(name).keys() == seeds for name in (arm, other))

@@ -64,6 +64,30 @@ def unpaired(results: Results) -> set[tuple[str, int]]:
     return {key for found in check_pairing(results) for key in found.different}
 
 
+def ended_apart(results: Results) -> dict[str, list[int]]:
+    """Find runs that trained for another number of steps than the baseline's of their seed.
+
+    With a budget of steps or epochs all should train alike, unless something ends a run early or an
+    epoch has another length. In a budget of seconds they need not.
+
+    Returns:
+        Seeds by arm, of arms with such a run alone; none where curves were not kept.
+    """
+    if not results.comparison.length:
+        return {}
+    found = dict[str, list[int]]()
+    for (arm, seed), run, baseline in _pairs(results):
+        ends = set() if baseline is None else {_last_step(run), _last_step(baseline)}
+        if len(ends - {0.0}) > 1:
+            found.setdefault(arm, []).append(seed)
+    return found
+
+
+def _last_step(run: RecordedRun) -> float:
+    """Return the last step of any curve; 0 without one."""
+    return max((curve.steps[-1] for curve in run.curves.values() if curve.steps), default=0.0)
+
+
 def parameters_of(results: Results, arm: str) -> int:
     """Return the number of trainable numbers in an arm's model; 0 if no run recorded it."""
     return max((run.first_weights.parameters for run in results.runs_of(arm).values()), default=0)

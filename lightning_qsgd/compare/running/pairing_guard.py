@@ -1,4 +1,4 @@
-"""Checks, run by run, that the arms of a seed started alike and saw the same data."""
+"""Checks, run by run, that the arms of a seed started alike and were given the same data."""
 
 from dataclasses import dataclass, field
 
@@ -11,6 +11,8 @@ from lightning_qsgd.training.recorded_run import (
     INITIAL_WEIGHTS,
     PAIRED_CHECKS,
     RANDOM_STATE,
+    VALIDATION_BATCHES,
+    VALIDATION_DATA,
     RecordedRun,
 )
 
@@ -18,6 +20,8 @@ WORDS = {
     INITIAL_WEIGHTS: "initial weights",
     DATA_ORDER: "first batches",
     RANDOM_STATE: "random generators at the start of training",
+    VALIDATION_BATCHES: "number of validation batches",
+    VALIDATION_DATA: "validation batches",
 }
 
 
@@ -68,8 +72,9 @@ def refuse_unpaired(violation: str) -> None:
         f"{violation} They are no pair: their difference would hold more than the effect of the "
         "arm. Let model and data draw from the generators that `seed_everything` seeds, never "
         "from the clock; an arm may add parameters to the baseline's, drawn from a generator of "
-        "their own, and must keep the others by name; or add `--unpaired allow` to go on and leave "
-        "such pairs out."
+        "their own, and must keep the others by name. Measure all arms on one validation set: what "
+        "says which it is belongs into `experiment`, in no overlay. Or add `--unpaired allow` to "
+        "go on and leave such pairs out."
     )
 
 

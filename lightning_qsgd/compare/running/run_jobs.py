@@ -60,12 +60,22 @@ class Workshop:
             with closing(attempts_of(self.executor, self.fit, waiting, board.started)) as attempts:
                 for attempt in attempts:
                     stored = StoredRun.of(attempt)
-                    self.store.save(stored, attempt.job)
+                    self._save(stored, attempt.job)
                     done[attempt.job] = stored
                     board.ended(attempt.job, stored)
                     if watch is not None:
                         watch(attempt.job, stored)
         return {job: done[job] for job in jobs}
+
+    def _save(self, stored: StoredRun, job: Job) -> None:
+        try:
+            self.store.save(stored, job)
+        except OSError as error:  # such as a full disk
+            error.add_note(
+                f"{job.name} had ended and could not be stored. Every run that ended before is "
+                "stored: the same command goes on from there."
+            )
+            raise
 
     def stored(self, jobs: Sequence[Job]) -> dict[Job, StoredRun]:
         """Return the runs that need not be made again.

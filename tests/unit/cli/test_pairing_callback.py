@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.nn.utils.rnn import pack_sequence
 from transformers import BatchEncoding
 
-from lightning_qsgd.cli.job_cli import FIRST_BATCHES, MemoryLogger, PairingCallback
-from lightning_qsgd.training.first_weights import hashed_weights
+from lightning_qsgd.cli.job_cli import MemoryLogger
+from lightning_qsgd.training.first_weights import FIRST_BATCHES, PairingCallback, hashed_weights
 
 X = torch.arange(6.0).reshape(2, 3)
 
@@ -200,3 +201,66 @@ def test_logger_keeps_every_point():
     logger.log_hyperparams({"lr": 0.1})
     assert logger.points == {"a": [(1, 1.0), (-1, 3.0)], "b": [(1, 2.0)]}
     assert (logger.name, logger.version) == ("memory", 0)
+
+
+def validated(callback, batches, fn=TrainerFn.FITTING):
+    """Let a callback watch a validation; loaders come one after the other."""
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=fn))
+    callback.on_validation_start(trainer, None)
+    for loader, own in enumerate(batches):
+        for number, batch in enumerate(own):
+            callback.on_validation_batch_start(trainer, None, batch, number, loader)
+    callback.on_validation_end(trainer, None)
+    return callback
+
+
+def measured(*loaders, before=None):
+    """What a run keeps of its closing validation, after a sanity check of two batches."""
+    callback = validated(PairingCallback(), before or [own[:2] for own in loaders])
+    validated(callback, loaders, TrainerFn.VALIDATING)
+    return callback.validation_batches, callback.validation_data
+
+
+LONG = [X + number for number in range(20)]
+
+
+def test_equal_validation_data_have_one_hash():
+    assert measured(LONG) == measured([batch.clone() for batch in LONG])
+    assert measured(LONG)[0] == "20"
+    assert measured(LONG, LONG[:3])[0] == "20+3"
+
+
+@pytest.mark.parametrize(
+    "other", [[*LONG[:19], X], [X + 30, *LONG[1:]], [*LONG[:7], X + 30, *LONG[8:]]]
+)
+def test_other_batches_of_the_same_number_have_another_hash(other):
+    (ours, hashed), (theirs, other_hash) = measured(LONG), measured(other)
+    assert ours == theirs
+    assert "" != hashed != other_hash != ""
+
+
+def test_a_second_loader_counts():
+    assert measured(LONG, [X])[1] != measured(LONG, [X + 1])[1]
+
+
+def test_fewer_validation_batches_are_seen_though_they_begin_alike():
+    assert measured(LONG[:5])[0] != measured(LONG[:3])[0]
+
+
+def test_of_a_shuffled_validation_the_number_of_batches_counts_alone():
+    assert measured(LONG, before=[[X + 5, X + 2]]) == ("20", "")
+    assert measured(LONG, LONG, before=[LONG[:2], LONG[2:4]]) == ("20+20", "")
+
+
+def test_validation_data_that_cannot_be_compared_or_seen_are_unknown():
+    callback = validated(PairingCallback(), [LONG], TrainerFn.VALIDATING)
+    assert (callback.validation_batches, callback.validation_data) == ("20", "")
+    assert measured([object()] * 2) == ("2", "")
+    assert (PairingCallback().validation_batches, PairingCallback().validation_data) == ("", "")
+
+
+def test_validations_of_an_earlier_fit_are_forgotten():
+    callback = validated(PairingCallback(), [[X + 7]])
+    callback.on_fit_start(None, None)
+    validated(validated(callback, [LONG[:2]]), [LONG], TrainerFn.VALIDATING)
+    assert (callback.validation_batches, callback.validation_data) == measured(LONG)

@@ -1,6 +1,8 @@
 """A suite: what it hands to `compare`, what it writes, and how it ends."""
 
 import csv
+import errno
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,11 +31,15 @@ TASKS = {
 }
 
 
+UNTUNED = RuntimeError("Cannot tune 'arm': [9] trials failed.\n  Traceback\nMend the arm.")
+
+
 class Compare:
     """Stands for the command: notes what it was asked, and stores made-up results."""
 
-    def __init__(self, failing=(), raising=()):
+    def __init__(self, failing=(), raising=(), error=UNTUNED):
         self.failing, self.raising, self.plans, self.folders = failing, raising, [], []
+        self.error = error
         self.arguments = []
 
     def __call__(self, arguments):
@@ -45,7 +51,7 @@ class Compare:
         if "--dry_run" in arguments or self.plans[-1].get("dry_run"):
             return
         if folder.name in self.raising:
-            raise RuntimeError("Cannot tune 'arm': [9] trials failed.\n  Traceback\nMend the arm.")
+            raise self.error
         draw = np.random.default_rng(len(self.plans))
         base = draw.normal(size=12)
         values = {"adamw": base.tolist(), "arm": (base + 2 + 0.1 * draw.normal(size=12)).tolist()}
@@ -136,6 +142,38 @@ def test_failing_runs_stop_no_other_task_and_give_status_1(suite, tmp_path):
     assert caught.value.code == 1
     assert len(compare.plans) == 2
     assert (tmp_path / "out/suite.html").is_file()
+
+
+def test_a_disk_that_is_full_in_one_task_stops_no_other(suite, tmp_path, capsys):
+    full = OSError(errno.ENOSPC, "No space left on device", "out/one/runs/a.json")
+    compare = Compare(raising=["one"], error=full)
+    with pytest.raises(SystemExit) as caught:
+        suite_command(suite, ["--config", str(suite), "--folder", "out"], compare)
+    assert caught.value.code == 1
+    assert [folder.name for folder in compare.folders] == ["one", "two"]
+    printed = capsys.readouterr().out
+    assert "one cannot answer: [Errno 28] No space left on device: 'out/one/runs/a.json'" in printed
+
+
+def test_a_plan_that_finds_no_room_leaves_the_one_that_is_there(suite, tmp_path, monkeypatch):
+    suite_command(suite, ["--config", str(suite), "--folder", "out"], Compare())
+    before = (tmp_path / "out/one/plan.yaml").read_bytes()
+
+    def full(self, *args, **kwargs):
+        self.open("w").close()  # as a full disk does it
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def unmoved(source, place):
+        if Path(place).parent.name == "one" and "out" in Path(place).parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.rename(source, place)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "replace", unmoved)
+    with pytest.raises(SystemExit) as caught:
+        suite_command(suite, ["--config", str(suite), "--folder", "out"], Compare())
+    assert caught.value.code == 1
+    assert (tmp_path / "out/one/plan.yaml").read_bytes() == before
 
 
 def test_a_task_that_cannot_be_carried_out_stops_no_other_and_the_page_says_so(

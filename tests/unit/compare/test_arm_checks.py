@@ -7,6 +7,7 @@ from lightning_qsgd.compare.planning.question import (
     FIXED,
     Question,
     refuse_copies,
+    refuse_other_validation,
     refuse_what_is_fixed,
 )
 from lightning_qsgd.compare.results.results import TunedArm, TunedValue
@@ -124,3 +125,11 @@ def test_two_ranges_for_one_place_are_refused():
     with pytest.raises(ValueError, match=r"one range for `optimizer\.init_args\.lr` in .* 'base'"):
         made_question({"my_lr": "optimizer.init_args.lr"}, {})
     made_question({"lr": "optimizer.init_args.lr"}, {})  # in front of the shared one
+
+
+def test_an_arm_that_is_measured_on_other_batches_is_refused():
+    own, other = nested("trainer.limit_val_batches", 4), nested("trainer.limit_val_batches", 2)
+    refuse_other_validation(made_plan(), {"base": own, "arm": own})
+    message = r"'arm' to be measured like the baseline 'base', .* of 4, got 2.*in `experiment`"
+    with pytest.raises(ValueError, match=message):
+        refuse_other_validation(made_plan(), {"base": own, "arm": other})

@@ -12,10 +12,16 @@ from lightning_qsgd.compare.results.gains import (
     cost_ratio,
     cost_to_target,
     costs_of,
+    measured_apart,
     relative_size,
     unequal_seeds,
 )
-from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters, unpaired
+from lightning_qsgd.compare.results.pairing import (
+    check_pairing,
+    ended_apart,
+    extra_parameters,
+    unpaired,
+)
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.first_weights import FirstWeights
@@ -126,7 +132,9 @@ def test_pairing_counts_equal_different_and_unknown_hashes():
     )
     weights, *others = check_pairing(results)
     assert (weights.equal, weights.different, weights.unknown) == (1, (("arm", 1),), 1)
-    assert [other.check for other in others] == ["data_order", "random_state"]
+    assert [other.check for other in others] == [
+        *("data_order", "random_state", "validation_batches", "validation_data"),
+    ]
     for other in others:
         assert (other.equal, other.different, other.unknown) == (0, (), 3)
 
@@ -175,3 +183,40 @@ def test_identity_needs_every_planned_seed_and_a_difference_needs_one():
             False,
         ]
     assert [unequal_seeds(one, "arm", "base") for one in (whole, part, other)] == [[], [], [1]]
+
+
+def ended_with(arm, seed, weights, value):
+    return made_run(arm, seed, value, checks={"final_weights": weights} if weights else {})
+
+
+@pytest.mark.parametrize(
+    ("weights", "value", "is_found"),
+    [
+        ("w", 0.7, True),
+        ("w", 0.5, False),
+        ("w", 0.5 + 1e-8, False),  # rounding of a float32 metric
+        ("v", 0.7, False),
+        ("", 0.7, False),
+        ("w", nan, False),
+    ],
+)
+def test_equal_weights_with_another_metric_are_found(weights, value, is_found):
+    results = of_runs(
+        *(ended_with("base", seed, "w", 0.5) for seed in range(2)),
+        ended_with("arm", 0, "w", 0.5),
+        ended_with("arm", 1, weights, value),
+    )
+    assert measured_apart(results) == ({"arm": [1]} if is_found else {})
+
+
+def test_runs_of_another_length_are_found_where_the_budget_has_one():
+    whole, short = ([0.1] * number for number in (3, 2))
+    results = of_runs(
+        *(learning("base", seed, whole) for seed in range(3)),
+        learning("arm", 0, whole),
+        learning("arm", 1, short),
+        made_run("arm", 2, 0.1),  # no curve is known
+    )
+    assert ended_apart(results) == {}  # of seconds
+    of_steps = replace(results, comparison=replace(results.comparison, length=30))
+    assert ended_apart(of_steps) == {"arm": [1]}

@@ -7,14 +7,15 @@ from math import inf, log, nan
 
 import numpy as np
 import pytest
+import yaml
 from rich.console import Console
 
 from lightning_qsgd.compare import Provenance, analyse, load_results, save_results
 from lightning_qsgd.compare.executors import Executor
 from lightning_qsgd.compare.executors.executor import attempt
-from lightning_qsgd.compare.forecast import describe, runs_left
+from lightning_qsgd.compare.forecast import describe, plan_table, runs_left
 from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan
-from lightning_qsgd.compare.planning.job import Running, shortened
+from lightning_qsgd.compare.planning.job import Running, shortened, unshortened
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.results.run_table import results_csv
 from lightning_qsgd.compare.run_comparison import run_comparison
@@ -248,6 +249,9 @@ def test_schedules_end_with_the_run():
         ({"step_size_up": 10, "step_size_down": 30}, {"step_size_up": 5, "step_size_down": 15}),
         ({"start_factor": 0.1, "total_iters": 10}, {"start_factor": 0.1, "total_iters": 5}),
         ({"warmup_steps": 10}, {"warmup_steps": 10}),
+        ({"max_steps": 10, "lr": 10}, {"max_steps": 5, "lr": 10}),
+        ({"max_epochs": 4, "t_initial": 8}, {"max_epochs": 2, "t_initial": 4}),
+        ({"num_training_steps": 10}, {"num_training_steps": 5}),
     ],
 )
 def test_lengths_of_torchs_schedules_are_shortened_and_warmup_steps_stay(arguments, short):
@@ -277,3 +281,79 @@ def test_horizons_of_epochs_are_whole_epochs():
     plan = Plan("made.yaml", arms, Budget(max_epochs=5), horizons=[0.9, 0.5, 0.42])
     assert plan.horizon_lengths == (2, 4)
     assert str(plan.budget.of_length(2)) == "2 epochs"
+
+
+def own_schedule(path="mine.Warm", **arguments):
+    return {"lr_scheduler": {"class_path": path, "init_args": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("config", "places"),
+    [
+        (own_schedule(hot=4, total_steps=200, patience=3, factor=0.5, on=True), ["hot"]),
+        (own_schedule(inner=[{"class_path": "mine.Other", "init_args": {"hot": 9}}]), ["inner"]),
+        (own_schedule("torch.optim.lr_scheduler.PolynomialLR", total_iters=9, power=2), []),
+        (own_schedule("lightning_qsgd.llm.LinearWarmup", warmup=9), []),
+        (own_schedule(hot=1), []),
+        ({"model": {"class_path": "mine.Net", "init_args": {"hot": 9}}}, []),
+        ({"perturbation": {"features": {"class_path": "mine.F", "init_args": {"hot": 9}}}}, []),
+        ({}, []),
+    ],
+)
+def test_whole_numbers_of_own_schedules_that_may_be_lengths_are_named(config, places):
+    found = [
+        place.removeprefix("lr_scheduler.init_args.").split(".")[0] for place in unshortened(config)
+    ]
+    assert found == places
+
+
+def test_a_decay_of_ones_own_is_a_schedule_too():
+    decay = {"class_path": "mine.Decay", "init_args": {"hot": 9}}
+    config = {"perturbation": {"strength": {"value": 1, "decay": decay}}}
+    assert unshortened(config) == ["perturbation.strength.decay.init_args.hot"]
+
+
+def test_a_schedule_that_may_not_end_is_named_in_console_plan_and_report(
+    without_matplotlib, tmp_path
+):
+    schedule = own_schedule(T_max=200, hot=7)
+    question = made_question(faster=schedule)
+    console = Console(record=True, width=400, file=io.StringIO())
+    (tmp_path / "out").mkdir()
+    workshop = made_workshop(tmp_path / "out")
+    provenance = Provenance(config=yaml.safe_dump({"runs": dict(question.configs)}))
+    results = run_comparison(question, workshop, provenance, console)
+    console.print(plan_table(question))
+    said = console.export_text()
+    words = "`lr_scheduler.init_args.hot` not shortened, since nothing tells what it counts."
+    assert f"HORIZONS of faster: {words}" in said
+    assert f"horizons of faster: {words}" in said
+    assert "HORIZONS of alike" not in said
+    _, markdown = written(results, tmp_path)
+    assert f"**Horizons of `faster`:** {words}" in markdown
+    assert "A schedule that a module makes by itself ends there only if" in markdown
+
+
+def test_known_schedules_are_named_nowhere(without_matplotlib, tmp_path):
+    question = made_question()
+    assert question.unshortened == {}
+    results = compared(question, tmp_path)
+    _, markdown = written(results, tmp_path)
+    assert "Horizons of `" not in markdown
+
+
+def test_of_a_full_disk_the_first_error_counts(tmp_path, monkeypatch):
+    saved = []
+
+    def save(results, folder):
+        saved.append(len(results.runs))
+        if len(saved) > 1:
+            raise OSError("the second")
+
+    def failing(job):
+        raise KeyboardInterrupt("the first")
+
+    monkeypatch.setattr("lightning_qsgd.compare.run_comparison.save_results", save)
+    with pytest.raises(KeyboardInterrupt, match="the first"):
+        compared(made_question(), tmp_path, failing)
+    assert len(saved) == 2

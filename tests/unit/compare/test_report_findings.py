@@ -19,7 +19,17 @@ from lightning_qsgd.compare.report.answer import SENTENCES, answer, three_senten
 from lightning_qsgd.compare.report.document import to_markdown
 from lightning_qsgd.compare.report.panels import TONES
 from lightning_qsgd.training.first_weights import FirstWeights
-from tests.comparison_cases import METHOD, SEEDS, around, case, made_results, made_run, written
+from tests.comparison_cases import (
+    METHOD,
+    METRIC,
+    SEEDS,
+    around,
+    case,
+    made_curve,
+    made_results,
+    made_run,
+    written,
+)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -96,7 +106,7 @@ def test_pairs_that_are_none_are_named_on_the_first_page(without_matplotlib, tmp
     alone = made_run("arm", 3, 0.8, checks={"initial_weights": "others"})
     runs = tuple(alone if (r.arm, r.seed) == ("arm", 3) else r for r in results.runs)
     _, markdown = written(replace(results, runs=runs), tmp_path)
-    assert "**1 run left out** for starting unlike the baseline: see Pairing." in markdown
+    assert "**1 run left out** for another start or other data than the baseline's: see" in markdown
     assert "`initial_weights`: **different in 1 run**, left out: arm (seed 3)." in markdown
     assert (
         f"`data_order`: equal in {SEEDS - 1} runs, different in none; unknown in 1 run." in markdown
@@ -246,3 +256,25 @@ def test_so_few_pairs_that_nothing_shows_are_no_equal_gains(without_matplotlib, 
     _, markdown = written(made_results(values), tmp_path)
     assert "So few pairs show no gain of any size reliably." in markdown
     assert "| none | - |" in markdown
+
+
+def test_equal_weights_with_another_metric_are_said_on_the_first_page(without_matplotlib, tmp_path):
+    results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    runs = tuple(replace(r, checks={"final_weights": f"w{r.seed}"}) for r in results.runs)
+    _, markdown = written(replace(results, runs=runs), tmp_path)
+    said = f"At {SEEDS} seeds it ended with the very weights of `base`, and with another"
+    assert f"**Is `arm` measured like the baseline?** {said} `{METRIC}`" in markdown
+    _, markdown = written(results, tmp_path)
+    assert "measured like the baseline" not in markdown
+
+
+def test_runs_of_another_length_are_said_beside_the_pairing(without_matplotlib, tmp_path):
+    results = made_results({"base": around(0.8, 0), "arm": around(0.8, 1)})
+    points = {(r.arm, r.seed): 2 if (r.arm, r.seed) == ("arm", 3) else 3 for r in results.runs}
+    runs = tuple(
+        replace(r, curves={METRIC: made_curve([0.8] * points[r.arm, r.seed])}) for r in results.runs
+    )
+    asked = replace(results.comparison, length=30)
+    _, markdown = written(replace(results, runs=runs, comparison=asked), tmp_path)
+    words = "`arm` trained for more or fewer steps than `base` at seed 3, with one budget of"
+    assert f"**Another length:** {words} {asked.budget}." in markdown

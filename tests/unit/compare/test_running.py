@@ -1,8 +1,10 @@
 """Runs are made once, kept whole, and told apart by their configuration."""
 
+import errno
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lightning_qsgd.atomic_file import write_atomically
+from lightning_qsgd.atomic_file import replacing, write_atomically
 from lightning_qsgd.compare.executors import Attempt, LocalExecutor, attempt, choose_executor
 from lightning_qsgd.compare.executors.executor import Executor
 from lightning_qsgd.compare.planning.job import with_values
@@ -190,12 +192,15 @@ def stored_with(arm, seed, **checks):
         ("initial_weights", "initial weights"),
         ("data_order", "first batches"),
         ("random_state", "random generators at the start"),
+        ("validation_batches", "number of validation batches"),
+        ("validation_data", "validation batches"),
     ],
 )
 def test_a_run_that_is_no_pair_is_found(check, words):
     guard = PairingGuard("adamw")
-    assert guard.look(made_job("adamw", 0), stored_with("adamw", 0)) == []
-    assert guard.look(made_job("adamw", 1), stored_with("adamw", 1)) == []
+    known = dict.fromkeys(("validation_batches", "validation_data"), "known")
+    assert guard.look(made_job("adamw", 0), stored_with("adamw", 0, **known)) == []
+    assert guard.look(made_job("adamw", 1), stored_with("adamw", 1, **known)) == []
     assert guard.look(made_job("sine", 1), stored_with("sine", 1)) == []
     (found,) = guard.look(made_job("sine", 0), stored_with("sine", 0, **{check: "other"}))
     assert found == f"Seed 0: sine and adamw differ in the {words}{found.split(words)[1]}"
@@ -437,3 +442,92 @@ def test_an_executor_says_how_many_runs_it_makes_at_once(tmp_path, monkeypatch, 
     monkeypatch.setattr(LocalExecutor, "at_a_time", count)
     with pytest.raises(ValueError, match=r"`at_a_time` of .*LocalExecutor to be an integer"):
         choose_executor(Running(processes=3), tmp_path)
+
+
+def written_by_a_run(note):
+    """Wait for a run that writes, and return the folder that it wrote into."""
+    tries = 300
+    while not (note.is_file() and note.read_text()) and tries:
+        time.sleep(0.1)
+        tries -= 1
+    assert Path(note.read_text(), "last.ckpt").is_file()
+    return Path(note.read_text())
+
+
+def test_what_a_killed_run_has_written_is_removed_before_the_next_begins(tmp_path):
+    note = tmp_path / "folder"
+    executor = LocalExecutor(tmp_path / "logs", processes=1)
+    jobs = [made_job(seed=0, does="write and die", note=str(note)), made_job(seed=1)]
+    ended = executor.run(quick_fit, jobs, lambda _: None)
+    assert next(ended).run is None
+    scratch = Path(note.read_text())
+    assert not scratch.exists()
+    assert next(ended).run is not None
+    assert list(ended) == []
+    assert not scratch.parent.parent.exists()
+
+
+def test_what_a_run_has_written_goes_when_it_is_stopped(tmp_path):
+    note = tmp_path / "folder"
+    executor = LocalExecutor(tmp_path / "logs", processes=2)
+    jobs = [made_job(seed=0, does="write", note=str(note)), made_job(seed=1)]
+    running = executor.run(quick_fit, jobs, lambda _: None)
+    assert next(running).job.seed == 1
+    scratch = written_by_a_run(note)
+    running.close()
+    assert not scratch.parent.parent.exists()
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from lightning_qsgd.compare.executors import LocalExecutor
+from tests.compare_jobs import made_job, quick_fit
+
+if __name__ == "__main__":
+    job = made_job(does="write", note=sys.argv[1])
+    list(LocalExecutor(Path(sys.argv[2]), processes=1).run(quick_fit, [job], lambda _: None))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_a_run_removes_what_it_has_written_when_its_owner_is_killed(tmp_path):
+    note, script = tmp_path / "folder", tmp_path / "stopped.py"
+    script.write_text(STOPPED)
+    owner = subprocess.Popen(
+        [sys.executable, str(script), str(note), str(tmp_path / "logs")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    scratch = written_by_a_run(note)
+    owner.kill()
+    owner.wait()
+    tries = 100
+    while scratch.parent.parent.exists() and tries:
+        time.sleep(0.1)
+        tries -= 1
+    assert tries
+
+
+class Full(RunStore):
+    """Lies on a disk that has no room from the second run on."""
+
+    def save(self, stored, job):
+        if job.seed:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().save(stored, job)
+
+
+def test_a_run_that_cannot_be_stored_says_what_is(tmp_path):
+    workshop = replace(made_workshop(tmp_path), store=Full(tmp_path))
+    with pytest.raises(OSError, match="No space left") as caught:
+        workshop.run(JOBS, made_board(JOBS))
+    (note,) = caught.value.__notes__
+    assert note.startswith("runs/adamw/seed1 had ended and could not be stored. Every run that")
+    assert RunStore(tmp_path).load(JOBS[0].name) is not None
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, replacing(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
