@@ -317,18 +317,15 @@ def refuse_other_validation(plan: Plan, configs: Mapping[str, Config]) -> None:
     Raises:
         ValueError: If there is such an arm.
     """
-    expected = _validated(configs[plan.baseline])
+    trainers = {name: config.get("trainer") or {} for name, config in configs.items()}
+    expected = trainers[plan.baseline].get("limit_val_batches")
     for name in plan.arms:
-        if (found := _validated(configs[name])) != expected:
+        if (found := trainers[name].get("limit_val_batches")) != expected:
             raise ValueError(
                 f"Expected the arm {name!r} to be measured like the baseline {plan.baseline!r}, "
                 f"with `trainer.limit_val_batches` of {expected}, got {found}: a gain could be due "
                 "to easier data. Set it in `experiment`, for all arms."
             )
-
-
-def _validated(config: Config) -> Any:
-    return (config.get("trainer") or {}).get("limit_val_batches")
 
 
 def refuse_other_base(
