@@ -24,7 +24,12 @@ from typing_extensions import override
 
 from lightning_qsgd.backends.evaluation import Evaluation, keys_for, serving
 from lightning_qsgd.backends.plugins.vectorized_sampler import REGISTER, measured_data
-from lightning_qsgd.circuits.measurements import measured_bits, outcomes_of, without_measurements
+from lightning_qsgd.circuits.measurements import (
+    measured_bits,
+    outcomes_of,
+    without_measurements,
+    written_registers,
+)
 
 
 class DrawnCounts:
@@ -136,8 +141,9 @@ class RowSampler(BaseSamplerV2):  # type: ignore[misc]
 
     @override
     def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> Any:
-        asked = {} if shots is None else {"shots": shots}
-        return _JobInRows(self.sampler.run(pubs, **asked))
+        asked, pubs = {} if shots is None else {"shots": shots}, list(pubs)
+        written = [written_registers(SamplerPub.coerce(pub).circuit) for pub in pubs]
+        return _JobInRows(self.sampler.run(pubs, **asked), written)
 
     def __getattr__(self, name: str) -> Any:  # what a network of the user's asks its own sampler
         return getattr(self.__dict__["sampler"], name)
@@ -148,10 +154,12 @@ class _JobInRows:
 
     Args:
         job: What a sampler has started.
+        written: Names of the registers that each of its circuits measures into.
     """
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Any, written: Sequence[Sequence[str]]) -> None:
         self._job = job
+        self._written = written
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._job, name)
@@ -159,13 +167,14 @@ class _JobInRows:
     def result(self) -> PrimitiveResult[SamplerPubResult]:
         """Wait for the job, and name its registers."""
         found = self._job.result()
-        if all(hasattr(each.data, REGISTER) for each in found):
+        pairs = list(zip(found, self._written, strict=True))
+        if all(measured_data(*pair) is getattr(pair[0].data, REGISTER, None) for pair in pairs):
             return found
-        return PrimitiveResult([_named(each) for each in found])
+        return PrimitiveResult([_named(*pair) for pair in pairs])
 
 
-def _named(result: SamplerPubResult) -> SamplerPubResult:
-    register = measured_data(result)
+def _named(result: SamplerPubResult, written: Sequence[str]) -> SamplerPubResult:
+    register = measured_data(result, written)
     data = DataBin(**{REGISTER: register}, shape=result.data.shape)
     return SamplerPubResult(data, metadata=result.metadata)
 

@@ -354,9 +354,13 @@ def _said(operation: Any) -> list[Any]:
         return named
     if isinstance(operation, ControlFlowOp):
         asked = [getattr(operation, name, None) for name in ("condition", "target")]
-        return [*named, _plain(asked)]
+        cases = [[*labels] for labels, _ in getattr(operation, "cases_specifier", list)()]
+        return [*named, _plain(asked), _plain(cases)]
     if isinstance(operation, AnnotatedOperation):
-        return [_plain(operation.modifiers), _said(operation.base_op)]
+        modifiers = [
+            [type(m).__name__, *map(_plain, vars(m).values())] for m in operation.modifiers
+        ]
+        return [modifiers, _said(operation.base_op)]
     if isinstance(operation, ControlledGate) and knows_its_base(operation):
         return [operation.num_ctrl_qubits, operation.ctrl_state, _said(operation.base_gate)]
     if (definition := definition_of(operation)) is not None:

@@ -15,7 +15,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
-from qiskit.circuit import Barrier, ClassicalRegister, Measure, QuantumCircuit
+from qiskit.circuit import Barrier, ClassicalRegister, Clbit, Measure, QuantumCircuit
 from qiskit.quantum_info import Operator, Pauli, SparsePauliOp
 from qiskit.quantum_info.operators.base_operator import BaseOperator
 
@@ -82,6 +82,28 @@ def measured_register(circuit: QuantumCircuit) -> ClassicalRegister:
             "are named by registers. Measure into a ClassicalRegister, or use `measure_all()`."
         )
     return register
+
+
+def written_registers(circuit: QuantumCircuit) -> list[str]:
+    """Name the registers that something is measured into, also within blocks and instructions."""
+    written = _written_bits(circuit)
+    return [register.name for register in circuit.cregs if not written.isdisjoint(register)]
+
+
+def _written_bits(circuit: QuantumCircuit) -> set[Clbit]:
+    found: set[Clbit] = set()
+    for step in circuit.data:
+        if step.operation.name == "measure":
+            found.update(step.clbits)
+            continue
+        parts = list(getattr(step.operation, "blocks", ()))
+        definition = getattr(step.operation, "definition", None) if step.clbits else None
+        if definition is not None and not parts:
+            parts = [definition]
+        for part in parts:
+            places = (part.find_bit(bit).index for bit in _written_bits(part))
+            found.update(step.clbits[place] for place in places)
+    return found
 
 
 def places_of(circuit: QuantumCircuit) -> list[int]:

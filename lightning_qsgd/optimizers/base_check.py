@@ -8,6 +8,8 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.entries import LOW_PRECISION
+from lightning_qsgd.optimizers.identity import StandIn
+from lightning_qsgd.optimizers.motion import nested_optimizers
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
 from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded, whole
 from lightning_qsgd.perturbations import Perturbation
@@ -29,8 +31,8 @@ def check_base(base: Any, perturbation: Perturbation) -> None:
     At strength 0 the wrapper is its base, and any torch optimizer will do.
 
     Raises:
-        TypeError: If `base` is no optimizer, did not initialise `torch.optim.Optimizer`, or belongs
-            to a trainer.
+        TypeError: If `base` is no optimizer, did not initialise `torch.optim.Optimizer`, belongs to
+            a trainer, or steps an optimizer inside it that is perturbed already.
     """
     if not isinstance(base, Optimizer):
         raise TypeError(
@@ -51,11 +53,26 @@ def check_base(base: Any, perturbation: Perturbation) -> None:
             f"Cannot perturb {_name(base)}: DeepSpeed flattens parameters into partitions that "
             "cannot be mapped to tensors. Use DDP or ModelParallelStrategy."
         )
+    _refuse_perturbed_inside(base)
     if not hasattr(base, "_optimizer_step_pre_hooks"):
         raise TypeError(
             f"Cannot perturb {_name(base)}: it never calls torch.optim.Optimizer.__init__, so its "
             "hooks and state are incomplete. Perturb the optimizer inside it and wrap that."
         )
+
+
+def _refuse_perturbed_inside(base: Optimizer) -> None:
+    own = set(map(id, parameters_of(base.param_groups)))
+    for inner in nested_optimizers(base):
+        if not isinstance(inner, StandIn) or inner.perturbation.is_off:
+            continue
+        if not own.isdisjoint(map(id, parameters_of(inner.param_groups))):  # no mere reference
+            outer, name = type(base).__name__, type(inner).__name__
+            raise TypeError(
+                f"Cannot perturb {outer}: the {name} inside it is perturbed already, so each step "
+                f"would be perturbed twice. Perturb one of the two: the {name} alone, or the "
+                f"{outer} around the bare {name}."
+            )
 
 
 def check_groups(groups: ParamGroups, perturbation: Perturbation) -> None:

@@ -144,7 +144,8 @@ def inside_global_hooks(
     """Take a step of a base with torch's global hooks around all of it.
 
     A global hook may clip gradients or project weights. torch runs those before a step ahead of the
-    optimizer's own hooks, and those after it behind them, so the perturbation enters by own ones.
+    optimizer's own hooks, and those after it behind them. So the perturbation enters by own ones,
+    the last before the step and the first after it.
 
     Args:
         base: One for which `has_global_hooks` is true.
@@ -167,6 +168,8 @@ def inside_global_hooks(
             finish()
 
     handles = base.register_step_pre_hook(enter), base.register_step_post_hook(leave)
+    after: Any = base._optimizer_step_post_hooks
+    after.move_to_end(handles[1].id, last=False)  # before the base's own
     try:
         return step()
     finally:

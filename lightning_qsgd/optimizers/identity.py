@@ -19,9 +19,11 @@ class StandIn(Optimizer):
 
     Attributes:
         base: The wrapped optimizer.
+        perturbation: The description of what is added.
     """
 
     base: Optimizer
+    perturbation: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if is_made(cls):  # what a base's class does with its subclasses, it must not do with these

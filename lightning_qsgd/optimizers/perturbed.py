@@ -39,7 +39,7 @@ from lightning_qsgd.optimizers.calls import (
 )
 from lightning_qsgd.optimizers.identity import StandIn, class_for, is_made, keeps, own_class
 from lightning_qsgd.optimizers.learning import LearningStep
-from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch, nested_optimizers
+from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
@@ -55,10 +55,6 @@ _REPLACED = (
     "Cannot replace the `{}` of a wrapped {}: its schedule, the touched entries and what was "
     "learned belong to the old one. Wrap the base anew: PerturbedOptimizer(optimizer.base, "
     "perturbation); for a strength that changes, give a Strength."
-)
-_TWICE = (
-    "Cannot perturb {0}: the {1} inside it is perturbed already, so each step would be perturbed "
-    "twice. Perturb one of the two: the {1} alone, or the {0} around the bare {1}."
 )
 _CLOSURE_IGNORED = (
     "{} did not evaluate its closure at this step, as it did before: this step was not perturbed. "
@@ -140,8 +136,6 @@ class PerturbedOptimizer(StandIn):
                 "twice per step. Pass its `base`, or keep one of the two perturbations."
             )
         check_base(base, perturbation)
-        if not perturbation.is_off:
-            _refuse_perturbed_inside(base)
         check_groups(base.param_groups, perturbation)
         if not perturbation.is_off:
             perturbation.backend.check_ready()
@@ -219,16 +213,19 @@ class PerturbedOptimizer(StandIn):
                 or the gradients are still scaled. No parameter has moved.
         """
         self.base._opt_called = True  # type: ignore[attr-defined]
+        strength = self._schedule.at(self.own_state.steps)
         if has_hooks(self) or has_hooks(self.base):
-            return inside_hooks((self, self.base), Call(args, kwargs), self._whole_step)
-        return self._whole_step(Call(args, kwargs))
+            is_bare = strength == 0 and not self.own_state.awaits_gradient
+            # torch runs those of a bare step in its own order, as it does around global ones.
+            owners = (self,) if is_bare or has_global_hooks(self.base) else (self, self.base)
+            return inside_hooks(owners, Call(args, kwargs), partial(self._whole_step, strength))
+        return self._whole_step(strength, Call(args, kwargs))
 
     # Schedulers count steps by patching `step`, unless it says that it counts itself; they also
     # warn when it was replaced after they were built on the base.
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
-    def _whole_step(self, call: Call) -> Any:
-        strength = self._schedule.at(self.own_state.steps)
+    def _whole_step(self, strength: float, call: Call) -> Any:
         place = call.place_of_closure(self.base.step) if call.args or call.kwargs else None
         if place is None and is_dry_run(self.base):
             return self._base_step(call)
@@ -384,12 +381,6 @@ class PerturbedOptimizer(StandIn):
 
     def __repr__(self) -> str:
         return f"{own_class(self).__name__}({self.perturbation}, base={self.base!r})"
-
-
-def _refuse_perturbed_inside(base: Optimizer) -> None:
-    for inner in nested_optimizers(base):
-        if isinstance(inner, PerturbedOptimizer) and not inner.perturbation.is_off:
-            raise TypeError(_TWICE.format(type(base).__name__, type(inner).__name__))
 
 
 def _unset(own: type[PerturbedOptimizer], base: type[Optimizer]) -> PerturbedOptimizer:

@@ -49,18 +49,22 @@ def outcome_probabilities(result: SamplerPubResult) -> tuple[list[int], np.ndarr
     return outcomes, counts / counts.sum(axis=1, keepdims=True)
 
 
-def measured_data(result: SamplerPubResult) -> Any:
+def measured_data(result: SamplerPubResult, written: Sequence[str] = ()) -> Any:
     """Choose the register that `SamplerQNN` reads: `REGISTER`, or all others joined.
 
     The first of several registers holds the least significant bits.
+
+    Args:
+        result: What a sampler returned.
+        written: Names of the registers that the circuit measures into; all if there is none.
     """
     data = result.data
     if isinstance(data, OutcomeData):
         return data.measured
-    if hasattr(data, REGISTER):
+    if hasattr(data, REGISTER) and (REGISTER in written or not written):
         return getattr(data, REGISTER)
-    names = list(data)
-    return data[names[0]] if len(names) == 1 else result.join_data()
+    names = [name for name in data if name in written] or list(data)
+    return data[names[0]] if len(names) == 1 else result.join_data(names)
 
 
 def _of_bits(field: BitArray) -> tuple[list[int], np.ndarray]:

@@ -192,20 +192,23 @@ SCATTER = 0.015  # six standard deviations of the shots
 
 
 def measured(*registers: ClassicalRegister) -> tuple[QuantumCircuit, Parameter]:
-    """Return Ry(x) on qubit 0 and NOT on qubit 1, measured into two bits in their order."""
+    """Return Ry(x) on qubit 0 and NOT on qubit 1, measured into two bits that are not idle."""
     x = Parameter("x")
     circuit = QuantumCircuit(QuantumRegister(2), *registers)
     circuit.ry(x, 0)
     circuit.x(1)
-    circuit.measure([0, 1], circuit.clbits)
+    circuit.measure([0, 1], [bit for each in registers if each.name in READ for bit in each])
     return circuit, x
 
 
+READ = ("meas", "c", "d", "outcome", "a", "b")
 REGISTERS = {
     "meas": [ClassicalRegister(2, "meas")],
     "c": [ClassicalRegister(2, "c")],
     "another name": [ClassicalRegister(2, "outcome")],
     "two registers": [ClassicalRegister(1, "a"), ClassicalRegister(1, "b")],
+    "idle, before": [ClassicalRegister(1, "idle"), ClassicalRegister(2, "outcome")],
+    "idle, after": [ClassicalRegister(2, "outcome"), ClassicalRegister(1, "idle")],
     "two registers, one of them c": [ClassicalRegister(1, "c"), ClassicalRegister(1, "d")],
 }
 SHOT_SAMPLERS = {

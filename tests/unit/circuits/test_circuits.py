@@ -4,7 +4,14 @@ import math
 from typing import Any
 
 import pytest
-from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Parameter, QuantumCircuit
+from qiskit.circuit import (
+    AnnotatedOperation,
+    ControlModifier,
+    Gate,
+    Parameter,
+    PowerModifier,
+    QuantumCircuit,
+)
 from qiskit.circuit.library import (
     HGate,
     Initialize,
@@ -300,3 +307,27 @@ def test_angles_that_are_defined_nowhere_have_no_digest() -> None:
     circuit.ry((-1 - x * x).log(), 0)
     with pytest.raises(ValueError, match="its angles have no values at 300 points"):
         _ = ParametrizedCircuit(circuit, [x], []).digest
+
+
+def test_a_digest_knows_a_power_by_its_value_and_not_by_its_word() -> None:
+    def built(power: float) -> ParametrizedCircuit:
+        circuit = QuantumCircuit(1)
+        circuit.append(AnnotatedOperation(RXGate(0.3), [PowerModifier(power)]), [0])
+        return ParametrizedCircuit(circuit, [], [])
+
+    assert built(3).digest == built(3.0).digest != built(2).digest
+
+
+def test_a_digest_tells_which_case_of_a_switch_does_what() -> None:
+    def built(first: int, second: int) -> ParametrizedCircuit:
+        circuit = QuantumCircuit(1, 1)
+        circuit.h(0)
+        circuit.measure(0, 0)
+        with circuit.switch(circuit.clbits[0]) as case:
+            with case(first):
+                circuit.x(0)
+            with case(second):
+                circuit.z(0)
+        return ParametrizedCircuit(circuit, [], [])
+
+    assert built(0, 1).digest != built(1, 0).digest

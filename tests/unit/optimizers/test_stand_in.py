@@ -58,6 +58,19 @@ def test_what_is_perturbed_inside_is_not_perturbed_again(around: Callable[..., O
     assert PerturbedOptimizer(around(PerturbedOptimizer(sgd(), OFF)), ON).own_state.steps == 0
 
 
+class Refers(SGD):
+    """Knows the other side of a GAN, and does not step it."""
+
+    partner: Any = None
+
+
+def test_a_perturbed_optimizer_of_other_parameters_may_be_referred_to() -> None:
+    other = sgd()
+    refers = Refers([nn.Parameter(torch.ones(2))], lr=0.1)
+    refers.partner = PerturbedOptimizer(other, ON)
+    assert PerturbedOptimizer(refers, ON).partner is refers.partner
+
+
 @pytest.mark.parametrize(("name", "value"), [("perturbation", OFF), ("base", None)])
 def test_parts_are_not_replaced_in_place(name: str, value: Any) -> None:
     optimizer = PerturbedOptimizer(sgd(), ON)
@@ -205,6 +218,52 @@ def test_a_global_hook_that_fails_leaves_nothing_behind(global_hooks: list[Any])
         optimizer.step()
     assert (optimizer.own_state.steps, optimizer.own_state.applied) == (1, 1)
     assert not optimizer.base.__dict__["_optimizer_step_pre_hooks"]
+
+
+@pytest.mark.parametrize("strength", [None, 0.0, 0.5])
+def test_own_and_global_hooks_run_in_the_order_of_torch(
+    strength: float | None, global_hooks: list[Any]
+) -> None:
+    order: list[str] = []
+
+    def noting(name: str) -> Callable[..., None]:
+        return lambda *_: order.append(name)
+
+    base = sgd()
+    base.register_step_pre_hook(noting("own before"))
+    base.register_step_post_hook(noting("own after"))
+    global_hooks.append(register_optimizer_step_pre_hook(noting("global before")))
+    global_hooks.append(register_optimizer_step_post_hook(noting("global after")))
+    optimizer: Optimizer = base
+    if strength is not None:
+        optimizer = PerturbedOptimizer(base, Perturbation(strength=strength))
+    base.param_groups[0]["params"][0].grad = torch.ones(4)
+    optimizer.step()
+    assert order == ["global before", "own before", "own after", "global after"]
+
+
+def test_what_own_and_global_hooks_do_to_gradients_is_done_in_that_order(
+    global_hooks: list[Any],
+) -> None:
+    def tenfold(optimizer: Optimizer, *_: Any) -> None:
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad.mul_(10)
+
+    def clamp(optimizer: Optimizer, *_: Any) -> None:
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad.clamp_(-0.5, 0.5)
+
+    global_hooks.append(register_optimizer_step_pre_hook(clamp))
+    moved = []
+    for strength in (0.0, 0.5):
+        base = sgd()
+        base.register_step_pre_hook(tenfold)
+        parameter = base.param_groups[0]["params"][0]
+        parameter.grad = torch.ones(4)
+        PerturbedOptimizer(base, Perturbation(strength=strength, coordinates=AllEntries())).step()
+        moved.append(parameter[0].item() - 0.5)
+    assert moved[0] == pytest.approx(-0.1 * 5)  # clipped to 0.5, then tenfold
+    assert moved[1] == pytest.approx(-0.1 * 5 * 1.5)  # sin(pi/2) of it on top, half as strong
 
 
 class Twice(SGD):

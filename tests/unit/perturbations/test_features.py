@@ -51,7 +51,7 @@ from lightning_qsgd.perturbations import (
     Weight,
 )
 from lightning_qsgd.perturbations import features as features_module
-from lightning_qsgd.perturbations.entry_features import relative
+from lightning_qsgd.perturbations.entry_features import relative, rms
 from lightning_qsgd.perturbations.step import CHUNK, TouchedStep
 from tests.cases import BASE_CASES, BaseCase, Problem, dense_problem
 from tests.reference import ReferenceFeatures, circuit_readout
@@ -626,3 +626,13 @@ def test_alignment_of_a_tensor_that_stands_still_is_zero(sharpness: float, still
     seen = Alignment(sharpness).values(cast(TouchedStep, step))
     assert (seen[:2] != 0).all()
     assert (seen[2:] == 0).all()
+
+
+@pytest.mark.parametrize("sizes", [(3 * 10**6 + 1,), (2**15, 2**15 + 1, 5, 10**6)])
+def test_the_rms_of_a_large_tensor_loses_no_squares(sizes: tuple[int, ...]) -> None:
+    """Added up in single precision all along, 3e6 squares of a normal draw lose 5e-5."""
+    values = torch.randn(sum(sizes), generator=torch.Generator().manual_seed(1))
+    exact = [each.double().square().mean().sqrt() for each in values.split(sizes)]
+    torch.testing.assert_close(rms(values, sizes).double(), torch.stack(exact), rtol=5e-7, atol=0)
+    tiny = rms(values * 1e-30, sizes).double()
+    torch.testing.assert_close(tiny, torch.stack(exact) * 1e-30, rtol=5e-6, atol=0)
