@@ -318,7 +318,8 @@ class StepBudget(Callback):
     A record counts a batch once, see `steps_taken`. Where a module steps by hand, Lightning counts
     each optimizer, and none that is stepped past it. At one `max_steps` a module with two
     optimizers would see half of the batches of one with a single optimizer, and a module that
-    asks for ``self.optimizers(use_pl_optimizer=False)`` would train for ever.
+    asks for ``self.optimizers(use_pl_optimizer=False)`` would train for ever. Hooks at the end of a
+    batch find the translated number in `trainer.max_steps`.
 
     Example:
         >>> StepBudget().on_train_start(Trainer(logger=False), LightningModule())
@@ -328,8 +329,12 @@ class StepBudget(Callback):
         self._steps = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the budget; a module finds it in `trainer.max_steps`."""
+        """Note the budget."""
         self._steps = trainer.max_steps
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Show the budget where a module asks for `trainer.max_steps` in `training_step`."""
+        trainer.fit_loop.epoch_loop.max_steps = self._steps
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Translate what is left of the budget into Lightning's count."""

@@ -11,12 +11,14 @@ from rich.table import Table
 
 from lightning_qsgd.compare.executors import Attempt
 from lightning_qsgd.compare.executors.executor import attempts_of
+from lightning_qsgd.compare.planning import ArmPlan
 from lightning_qsgd.compare.planning.job import (
     TARGET,
     TUNING,
     Job,
     horizon_block,
     run_name,
+    value_at,
     with_values,
 )
 from lightning_qsgd.compare.planning.question import Question
@@ -113,6 +115,10 @@ OWN_RECIPE = "configure_optimizers"
 """How a plan says that an arm is meant to go without what the module's own method makes."""
 
 
+def _is_meant(arm: ArmPlan) -> bool:
+    return OWN_RECIPE in arm.without
+
+
 def _own_and_named(question: Question, arm: str) -> tuple[str, str] | None:
     """Tell which of an arm and the baseline runs the module's own optimizers, if only one does.
 
@@ -146,7 +152,7 @@ def refuse_lost_recipe(question: Question, trained: Mapping[str, str]) -> None:
             continue
         own, other = pair
         config, words = question.configs[other], trained.get(own, "")
-        is_meant = OWN_RECIPE in question.plan.arms[other].without
+        is_meant = _is_meant(question.plan.arms[other])
         loses_schedule = follows_schedule(words) and config.get("lr_scheduler") is None
         if not is_meant and (has_parts(words) or loses_schedule):
             raise ValueError(
@@ -176,12 +182,16 @@ def refuse_idle_values(question: Question, workshop: Workshop, costs: Mapping[st
     """
     seed = question.plan.seed_block[0]
     tried: dict[Job, tuple[str, str, str]] = {}
-    for arm in [arm for arm, cost in costs.items() if cost.moved_to]:
+    asked = question.plan.arms
+    for arm in [a for a, cost in costs.items() if cost.moved_to and not _is_meant(asked[a])]:
         config = question.configs[arm]
         for name, span in question.space_of(arm).items() if config.get("optimizer") else ():
             place = str(span.path)
-            if name in ALWAYS and place.startswith("model."):
-                other = with_values(config, {place: span.clipped(span.high)}, arm)
+            present = value_at(config, place, arm) if place.startswith("model.") else None
+            ends = (span.clipped(span.high), span.clipped(span.low))
+            another = next((end for end in ends if end != present), None)
+            if name in ALWAYS and place.startswith("model.") and another is not None:
+                other = with_values(config, {place: another}, arm)
                 job = Job(arm, seed, {**other, "seed_everything": seed}, f"{PROBE}/{name}")
                 tried[job] = (arm, name, place)
     idle: dict[str, dict[str, str]] = {}
@@ -198,7 +208,8 @@ def refuse_idle_values(question: Question, workshop: Workshop, costs: Mapping[st
             "got the same weights to the last bit after a few steps at another value: its config "
             f"names {optimizer}, and the module's `configure_optimizers` is not called, so the "
             f"search would be in vain. Write `space: {{{spaces}}}` with `low` and `high` in the "
-            "arm, or `hyperparameters: given`."
+            "arm, or `hyperparameters: given`; or, if the module reads the value later, "
+            f"`without: [{OWN_RECIPE}]` in the arm, under `arms` of the plan."
         )
 
 

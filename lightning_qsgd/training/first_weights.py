@@ -272,8 +272,9 @@ class PairingCallback(Callback):
     for as long as the arms draw alike.
 
     Of the validation that measures the final weights, the batches are counted, and the first and
-    the last are hashed. Batches that differ from one validation of the run to the next, as those
-    of a shuffled loader do, say nothing about other runs: only their number counts then.
+    the last are hashed as they come, before the module has written into them. Batches that differ
+    from the first whole validation of the run to this one, as those of a shuffled loader do, say
+    nothing about other runs: only their number counts then.
 
     Attributes:
         random_state: Hash of the states of torch's, numpy's and Python's generators.
@@ -291,9 +292,9 @@ class PairingCallback(Callback):
         self._batches = hashlib.sha256()
         self._seen = 0
         self._readable = True
+        self._sanity: dict[int, list[str]] = {}
         self._before: dict[int, list[str]] = {}
         self._closing: dict[int, list[str]] = {}
-        self._last: dict[int, Any] = {}
         self._counts: dict[int, int] = {}
         self._hashed: dict[int, list[str]] | None = None
 
@@ -318,11 +319,13 @@ class PairingCallback(Callback):
     def validation_data(self) -> str:
         """Hash of the first 8 batches and the last of each loader in the closing validation.
 
-        Empty if they are unreadable, or no earlier validation of the run had the same ones.
+        Empty if they are unreadable, or no earlier validation of the run had the same ones. Where
+        there was none but the sanity check, its few batches stand for all.
         """
         for loader, found in self._closing.items():
-            pairs = list(zip(self._before.get(loader, []), found, strict=False))
-            if not pairs or "" in found or any(before != now for before, now in pairs):
+            known = (self._before or self._sanity).get(loader, [])
+            shown = found if self._before else found[: len(known)]
+            if not known or known != shown or "" in found:
                 return ""
         text = repr(sorted(self._closing.items()))
         return hashlib.sha256(text.encode()).hexdigest() if self._closing else ""
@@ -349,9 +352,11 @@ class PairingCallback(Callback):
         """Hash the batches of the closing validation, and of one before it."""
         self._hashed = None
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._closing, self._counts, self._last = {}, {}, {}
+            self._closing, self._counts = {}, {}
             self._hashed = self._closing
-        elif not self._before:  # each hash of a batch waits for the device
+        elif trainer.sanity_checking:
+            self._hashed = self._sanity
+        elif not self._before:  # each hash waits for the device
             self._hashed = self._before
 
     def on_validation_batch_start(
@@ -362,22 +367,19 @@ class PairingCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Hash one of the first batches, and keep the last."""
+        """Hash one of the first batches, or the last: data of another size may begin alike."""
         if self._hashed is None:
             return
         found = self._hashed.setdefault(dataloader_idx, [])
-        if len(found) < FIRST_BATCHES:
+        if len(found) < FIRST_BATCHES or batch_idx + 1 == _numbers(trainer)[dataloader_idx]:
             found.append(_hash_of_batch(batch))
-        elif self._hashed is self._closing:
-            self._last[dataloader_idx] = batch
         if self._hashed is self._closing:
             self._counts[dataloader_idx] = self._counts.get(dataloader_idx, 0) + 1
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hash the last batches: data of another size may begin alike."""
-        for loader, batch in self._last.items():
-            self._closing[loader].append(_hash_of_batch(batch))
-        self._last = {}
+
+def _numbers(trainer: Trainer) -> list[float]:
+    numbers = trainer.num_val_batches
+    return list(numbers) if isinstance(numbers, list) else [numbers]
 
 
 def _hash_of_batch(batch: Any) -> str:

@@ -117,7 +117,7 @@ def _described(optimizer: Optimizer, schedule: str) -> str:
             facts.append(f"{word} " + ", ".join(f"{float(v):g}" for v in dict.fromkeys(values)))
     # As text: settings may be tensors, which compare entry by entry.
     settings = {
-        repr({key: value for key, value in group.items() if key not in ("params", "param_names")})
+        repr([group.get(key) for key in (*optimizer.defaults, "initial_lr")])
         for group in optimizer.param_groups
     }
     parts = f"{len(settings)} {GROUPS}, " if len(settings) > 1 else ""

@@ -116,3 +116,28 @@ class DeafSGD(torch.optim.SGD):
 
     def __init__(self, params: Any, lr: float = 0.01, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=0.01)
+
+
+class Named(Digits):
+    """Its own optimizer has two groups that differ in their names alone, for a monitor to show."""
+
+    def configure_optimizers(self) -> Any:
+        parameters = list(self.parameters())
+        groups = [
+            {"params": parameters[:1], "name": "first"},
+            {"params": parameters[1:], "name": "others"},
+        ]
+        return torch.optim.SGD(groups, lr=self.learning_rate)
+
+
+class Penalised(Digits):
+    """Adds its weight decay to the loss, from an epoch on."""
+
+    def __init__(self, decay: float = 0.1, since: int = 0) -> None:
+        super().__init__(0.01)
+        self.decay, self.since = decay, since
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        decay = self.decay if self.current_epoch >= self.since else 0.0
+        penalty = sum(parameter.square().sum() for parameter in self.parameters())
+        return super().training_step(batch, batch_idx) + decay * penalty

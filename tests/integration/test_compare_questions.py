@@ -155,6 +155,16 @@ def test_an_arm_of_its_own_does_not_choose_how_much_data_a_step_takes() -> None:
         read(arms, space={})
 
 
+def test_a_range_that_all_arms_share_may_be_of_how_much_data_a_step_takes() -> None:
+    span = Range(1, 6, "linear", "trainer.accumulate_grad_batches", integer=True)
+    arms = {
+        "adamw": ArmPlan(ADAMW, kind="baseline", hyperparameters="tuned"),
+        "nadam": ArmPlan(NADAM, hyperparameters="tuned"),
+    }
+    question = read(arms, space={"together": span})
+    assert "together" in question.space_of("nadam")
+
+
 def test_an_arm_that_sees_more_data_at_the_same_budget_says_so() -> None:
     arms = {
         "adamw": ArmPlan(kind="baseline"),
@@ -179,6 +189,16 @@ def callbacks(*names: str, add: str = "") -> dict[str, Any]:
 
 
 SWA, STOP, SHOWS = "StochasticWeightAveraging", "EarlyStopping", "LearningRateMonitor"
+
+
+OUR_CALLBACKS = {
+    "trainer": {
+        "callbacks": [
+            {"class_path": f"lightning_qsgd.training.{name}"}
+            for name in ("TensorBoardCallback", "RandomStateCallback")
+        ]
+    }
+}
 
 
 @pytest.mark.filterwarnings("ignore:.*Unable to serialize instance")
@@ -214,6 +234,7 @@ def test_a_baseline_that_drops_callbacks_of_the_experiment_is_refused() -> None:
         (callbacks(SWA), callbacks(STOP, add="+")),
         (callbacks(SWA), callbacks(STOP, SWA)),
         (callbacks(SHOWS), callbacks(STOP)),
+        (OUR_CALLBACKS, callbacks(STOP)),
         ({}, callbacks(STOP)),
     ],
 )

@@ -158,3 +158,35 @@ def test_a_search_whose_trials_all_end_alike_is_named(compare: Compare) -> None:
     assert "**Tuned values had no effect:** `deaf`: lr and weight_decay." in compare.report
     known = {tuned.arm: tuned.inert for tuned in load_results(compare.folder / "out").tuning}
     assert known == {"own": (), "deaf": ("lr", "weight_decay")}
+
+
+def test_groups_that_differ_in_their_names_alone_are_no_parts_to_lose(compare: Compare) -> None:
+    compare("Named", {"own": OWN, "sgd": {"overlay": SGD}})
+    assert "- `own`: SGD (lr 0.01, weight decay 0), no schedule." in compare.report
+
+
+@pytest.mark.parametrize(("since", "is_taken"), [(0, True), (1, False)])
+def test_a_value_that_reaches_the_loss_is_searched_also_where_it_is_set_to_an_end_of_its_range(
+    since: int, is_taken: bool, compare: Compare
+) -> None:
+    """One that acts later than in the first few steps can be declared."""
+    space = {
+        "weight_decay": {"low": 1e-3, "high": 0.1, "path": "model.init_args.decay"},
+        "lr": {"low": 1e-3, "high": 0.1, "path": "optimizer.init_args.lr"},
+    }
+    asked = experiment("Penalised", **SGD)
+    asked["model"]["init_args"] = {"decay": 0.1, "since": since}
+    tuned = {"hyperparameters": "tuned"}
+    arms = {
+        "sgd": {"kind": "baseline", **tuned},
+        "nadam": {**TUNED["nadam"]},
+    }
+    plan = {"tuning": tuning(space=space), "experiment": asked, "budget": {"max_epochs": 2}}
+    if not is_taken:
+        said = compare.refused("Penalised", arms, **plan)
+        assert "to react to `model.init_args.decay`" in said
+        assert "if the module reads the value later, `without: [configure_optimizers]`" in said
+    declared = {"without": ["configure_optimizers"]}
+    given = arms if is_taken else {name: {**arm, **declared} for name, arm in arms.items()}
+    compare("Penalised", given, **plan)
+    assert "did not react" not in compare.report

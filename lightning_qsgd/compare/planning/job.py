@@ -307,14 +307,18 @@ LISTS = ("trainer.callbacks", "trainer.plugins")
 SHOWING = (
     *("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary"),
     *("OnExceptionCheckpoint", "RichModelSummary", "RichProgressBar", "TQDMProgressBar"),
+    *("ConvergenceCallback", "PerturbationMonitor", "RandomStateCallback", "TensorBoardCallback"),
 )
-"""Lightning's callbacks that change no number of a run."""
+"""Callbacks of Lightning and of this package that change no number of a run."""
+
+
+OURS = ("lightning.", "lightning_qsgd.")
 
 
 def _classes(parts: Any) -> list[str]:
     listed = parts if isinstance(parts, list | tuple) else [parts]
     paths = [str(p["class_path"]) for p in listed if isinstance(p, Mapping) and "class_path" in p]
-    return [path for path in paths if not path.startswith("lightning.") or _counts(path)]
+    return [path for path in paths if not path.startswith(OURS) or _counts(path)]
 
 
 def _counts(path: str) -> bool:

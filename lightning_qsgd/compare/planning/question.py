@@ -211,11 +211,12 @@ def refuse_search_of_fixed(plan: Plan, arm: str, space: Mapping[str, Range]) -> 
         ValueError: Expected the range 'longer' of the arm 'sine' to leave `trainer.max_epochs` ...
     """
     measuring = dict.fromkeys((f"trainer.{name}" for name in MEASURING), "it in `experiment`")
-    fixed = {**FIXED, **measuring}
-    if plan.budget.max_steps is not None and arm in plan.tuned and arm != plan.baseline:
-        fixed["trainer.accumulate_grad_batches"] = "it in `experiment`, or `budget.max_epochs`"
+    spending = {"trainer.accumulate_grad_batches": "it in `experiment`, or `budget.max_epochs`"}
+    spends = plan.budget.max_steps is not None and arm != plan.baseline
     for name, span in space.items():
         path = str(span.path)
+        own = spending if spends and name in plan.arms[arm].space else {}
+        fixed = {**FIXED, **measuring, **own}
         place = next((one for one in fixed if path == one or path.startswith(f"{one}.")), None)
         if place is not None:
             raise ValueError(

@@ -6,7 +6,7 @@ from math import isfinite
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph
 from lightning_qsgd.compare.report.tables import count, known, trained_by
 from lightning_qsgd.compare.results.gains import measured_apart
-from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
+from lightning_qsgd.compare.results.pairing import check_pairing, ended_apart, extra_parameters
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.statistics.power import LARGE
@@ -252,6 +252,25 @@ def same_weights_other_metric(results: Results) -> dict[str, str]:
             "random numbers."
         )
         for arm, seeds in measured_apart(results).items()
+    }
+
+
+def other_lengths(results: Results) -> dict[str, str]:
+    """Say which arms have runs that ended at other steps than the baseline's, or than their others.
+
+    Returns:
+        A few sentences by title; empty if there are none.
+    """
+    asked = results.comparison
+    return {
+        f"Another length of `{arm}`:": (
+            f"it trained for more or fewer steps than `{asked.baseline.name}`, or than at its "
+            f"other seeds, at seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
+            f"with one budget of {asked.budget}. Does something stop runs early, or make epochs "
+            "longer? Then a gain is that of the length, too. Did an earlier version store some of "
+            "them, of a module that steps by hand? Then begin again in another folder."
+        )
+        for arm, seeds in ended_apart(results).items()
     }
 
 

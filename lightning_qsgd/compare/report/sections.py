@@ -6,6 +6,7 @@ import yaml
 
 from lightning_qsgd.compare.planning.job import words_for_unshortened
 from lightning_qsgd.compare.report import tables
+from lightning_qsgd.compare.report.answer import other_lengths
 from lightning_qsgd.compare.report.document import (
     Block,
     Bullets,
@@ -19,7 +20,6 @@ from lightning_qsgd.compare.report.tables import count
 from lightning_qsgd.compare.results.pairing import (
     PairingCheck,
     check_pairing,
-    ended_apart,
     extra_parameters,
     parameters_of,
 )
@@ -260,21 +260,8 @@ def tuning_section(results: Results) -> list[Block]:
 
 
 def _other_lengths(results: Results) -> list[Block]:
-    """Name the arms whose runs ended at other steps than the baseline's."""
-    baseline, budget = results.comparison.baseline.name, results.comparison.budget
-    return [
-        Notice(
-            f"**Another length:** `{arm}` trained for more or fewer steps than `{baseline}` at "
-            f"{_seeds(seeds)}, with one budget of {budget}. Does something stop runs early, or "
-            "make epochs longer? Then a gain is that of the length, too.",
-            "warn",
-        )
-        for arm, seeds in ended_apart(results).items()
-    ]
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    """Name the arms whose runs ended at other steps than the baseline's, or than their others."""
+    return [Notice(f"**{title}** {text}", "warn") for title, text in other_lengths(results).items()]
 
 
 def _other_sizes(results: Results) -> list[Block]:

@@ -1,5 +1,6 @@
 """What runs have in common: the start and the data of a pair, the ends of trials."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -65,22 +66,29 @@ def unpaired(results: Results) -> set[tuple[str, int]]:
 
 
 def ended_apart(results: Results) -> dict[str, list[int]]:
-    """Find runs that trained for another number of steps than the baseline's of their seed.
+    """Find runs that trained for another number of steps than their arm's, or the baseline's do.
 
-    With a budget of steps or epochs all should train alike, unless something ends a run early or an
-    epoch has another length. In a budget of seconds they need not.
+    With a budget of steps or epochs all should train alike, unless something ends a run early, an
+    epoch has another length, or an earlier version counted steps otherwise. In a budget of seconds
+    they need not.
 
     Returns:
         Seeds by arm, of arms with such a run alone; none where curves were not kept.
     """
     if not results.comparison.length:
         return {}
-    found = dict[str, list[int]]()
-    for (arm, seed), run, baseline in _pairs(results):
-        ends = set() if baseline is None else {_last_step(run), _last_step(baseline)}
-        if len(ends - {0.0}) > 1:
-            found.setdefault(arm, []).append(seed)
-    return found
+    found = dict[str, set[int]]()
+    for arm in results.comparison.arms:
+        ends = {seed: _last_step(run) for seed, run in results.runs_of(arm.name).items()}
+        usual = Counter(end for end in ends.values() if end).most_common(1)
+        for seed, end in ends.items():
+            if end and end != usual[0][0]:
+                found.setdefault(arm.name, set()).add(seed)
+    for (name, seed), run, baseline in _pairs(results):
+        both = set() if baseline is None else {_last_step(run), _last_step(baseline)}
+        if len(both - {0.0}) > 1:
+            found.setdefault(name, set()).add(seed)
+    return {name: sorted(seeds) for name, seeds in found.items()}
 
 
 def _last_step(run: RecordedRun) -> float:

@@ -203,20 +203,25 @@ def test_logger_keeps_every_point():
     assert (logger.name, logger.version) == ("memory", 0)
 
 
-def validated(callback, batches, fn=TrainerFn.FITTING):
+def validated(callback, batches, fn=TrainerFn.FITTING, sanity_checking=False):
     """Let a callback watch a validation; loaders come one after the other."""
-    trainer = SimpleNamespace(state=SimpleNamespace(fn=fn))
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(fn=fn),
+        sanity_checking=sanity_checking,
+        num_val_batches=[len(own) for own in batches],
+    )
     callback.on_validation_start(trainer, None)
     for loader, own in enumerate(batches):
         for number, batch in enumerate(own):
             callback.on_validation_batch_start(trainer, None, batch, number, loader)
-    callback.on_validation_end(trainer, None)
     return callback
 
 
 def measured(*loaders, before=None):
-    """What a run keeps of its closing validation, after a sanity check of two batches."""
-    callback = validated(PairingCallback(), before or [own[:2] for own in loaders])
+    """What a run keeps of its closing validation, after a sanity check and a whole validation."""
+    sanity = [[X + 99] * min(len(own), 2) for own in loaders]
+    callback = validated(PairingCallback(), sanity, sanity_checking=True)
+    validated(callback, before or loaders)
     validated(callback, loaders, TrainerFn.VALIDATING)
     return callback.validation_batches, callback.validation_data
 
@@ -247,9 +252,41 @@ def test_fewer_validation_batches_are_seen_though_they_begin_alike():
     assert measured(LONG[:5])[0] != measured(LONG[:3])[0]
 
 
-def test_of_a_shuffled_validation_the_number_of_batches_counts_alone():
-    assert measured(LONG, before=[[X + 5, X + 2]]) == ("20", "")
-    assert measured(LONG, LONG, before=[LONG[:2], LONG[2:4]]) == ("20+20", "")
+@pytest.mark.parametrize("changed", [0, 5, 19])
+def test_of_a_random_validation_the_number_of_batches_counts_alone(changed):
+    other = [*LONG]
+    other[changed] = X + 50
+    assert measured(LONG, before=[other]) == ("20", "")
+    assert measured(LONG, LONG, before=[LONG, other]) == ("20+20", "")
+
+
+def test_a_sanity_check_stands_for_validations_that_a_short_run_does_not_have():
+    def short(sanity):
+        callback = validated(PairingCallback(), [sanity], sanity_checking=True)
+        validated(callback, [LONG], TrainerFn.VALIDATING)
+        return callback.validation_data
+
+    assert short(LONG[:2]) == measured(LONG)[1] != ""
+    assert short([LONG[0], X + 50]) == ""
+
+
+def test_what_a_module_writes_into_its_batches_is_not_of_the_data():
+    def own(outputs):
+        batches = [{"x": X + number} for number in range(12)]
+        callback = PairingCallback()
+        for fn in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            trainer = SimpleNamespace(
+                state=SimpleNamespace(fn=fn), sanity_checking=False, num_val_batches=[12]
+            )
+            fresh = [dict(batch) for batch in batches]
+            callback.on_validation_start(trainer, None)
+            for number, batch in enumerate(fresh):
+                callback.on_validation_batch_start(trainer, None, batch, number)
+                batch["logits"] = batch["x"] * outputs
+        return callback.validation_batches, callback.validation_data
+
+    assert own(2.0) == own(3.0)
+    assert own(2.0)[1]
 
 
 def test_validation_data_that_cannot_be_compared_or_seen_are_unknown():
@@ -262,5 +299,5 @@ def test_validation_data_that_cannot_be_compared_or_seen_are_unknown():
 def test_validations_of_an_earlier_fit_are_forgotten():
     callback = validated(PairingCallback(), [[X + 7]])
     callback.on_fit_start(None, None)
-    validated(validated(callback, [LONG[:2]]), [LONG], TrainerFn.VALIDATING)
+    validated(validated(callback, [LONG]), [LONG], TrainerFn.VALIDATING)
     assert (callback.validation_batches, callback.validation_data) == measured(LONG)

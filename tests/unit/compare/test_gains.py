@@ -220,3 +220,16 @@ def test_runs_of_another_length_are_found_where_the_budget_has_one():
     assert ended_apart(results) == {}  # of seconds
     of_steps = replace(results, comparison=replace(results.comparison, length=30))
     assert ended_apart(of_steps) == {"arm": [1]}
+
+
+def test_runs_that_an_earlier_version_stored_of_another_length_are_found_beside_the_new_ones():
+    whole, short = ([0.1] * number for number in (3, 2))
+    results = of_runs(
+        *(
+            learning(arm, seed, whole if seed == 3 else short)
+            for arm in ("base", "arm")
+            for seed in range(4)
+        )
+    )
+    of_steps = replace(results, comparison=replace(results.comparison, length=30))
+    assert ended_apart(of_steps) == {"base": [3], "arm": [3]}

@@ -276,5 +276,5 @@ def test_runs_of_another_length_are_said_beside_the_pairing(without_matplotlib, 
     )
     asked = replace(results.comparison, length=30)
     _, markdown = written(replace(results, runs=runs, comparison=asked), tmp_path)
-    words = "`arm` trained for more or fewer steps than `base` at seed 3, with one budget of"
-    assert f"**Another length:** {words} {asked.budget}." in markdown
+    words = "it trained for more or fewer steps than `base`, or than at its other seeds, at seed 3"
+    assert f"**Another length of `arm`:** {words}, with one budget of {asked.budget}." in markdown
