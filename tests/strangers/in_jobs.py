@@ -152,6 +152,7 @@ class ByHand(Plain):
         super().__init__(width, lr)
         self.automatic_optimization = False
         self.batches = 0
+        self.asked = 0.0
 
     def take(self, *optimizers: torch.optim.Optimizer, batch: list[Tensor]) -> None:
         for optimizer in optimizers:
@@ -160,6 +161,7 @@ class ByHand(Plain):
             self.manual_backward(loss)
             optimizer.step()
         self.batches += 1
+        self.asked = max(self.asked, float(self.trainer.max_steps))  # as a schedule would
         self.log("train_loss", loss)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> None:
@@ -167,7 +169,8 @@ class ByHand(Plain):
         self.lr_schedulers().step()
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self.log_dict({"val_nll": self.loss(batch), "batches": float(self.batches)})
+        counts = {"batches": float(self.batches), "asked": self.asked}
+        self.log_dict({"val_nll": self.loss(batch), **counts})
 
 
 class TwoByHand(ByHand):

@@ -172,7 +172,7 @@ def test_a_budget_of_steps_is_one_of_batches_however_a_module_steps(
 ) -> None:
     budget = {"max_epochs": -1, "max_steps": 8, "num_sanity_val_steps": 0}
     (ended,) = run(tmp_path, of(model, **budget))
-    assert ended.final["batches"] == 8
+    assert (ended.final["batches"], ended.final["asked"]) == (8, 8)
     assert max(curve.steps[-1] for curve in ended.curves.values()) == 8
 
 
