@@ -53,12 +53,12 @@ def check_base(base: Any, perturbation: Perturbation) -> None:
             f"Cannot perturb {_name(base)}: DeepSpeed flattens parameters into partitions that "
             "cannot be mapped to tensors. Use DDP or ModelParallelStrategy."
         )
-    _refuse_perturbed_inside(base)
     if not hasattr(base, "_optimizer_step_pre_hooks"):
         raise TypeError(
             f"Cannot perturb {_name(base)}: it never calls torch.optim.Optimizer.__init__, so its "
             "hooks and state are incomplete. Perturb the optimizer inside it and wrap that."
         )
+    _refuse_perturbed_inside(base)
 
 
 def _refuse_perturbed_inside(base: Optimizer) -> None:

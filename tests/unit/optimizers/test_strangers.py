@@ -50,6 +50,13 @@ class Incomplete(SGD):
             parameter.data.sub_(parameter.grad, alpha=0.1)
 
 
+class Empty(SGD):
+    """Has not even groups."""
+
+    def __init__(self, params: Any) -> None:
+        pass
+
+
 class Scaling(SGD):
     """Unscales in its own step, as the optimizers of trainers do."""
 
@@ -79,6 +86,12 @@ def test_an_optimizer_that_belongs_to_a_trainer_is_refused(make: Any) -> None:
         TypeError, match=r"belongs to a trainer.*Perturb the optimizer inside it fi"
     ):
         PerturbedOptimizer(base)
+
+
+@pytest.mark.parametrize("make", [Incomplete, Empty])
+def test_an_optimizer_that_is_not_complete_is_refused_in_words(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"it never calls torch\.optim\.Optimizer\.__init__"):
+        PerturbedOptimizer(make([nn.Parameter(torch.ones(3))]))
 
 
 @pytest.mark.parametrize("make", [RateLess, Incomplete, Scaling])
