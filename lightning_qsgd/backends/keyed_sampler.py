@@ -142,8 +142,7 @@ class RowSampler(BaseSamplerV2):  # type: ignore[misc]
     @override
     def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> Any:
         asked, pubs = {} if shots is None else {"shots": shots}, list(pubs)
-        written = [written_registers(SamplerPub.coerce(pub).circuit) for pub in pubs]
-        return _JobInRows(self.sampler.run(pubs, **asked), written)
+        return _JobInRows(self.sampler.run(pubs, **asked), pubs)
 
     def __getattr__(self, name: str) -> Any:  # what a network of the user's asks its own sampler
         return getattr(self.__dict__["sampler"], name)
@@ -154,12 +153,12 @@ class _JobInRows:
 
     Args:
         job: What a sampler has started.
-        written: Names of the registers that each of its circuits measures into.
+        pubs: What it runs.
     """
 
-    def __init__(self, job: Any, written: Sequence[Sequence[str]]) -> None:
+    def __init__(self, job: Any, pubs: Sequence[SamplerPubLike]) -> None:
         self._job = job
-        self._written = written
+        self._pubs = pubs
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._job, name)
@@ -167,14 +166,21 @@ class _JobInRows:
     def result(self) -> PrimitiveResult[SamplerPubResult]:
         """Wait for the job, and name its registers."""
         found = self._job.result()
-        pairs = list(zip(found, self._written, strict=True))
-        if all(measured_data(*pair) is getattr(pair[0].data, REGISTER, None) for pair in pairs):
+        read = [_read(*pair) for pair in zip(found, self._pubs, strict=True)]
+        pairs = list(zip(found, read, strict=True))
+        if all(field is getattr(each.data, REGISTER, None) for each, field in pairs):
             return found
         return PrimitiveResult([_named(*pair) for pair in pairs])
 
 
-def _named(result: SamplerPubResult, written: Sequence[str]) -> SamplerPubResult:
-    register = measured_data(result, written)
+def _read(result: SamplerPubResult, pub: SamplerPubLike) -> Any:
+    """Return what the circuit of a PUB measured; only where there is a choice it is looked at."""
+    if isinstance(result.data, DataBin) and len(result.data) > 1:
+        return measured_data(result, written_registers(SamplerPub.coerce(pub).circuit))
+    return measured_data(result)
+
+
+def _named(result: SamplerPubResult, register: Any) -> SamplerPubResult:
     data = DataBin(**{REGISTER: register}, shape=result.data.shape)
     return SamplerPubResult(data, metadata=result.metadata)
 

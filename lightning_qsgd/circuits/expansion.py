@@ -136,11 +136,10 @@ def _holds_a_box(circuit: QuantumCircuit) -> bool:
 def for_sampling(circuit: QuantumCircuit) -> QuantumCircuit:
     """Rewrite what qiskit-machine-learning does not differentiate, though it samples it.
 
-    Annotated operations and Cliffords become gates. Global phases, which change no probability, are
-    left out.
+    Annotated operations become gates. Global phases, which change no probability, are left out.
 
     Args:
-        circuit: A circuit of which outcomes are read; it is left as it is.
+        circuit: An expanded circuit of which outcomes are read; it is left as it is.
     """
     if any(_is_abstract(step.operation) for step in circuit.data):
         with suppress(QiskitError, TypeError):  # a matrix exponential of a time that is not bound
@@ -161,7 +160,7 @@ def for_sampling(circuit: QuantumCircuit) -> QuantumCircuit:
 
 def _is_abstract(operation: Any) -> bool:
     """Whether an operation is no instruction of gates yet, or is made of some that are not."""
-    if isinstance(operation, AnnotatedOperation | Clifford):
+    if isinstance(operation, AnnotatedOperation):
         return True
     if type(operation) not in (Gate, Instruction):
         return False

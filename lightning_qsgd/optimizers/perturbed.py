@@ -251,15 +251,21 @@ class PerturbedOptimizer(StandIn):
             prepared.at_once()
         if place is not None:
             call = call.with_closure(place, prepared.recording(call.at(place), self.base))
-        take, finish = partial(self._base_step, call), partial(self._finish, prepared, strength)
         try:
-            result = inside_global_hooks(self.base, prepared, finish, take) if globally else take()
+            if globally:
+                finish, take = (
+                    partial(self._finish, prepared, strength),
+                    partial(self._base_step, call),
+                )
+                result = inside_global_hooks(self.base, prepared, finish, take)
+            else:
+                result = self._base_step(call)
         except BaseException:
             prepared.undo()
             raise
         if place is not None:
             self._note_closure(prepared.evaluated)
-        finish()
+        self._finish(prepared, strength)
         if prepared.report is not None:
             self.report, self._asked = prepared.report, ()
         self._watch.see(prepared.report, self.own_state, self._cache.chooses_nothing)

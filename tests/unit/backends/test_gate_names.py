@@ -20,6 +20,7 @@ from lightning_qsgd.backends.backend_of import layer_backend_of
 from lightning_qsgd.backends.plugins import VectorizedSampler, VectorizedShiftGradient
 from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.circuits.expansion import KNOWN_NAMES, expanded
+from tests.unit.backends.networks import qnn_of
 
 X, W = Parameter("x"), Parameter("w")
 INPUT, WEIGHT = 0.4, 0.2
@@ -47,16 +48,6 @@ def turned() -> ParametrizedCircuit:
     return ParametrizedCircuit(circuit, [X], [W])
 
 
-def sampled(built: ParametrizedCircuit, **extra: Any) -> SamplerQNN:
-    return SamplerQNN(
-        circuit=built.circuit,
-        input_params=built.inputs,
-        weight_params=built.weights,
-        input_gradients=True,
-        **extra,
-    )
-
-
 def as_written(built: ParametrizedCircuit) -> ParametrizedCircuit:
     """Undo what `ParametrizedCircuit` replaces: a network gets the circuit of the user."""
     circuit = QuantumCircuit(1)
@@ -80,7 +71,7 @@ def estimated() -> EstimatorQNN:
 
 def plugged() -> SamplerQNN:
     sampler = VectorizedSampler(shots=SHOTS)
-    return sampled(as_written(turned()), sampler=sampler, gradient=VectorizedShiftGradient(sampler))
+    return qnn_of(as_written(turned()), sampler=sampler, gradient=VectorizedShiftGradient(sampler))
 
 
 EVALUATED = {
@@ -89,7 +80,7 @@ EVALUATED = {
     "shots": (lambda: SamplerBackend(turned(), sampling=ShotSampling(SHOTS)), SCATTER),
     "aer": (lambda: SamplerBackend(turned(), sampling=AerSampling(SHOTS)), SCATTER),
     "network with shots": (
-        lambda: sampled(as_written(turned()), sampler=SamplerV2(default_shots=SHOTS, seed=1)),
+        lambda: qnn_of(as_written(turned()), sampler=SamplerV2(default_shots=SHOTS, seed=1)),
         SCATTER,
     ),
     "network with our gradient": (plugged, SCATTER),
@@ -125,7 +116,7 @@ def test_expectation_values_have_the_gradients_of_the_definition() -> None:
 
 def test_the_shift_gradient_of_a_plain_network_is_that_of_the_definition() -> None:
     sampler = VectorizedSampler()
-    network = sampled(
+    network = qnn_of(
         as_written(turned()), sampler=sampler, gradient=VectorizedShiftGradient(sampler)
     )
     by_input, by_weight = network.backward([[INPUT]], [WEIGHT])

@@ -142,16 +142,18 @@ def test_circuits_are_saved_and_count_after_a_resume() -> None:
         train(again, resumed, 1)
 
 
+def aligned(backend: Backend, problem: Problem) -> PerturbedOptimizer:
+    """Ask the backend at every step, when the base has moved."""
+    perturbation = Perturbation(
+        backend, AllEntries(), injection=RenormalisedInjection(), features=Alignment()
+    )
+    return PerturbedOptimizer(torch.optim.AdamW(problem.parameters, lr=1e-2), perturbation)
+
+
 def test_a_backend_asked_after_the_base_has_moved_skips_as_well() -> None:
     """Alignment is known only then, and a backend that describes no circuit is asked each step."""
     problem, plain = dense_problem(), dense_problem()
-    perturbation = Perturbation(
-        Failing((0, 3), limit=2, num_qubits=1),
-        AllEntries(),
-        injection=RenormalisedInjection(),
-        features=Alignment(),
-    )
-    optimizer = PerturbedOptimizer(torch.optim.AdamW(problem.parameters, lr=1e-2), perturbation)
+    optimizer = aligned(Failing((0, 3), limit=2, num_qubits=1), problem)
     base = torch.optim.AdamW(plain.parameters, lr=1e-2)
     assert torch.equal(train(problem, optimizer, 1), train(plain, base, 1))
     state = optimizer.own_state
@@ -163,13 +165,7 @@ def test_a_backend_asked_after_the_base_has_moved_skips_as_well() -> None:
 
 def test_the_last_skip_after_the_base_has_moved_says_so() -> None:
     problem = dense_problem()
-    perturbation = Perturbation(
-        Failing((0, 1), limit=1, num_qubits=1),
-        AllEntries(),
-        injection=RenormalisedInjection(),
-        features=Alignment(),
-    )
-    optimizer = PerturbedOptimizer(torch.optim.AdamW(problem.parameters, lr=1e-2), perturbation)
+    optimizer = aligned(Failing((0, 1), limit=1, num_qubits=1), problem)
     train(problem, optimizer, 1)
     with pytest.raises(RuntimeError, match=r"limit of SkipOnFailure is 1.*The base has taken its"):
         train(problem, optimizer, 1)

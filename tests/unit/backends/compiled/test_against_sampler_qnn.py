@@ -15,17 +15,8 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.circuits import ParametrizedCircuit, superposition_circuit
+from tests.unit.backends.networks import qnn_of
 from tests.unit.backends.random_circuits import random_circuit
-
-
-def network(built: ParametrizedCircuit, **extra: Any) -> SamplerQNN:
-    return SamplerQNN(
-        circuit=built.circuit,
-        input_params=built.inputs,
-        weight_params=built.weights,
-        input_gradients=True,
-        **extra,
-    )
 
 
 def check(qnn: SamplerQNN, rows: int = 2) -> None:
@@ -69,7 +60,7 @@ def register(measured: Sequence[int], barrier: bool = False) -> ParametrizedCirc
 @settings(max_examples=16)
 @given(st.integers(0, 10**6), st.integers(1, 8), st.integers(0, 8))
 def test_random_circuits(seed: int, qubits: int, gates: int) -> None:
-    check(network(random_circuit(seed, qubits, gates)))
+    check(qnn_of(random_circuit(seed, qubits, gates)))
 
 
 @pytest.mark.parametrize(
@@ -78,20 +69,20 @@ def test_random_circuits(seed: int, qubits: int, gates: int) -> None:
     ids=["outcomes", "parity", "corner"],
 )
 def test_interpreted_outcomes(extra: dict[str, Any]) -> None:
-    check(network(superposition_circuit(num_qubits=2, reps=2), **extra))
+    check(qnn_of(superposition_circuit(num_qubits=2, reps=2), **extra))
 
 
 @pytest.mark.parametrize("measured", [[0, 1, 2], [2, 0, 1], [1], [2, 0]])
 @pytest.mark.parametrize("barrier", [False, True])
 def test_measured_circuits(measured: list[int], barrier: bool) -> None:
-    check(network(register(measured, barrier)))
+    check(qnn_of(register(measured, barrier)))
 
 
 def test_circuit_that_measures_all_its_qubits() -> None:
     built = superposition_circuit(num_qubits=2, reps=1)
     circuit = built.circuit.copy()
     circuit.measure_all()
-    check(network(ParametrizedCircuit(circuit, built.inputs, built.weights)))
+    check(qnn_of(ParametrizedCircuit(circuit, built.inputs, built.weights)))
 
 
 def test_transpiled_circuit_whose_qubits_have_moved() -> None:
@@ -107,11 +98,11 @@ def test_transpiled_circuit_whose_qubits_have_moved() -> None:
     moved = ParametrizedCircuit(circuit, built.inputs, built.weights)
     x, w = torch.rand(2, 3).double(), torch.rand(6).double().requires_grad_()
     for extra in ({}, {"interpret": parity, "output_shape": 2}):
-        qnn = network(moved, **extra)
+        qnn = qnn_of(moved, **extra)
         outputs = CompiledCircuit(ParametrizedCircuit.of_network(qnn)).outputs(x, w)
         expected = torch.from_numpy(qnn.forward(x.numpy(), w.detach().numpy()))
         torch.testing.assert_close(outputs.detach(), expected, rtol=0, atol=1e-10)
-        plain = CompiledCircuit(ParametrizedCircuit.of_network(network(built, **extra))).outputs(
+        plain = CompiledCircuit(ParametrizedCircuit.of_network(qnn_of(built, **extra))).outputs(
             x, w
         )
         gradients = [torch.autograd.grad((each**3).sum(), w)[0] for each in (outputs, plain)]
@@ -125,7 +116,7 @@ def test_network_with_a_pass_manager() -> None:
     device = GenericBackendV2(3, coupling_map=[[0, 1], [1, 2]], seed=1)
     manager = generate_preset_pass_manager(1, backend=device, seed_transpiler=3)
     built = superposition_circuit(num_qubits=2, reps=1)
-    check(network(built, pass_manager=manager))
+    check(qnn_of(built, pass_manager=manager))
 
 
 @pytest.mark.parametrize("of_inputs", [True, False])
@@ -135,7 +126,7 @@ def test_one_kind_of_parameters_alone(of_inputs: bool) -> None:
     circuit.ry(angles[0], 0)
     circuit.rxx(angles[1], 0, 1)
     built = ParametrizedCircuit(circuit, *((angles, ()) if of_inputs else ((), angles)))
-    qnn = network(built)
+    qnn = qnn_of(built)
     compiled = CompiledCircuit(ParametrizedCircuit.of_network(qnn))
     values = np.array([0.3, -1.1])
     x, w = (values[None], np.zeros(0)) if of_inputs else (np.zeros((1, 0)), values)
