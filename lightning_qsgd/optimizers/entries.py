@@ -39,6 +39,10 @@ class Entries(ABC):
     def read_parameters(self) -> Tensor:
         """Return a copy of the touched parameters, shape (total,)."""
 
+    def moved_from(self, theta: Tensor) -> Tensor:
+        """Return how far the touched parameters are from where they were, shape (total,)."""
+        return self.read_parameters().sub_(theta)
+
     @abstractmethod
     def read_gradients(self) -> Tensor:
         """Return a copy of the gradients at the touched entries, shape (total,)."""
@@ -163,6 +167,12 @@ class DenseEntries(Entries):
         """Gather the kept views; see `Entries.read_parameters`."""
         values = torch.cat(self._views)
         return values.float() if self._is_low_precision else values
+
+    @override
+    def moved_from(self, theta: Tensor) -> Tensor:
+        if len(self._views) > 1 or self._is_low_precision:
+            return super().moved_from(theta)
+        return self._views[0] - theta  # a pass less
 
     def read_gradients(self) -> Tensor:
         """Gather the gradients, short ones whole; see `Entries.read_gradients`."""

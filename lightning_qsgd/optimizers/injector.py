@@ -174,7 +174,7 @@ class Injector:
 
     def _base_step(self) -> Tensor:
         if not self.step.has_moved:
-            self.step.base_step = self.entries.read_parameters().sub_(self.step.theta)
+            self.step.base_step = self.entries.moved_from(self.step.theta)
         return self.step.base_step
 
     def _find_modulation(self) -> None:

@@ -16,8 +16,10 @@ zeros its feature is 0; where one of its entries is not finite, nothing is added
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -141,47 +143,58 @@ def _rms(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, bool]:
     """Return it, and whether it is known to be ordinary for all tensors; see `SMALLEST`."""
     # A wider type holds squares of any unit. It takes a CPU longer than to look whether it is
     # needed; on other devices to look would be to wait.
-    looks = values.device.type == "cpu"
-    pieces = per_tensor(values, sizes)
-    roots = _norms(pieces) if values.device.type in NARROW else _wide_norms(pieces)
-    scales = [size**-0.5 for size in sizes]
-    roots = roots.mul_(torch.tensor(scales, dtype=roots.dtype, device=roots.device))
-    if looks:
-        known = roots.tolist()
-        if min(known) > SMALLEST and max(known) < LARGEST:
-            return roots.to(values.dtype), True
-        _replace_extreme(roots, pieces, known)
-    return roots.to(values.dtype), False
+    if values.device.type == "cpu" and not values.requires_grad:
+        roots = _roots_on_cpu(values, sizes)
+        is_ordinary = bool(roots.min() > SMALLEST and roots.max() < LARGEST)
+        if not is_ordinary:
+            _replace_extreme(roots, per_tensor(values, sizes))
+        return torch.from_numpy(roots).to(values.dtype), is_ordinary
+    norms = _joined_norms(values, sizes) if values.device.type == "mps" else _wide(values, sizes)
+    scales = torch.tensor([size**-0.5 for size in sizes], dtype=norms.dtype, device=norms.device)
+    return norms.mul_(scales).to(values.dtype), False
 
-
-NARROW = ("cpu", "mps")
-"""Devices on which float64 takes too long, or is not known."""
 
 RUN = 2**15
 """So many squares are added up in float32; after more, small ones are swallowed: 1e-5 is lost in
 10^6 entries, 1 % in 10^8."""
 
 
-def _norms(pieces: Sequence[Tensor]) -> Tensor:
-    """Return the norm of each tensor, those of large ones joined from runs of entries."""
-    runs = [piece.split(RUN) if len(piece) > RUN else (piece,) for piece in pieces]
-    norms = torch.stack(torch._foreach_norm([run for own in runs for run in own]))
-    if len(norms) == len(pieces):
-        return norms
-    wide = norms if norms.device.type == "mps" else norms.double()
-    squares = wide.square_().split([len(own) for own in runs])
-    return torch.stack([square.sum() for square in squares]).sqrt_()
+@lru_cache(maxsize=64)
+def _runs(sizes: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """Cut each tensor into runs of up to `RUN` entries: their lengths, and how many each has."""
+    lengths = [min(RUN, size - start) for size in sizes for start in range(0, size, RUN)]
+    return lengths, [-(-size // RUN) for size in sizes]
 
 
-def _wide_norms(pieces: list[Tensor]) -> Tensor:
-    return torch.stack(torch._foreach_norm(pieces, dtype=torch.float64))
+def _norms_of_runs(values: Tensor, lengths: Sequence[int]) -> Tensor:
+    return torch.stack(torch._foreach_norm(per_tensor(values, lengths)))
 
 
-def _replace_extreme(roots: Tensor, pieces: Sequence[Tensor], known: Sequence[float]) -> None:
+def _roots_on_cpu(values: Tensor, sizes: Sequence[int]) -> np.ndarray:
+    """Join the runs in NumPy, whose small operations take a third of the time of torch's."""
+    lengths, counts = _runs(tuple(sizes))
+    squares = np.square(_norms_of_runs(values, lengths).numpy(), dtype=np.float64)
+    if len(lengths) > len(sizes):
+        squares = np.add.reduceat(squares, np.cumsum(counts) - counts)  # type: ignore[arg-type]
+    return np.sqrt(squares / sizes)  # type: ignore[no-any-return]
+
+
+def _joined_norms(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Join the runs on a device that has no float64, without waiting for it."""
+    lengths, counts = _runs(tuple(sizes))
+    squares = _norms_of_runs(values, lengths).square_()
+    return torch.stack([own.sum() for own in squares.split(counts)]).sqrt_()
+
+
+def _wide(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    return torch.stack(torch._foreach_norm(per_tensor(values, sizes), dtype=torch.float64))
+
+
+def _replace_extreme(roots: np.ndarray, pieces: Sequence[Tensor]) -> None:
     """Divide by the largest entry first where squares may have vanished or overflowed."""
     for place, piece in enumerate(pieces):
         largest = piece.abs().amax()
-        if not SMALLEST < known[place] < LARGEST and 0 < largest < inf:
+        if not SMALLEST < roots[place] < LARGEST and 0 < largest < inf:
             roots[place] = (piece / largest).square_().mean().sqrt_().mul_(largest)
 
 

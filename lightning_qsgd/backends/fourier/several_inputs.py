@@ -210,7 +210,10 @@ def _needed_terms(
 def _times(function: Tensor, part: Tensor | float, in_place: bool) -> Tensor:
     if isinstance(part, Tensor):
         return part.mul_(function)
-    return function.mul_(part) if in_place else function * part
+    if not in_place:
+        return function * part
+    is_one = abs(part - 1.0) < torch.finfo(function.dtype).eps / 4  # as the circuit of Eq. 2 has it
+    return function if is_one else function.mul_(part)
 
 
 def _plus(total: Tensor | float, part: Tensor | float) -> Tensor | float:
