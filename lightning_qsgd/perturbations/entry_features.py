@@ -135,7 +135,10 @@ class Progress(Feature):
 
 
 def rms(values: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Return the root mean square of each tensor's entries, shape (tensors,), in any unit."""
+    """Return the root mean square of each tensor's entries, shape (tensors,), in any unit.
+
+    NaN where an entry is not finite: all features of its tensor are then NaN.
+    """
     return _rms(values, sizes)[0]
 
 
@@ -148,10 +151,12 @@ def _rms(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, bool]:
         is_ordinary = bool(roots.min() > SMALLEST and roots.max() < LARGEST)
         if not is_ordinary:
             _replace_extreme(roots, per_tensor(values, sizes))
+            roots[np.isinf(roots)] = np.nan
         return torch.from_numpy(roots).to(values.dtype), is_ordinary
     norms = _joined_norms(values, sizes) if values.device.type == "mps" else _wide(values, sizes)
     scales = torch.tensor([size**-0.5 for size in sizes], dtype=norms.dtype, device=norms.device)
-    return norms.mul_(scales).to(values.dtype), False
+    norms = torch.where(norms.isinf(), torch.nan, norms.mul_(scales))
+    return norms.to(values.dtype), False
 
 
 RUN = 2**15
@@ -173,9 +178,11 @@ def _norms_of_runs(values: Tensor, lengths: Sequence[int]) -> Tensor:
 def _roots_on_cpu(values: Tensor, sizes: Sequence[int]) -> np.ndarray:
     """Join the runs in NumPy, whose small operations take a third of the time of torch's."""
     lengths, counts = _runs(tuple(sizes))
-    squares = np.square(_norms_of_runs(values, lengths).numpy(), dtype=np.float64)
-    if len(lengths) > len(sizes):
-        squares = np.add.reduceat(squares, np.cumsum(counts) - counts)  # type: ignore[arg-type]
+    norms = _norms_of_runs(values, lengths).numpy()
+    with np.errstate(over="ignore"):  # seen by the caller
+        squares = np.square(norms, dtype=np.float64)
+        if len(lengths) > len(sizes):
+            squares = np.add.reduceat(squares, np.cumsum(counts) - counts)  # type: ignore[arg-type]
     return np.sqrt(squares / sizes)  # type: ignore[no-any-return]
 
 

@@ -233,12 +233,44 @@ class TouchedStep:
             step = self.base_step.clone()
             for index, start, stop in self.bounds:
                 step[start:stop].add_(self.theta[start:stop], alpha=self.decays[index])
+        may_rest = self._may_rest(step)
         start = 0
-        for row, size in zip(self.rows, self.sizes, strict=True):
+        for index, (row, size) in enumerate(zip(self.rows, self.sizes, strict=True)):
+            here = slice(start, start + size)
             if row.parameter.grad is None and not hasattr(row.parameter, "placements"):
-                step[start : start + size] = 0.0  # not even its decay has moved it
+                step[here] = 0.0  # not even its decay has moved it
+            elif not self.decays[row.group]:
+                pass
+            elif row.parameter.dtype in COARSE:
+                step[here] = self.base_step[here] - self._coarse_decay(row, here)
+            elif may_rest is None or may_rest[index]:
+                _clear_rounding(step[here], self.theta[here], self._residue)
             start += size
         return step
+
+    def _may_rest(self, step: Tensor) -> np.ndarray | None:
+        """Say of each tensor whether its decay alone may have moved it, by its first entry.
+
+        None where to look would be to wait for another device.
+        """
+        if step.device.type != "cpu":
+            return None
+        starts, _ = _starts_and_counts(tuple(self.sizes))
+        first, stood = step.detach().numpy()[starts], self.theta.detach().numpy()[starts]
+        return np.abs(first) <= self._residue * np.abs(stood)  # type: ignore[no-any-return]
+
+    @property
+    def _residue(self) -> float:
+        """What rounding leaves, at most, of a decay that is taken off again, per unit of theta."""
+        rates = [group.get("lr") for group in self.groups]
+        kinds = {rate.dtype for rate in rates if isinstance(rate, Tensor)} | {self.theta.dtype}
+        return 2.0 * max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
+
+    def _coarse_decay(self, row: Row, here: slice) -> Tensor:
+        """Return how far its decay has moved a tensor of few digits: often not at all."""
+        theta = self.theta[here]
+        kept = (theta * (1.0 - self.decays[row.group])).to(row.parameter.dtype)
+        return kept.to(theta.dtype).sub_(theta)
 
     def parts(self, most: int) -> Iterator[tuple[slice, "TouchedStep"]]:
         """Cut the step into runs of whole tensors of up to `most` entries, or one larger tensor.
@@ -274,6 +306,22 @@ class TouchedStep:
         """Draw numbers from each tensor's own stream of this step; see `keyed_draws`."""
         drawn = keyed_draws(draw, zip(self.names, self.sizes, strict=True), self.seed_and_step)
         return torch.from_numpy(drawn).to(self.theta)
+
+
+COARSE = (torch.bfloat16, torch.float16)
+"""Types whose steps are often as small as their rounding."""
+
+
+def _clear_rounding(step: Tensor, theta: Tensor, residue: float) -> None:
+    """Set the step of a tensor to 0, in place, where nothing but rounding is left of it.
+
+    Measured by its own size, the rounding would show features a step in any direction.
+    """
+    is_rounding = step.abs() <= theta.abs().mul_(residue)
+    if step.device.type != "cpu":  # entry by entry, without waiting
+        step.masked_fill_(is_rounding, 0.0)
+    elif bool(is_rounding.all()):
+        step.zero_()
 
 
 def _estimates_d(group: Mapping[str, Any]) -> bool:

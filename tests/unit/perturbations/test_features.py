@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, NAdam, Optimizer
 from torch.profiler import ProfilerActivity, profile
 
 from lightning_qsgd.backends import (
@@ -359,6 +359,86 @@ def test_a_gradient_that_is_not_finite_adds_nothing_to_its_tensor(
     assert torch.isfinite(got[0][known]).all()
     if name != "progress":
         assert not torch.equal(got[1], bare[1])
+
+
+@pytest.mark.parametrize("backend", [LinearBackend(0.5), circuit(2, weight_seed=3)], ids=repr)
+def test_an_infinite_gradient_adds_nothing_whatever_the_circuit_reads_at_zero(
+    backend: Backend,
+) -> None:
+    seen = [Progress(5), Gradient()] if backend.num_qubits == 2 else Gradient()
+    injection = RelativeInjection()
+    moved = []
+    for strength in (0.0, 0.9):
+        touched = torch.nn.Parameter(torch.ones(3))
+        touched.grad = torch.tensor([1.0, -inf, 2.0])
+        perturbation = described(
+            features=seen, backend=backend, injection=injection, strength=strength
+        )
+        PerturbedOptimizer(SGD([touched], lr=0.1), perturbation).step()
+        moved.append(touched.detach())
+    assert torch.equal(*moved)
+
+
+# float16 holds no smaller eps: torch itself divides 0 by 0 then.
+DECAYED = {
+    "loop": lambda ps: AdamW(ps, lr=1e-2, weight_decay=0.1, eps=1e-4, foreach=False),
+    "foreach": lambda ps: AdamW(ps, lr=1e-2, weight_decay=0.1, eps=1e-4, foreach=True),
+    "fused": lambda ps: AdamW(ps, lr=1e-2, weight_decay=0.1, eps=1e-4, fused=True),
+    "tensor rate": lambda ps: AdamW(ps, lr=torch.tensor(1e-2), weight_decay=0.1, eps=1e-4),
+    "rounded away": lambda ps: AdamW(ps, lr=1e-6, weight_decay=1e-4, eps=1e-4),
+    "nadam": lambda ps: NAdam(ps, lr=1e-2, weight_decay=0.1, eps=1e-4, decoupled_weight_decay=True),
+    "groups": lambda ps: AdamW(
+        [{"params": ps[:1], "weight_decay": 0.3}, {"params": ps[1:], "weight_decay": 0.0}],
+        lr=1e-2,
+        eps=1e-4,
+    ),
+}
+
+
+class Shown(Step):
+    """Keeps what is shown."""
+
+    def values(self, step: TouchedStep) -> Tensor:
+        SHOWN.append(super().values(step).clone())
+        return SHOWN[-1]
+
+
+SHOWN: list[Tensor] = []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", DECAYED)
+@pytest.mark.filterwarnings("ignore:.*rounded away")
+def test_a_tensor_that_its_decay_alone_moves_has_taken_no_step(
+    name: str, dtype: torch.dtype
+) -> None:
+    """Rounding of the decay, measured by its own size, looked like steps in any direction."""
+    if name == "foreach" and dtype == torch.float16:
+        pytest.skip("torch's foreach rounds the factor itself to float16 on a CPU")
+    torch.manual_seed(0)
+    still, moved = (torch.nn.Parameter(torch.randn(50, 7).to(dtype)) for _ in range(2))
+    perturbation = described(features=Shown(), backend=LinearBackend(), strength=0.5)
+    optimizer = PerturbedOptimizer(DECAYED[name]([still, moved]), perturbation)
+    for _ in range(3):
+        still.grad, moved.grad = torch.zeros_like(still), torch.randn_like(moved)
+        SHOWN.clear()
+        optimizer.step()
+        at_rest, stepped = SHOWN[0].split(350)
+        assert (at_rest == 0).all()
+        if name != "rounded away":
+            assert (stepped != 0).float().mean() > 0.5
+
+
+def test_a_tiny_step_without_decay_is_still_a_step() -> None:
+    touched = torch.nn.Parameter(torch.full((4,), 1.5, dtype=torch.float64))
+    touched.grad = torch.tensor([1.0, -1.0, 2.0, 1.0], dtype=torch.float64)
+    decayed = torch.nn.Parameter(torch.ones(2))
+    decayed.grad = torch.ones(2)
+    groups = [{"params": [touched], "weight_decay": 0.0}, {"params": [decayed]}]
+    base = AdamW(groups, lr=2**-50)
+    SHOWN.clear()
+    PerturbedOptimizer(base, described(features=Shown(), backend=LinearBackend())).step()
+    assert (SHOWN[0][:4] != 0).all()
 
 
 def test_cases_of_zero_are_defined() -> None:
