@@ -151,6 +151,15 @@ def refuse_conflict(present: Perturbation, asked: Perturbation) -> None:
         )
 
 
+def install(trainer: Trainer, optimizers: list[Optimizer]) -> None:
+    """Give the trainer these optimizers, and its schedulers the same ones."""
+    replaced = dict(zip(map(id, trainer.strategy.optimizers), optimizers, strict=False))
+    trainer.strategy.optimizers = optimizers
+    for config in trainer.strategy.lr_scheduler_configs:
+        own = id(config.scheduler.optimizer)
+        config.scheduler.optimizer = replaced.get(own, config.scheduler.optimizer)
+
+
 def is_placeholder(optimizer: Optimizer) -> bool:
     """Whether Lightning made this optimizer because `configure_optimizers` returned None."""
     return type(optimizer).__name__ in {"_MockOptimizer", "Lightning_MockOptimizer"}
