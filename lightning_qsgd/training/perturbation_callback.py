@@ -15,7 +15,14 @@ from lightning_qsgd.optimizers.motion import fingerprint, moved
 from lightning_qsgd.optimizers.rows import parameters_of
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
-from lightning_qsgd.training.wrapping import install, is_placeholder, perturb, refuse_conflict
+from lightning_qsgd.training.wrapping import (
+    check_strategy,
+    has_modes,
+    install,
+    is_placeholder,
+    perturb,
+    refuse_conflict,
+)
 
 
 class PerturbationCallback(PerturbationMonitor):
@@ -75,7 +82,7 @@ class PerturbationCallback(PerturbationMonitor):
         else:  # a mixin's, which --optimizer bypasses
             refuse_conflict(own, self.perturbation)
         if self._is_due():
-            _check_strategy(trainer)
+            check_strategy(trainer)
         self._bases = list(trainer.strategy.optimizers)
         wrapped = [
             optimizer if is_placeholder(optimizer) else perturb(optimizer, self.perturbation)
@@ -224,16 +231,6 @@ class PerturbationCallback(PerturbationMonitor):
         self._restored = []  # what a validation or test restored belongs to no later fit
 
 
-def _check_strategy(trainer: Trainer) -> None:
-    for name in (strategy.__name__ for strategy in type(trainer.strategy).__mro__):
-        if name in {"FSDPStrategy", "DeepSpeedStrategy"}:
-            raise TypeError(
-                f"Cannot perturb under {name}: it flattens parameters into partitions, so that "
-                "the coordinates of a tensor cannot be found. Use DDPStrategy, or "
-                "ModelParallelStrategy with FSDP2."
-            )
-
-
 _IN_FIT = (
     "Cannot replace the perturbation during a fit: its optimizers have theirs already. Set it "
     "before `fit`, or give a Strength for one that changes with the steps."
@@ -356,7 +353,10 @@ class MotionGuard:
         return fingerprint([*held, *self._unheld])
 
     def _unperturbed(self) -> list[PerturbedOptimizer]:
-        """Return the optimizers that took no step in this epoch and whose parameters moved."""
+        """Return the optimizers that took no step in this epoch and whose parameters moved.
+
+        Those with modes are left out: switching moves their parameters.
+        """
         idle: list[PerturbedOptimizer] = []
         stepped = set(self._forward)
         for optimizer, steps in zip(self._optimizers, self._steps, strict=True):
@@ -367,7 +367,8 @@ class MotionGuard:
         return [
             optimizer
             for optimizer in idle
-            if moved(self._before, fingerprint(parameters_of(optimizer.param_groups))) - stepped
+            if not has_modes(optimizer)
+            and moved(self._before, fingerprint(parameters_of(optimizer.param_groups))) - stepped
         ]
 
 
