@@ -171,7 +171,8 @@ def _looked_at(base: Optimizer) -> list[Tensor]:
     """Return the first parameters of each dtype that have a gradient and a readable memory."""
     chosen: dict[torch.dtype, list[Tensor]] = {}
     for parameter in parameters_of(base.param_groups):
-        if takes_part(parameter) and not (is_lazy(parameter) or is_of_unknown_class(parameter)):
+        is_dense = not is_lazy(parameter) and parameter.layout == torch.strided
+        if takes_part(parameter) and is_dense and not is_of_unknown_class(parameter):
             those = chosen.setdefault(parameter.dtype, [])
             if len(those) < LOOKED_AT:
                 those.append(parameter)
@@ -192,7 +193,7 @@ def _kept_by(base: Optimizer) -> list[Tensor]:
 
 def _tensors_in(value: Any, seen: set[int]) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        if not is_of_unknown_class(value):
+        if value.layout == torch.strided and not is_of_unknown_class(value):
             yield value
     elif isinstance(value, list | tuple | dict) and id(value) not in seen:
         seen.add(id(value))

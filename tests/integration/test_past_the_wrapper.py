@@ -12,7 +12,11 @@ from torch.optim import SGD
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
+from lightning_qsgd.training import (
+    OptimizerModesCallback,
+    PerturbationCallback,
+    PerturbationMixin,
+)
 from tests.integration.modules import (
     VISIBLE,
     Finished,
@@ -227,6 +231,37 @@ def test_motion_beside_perturbed_steps_is_warned_of_once_with_both_explanations(
     assert "while another optimizer took perturbed steps" in told
     assert "a reset, a copy or an average of another network, nothing is wrong" in told
     assert "If it trains them, this run looks perturbed and is not: call `step` of" in told
+
+
+class WithModes(SGD):
+    """Moves its parameters when it is switched, as schedule-free optimizers do."""
+
+    def eval(self) -> None:
+        self.scale(0.9)
+
+    def train(self) -> None:
+        self.scale(1 / 0.9)
+
+    @torch.no_grad()
+    def scale(self, factor: float) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            parameter.mul_(factor)
+
+
+class StepsLater(Manual):
+    def __init__(self) -> None:
+        super().__init__(lambda p: WithModes(p, lr=0.1))
+
+    def advance(self, optimizers: list[Any], batch_idx: int) -> None:
+        if self.current_epoch == 1:
+            optimizers[0].step()
+
+
+def test_an_optimizer_that_is_switched_in_an_epoch_without_steps_is_no_motion_past() -> None:
+    callback = PerturbationCallback(VISIBLE)
+    trainer = make_trainer(callback, OptimizerModesCallback(), max_epochs=2)
+    trainer.fit(StepsLater(), loader(), loader())
+    assert callback.optimizers[0].own_state.applied == 8
 
 
 def test_parameters_that_another_perturbed_optimizer_moves_are_no_motion_past() -> None:

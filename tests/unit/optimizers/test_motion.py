@@ -169,6 +169,16 @@ class FromTheStart(Kept):
         parameter.sub_(grad.to(parameter), alpha=0.1)
 
 
+class KeepsOddThings(FromTheStart):
+    """Keeps tensors that are no dense copies, and refers to itself."""
+
+    def update(self, parameter: torch.Tensor, kept: torch.Tensor, grad: torch.Tensor) -> None:
+        super().update(parameter, kept, grad)
+        odd = (grad.to_sparse(), parameter.view(2, 2), parameter.round().int(), None, self)
+        self.state[parameter]["odd"] = [odd]
+        self.state["whole"] = {"itself": self.state}
+
+
 class ScheduleFree(Kept):
     """Takes gradients between its average and z, both of which equal the parameter at first."""
 
@@ -233,6 +243,7 @@ def test_a_base_that_writes_parameters_from_its_own_copies_is_warned_of_once(
         Averaging,
         LookingAhead,
         FromTheStart,
+        KeepsOddThings,
         ScheduleFree,
         SAM,
         lambda p: torch.optim.ASGD(p, lr=0.1),  # notes where each step ended, too
