@@ -1,5 +1,8 @@
 """What a base optimizer must be, and which of its steps train nothing."""
 
+import warnings
+from functools import partial
+from types import CellType
 from typing import Any
 
 import torch
@@ -32,7 +35,8 @@ def check_base(base: Any, perturbation: Perturbation) -> None:
 
     Raises:
         TypeError: If `base` is no optimizer, did not initialise `torch.optim.Optimizer`, belongs to
-            a trainer, or steps an optimizer inside it that is perturbed already.
+            a trainer, trains elsewhere than in `step`, or steps an optimizer inside it that is
+            perturbed already.
     """
     if not isinstance(base, Optimizer):
         raise TypeError(
@@ -58,7 +62,50 @@ def check_base(base: Any, perturbation: Perturbation) -> None:
             f"Cannot perturb {_name(base)}: it never calls torch.optim.Optimizer.__init__, so its "
             "hooks and state are incomplete. Perturb the optimizer inside it and wrap that."
         )
+    _refuse_other_ways(base)
     _refuse_perturbed_inside(base)
+
+
+def _refuse_other_ways(base: Optimizer) -> None:
+    """Refuse what trains in another method than `step`; warn of what may, in hooks of gradients."""
+    other = "fused_backward" if callable(getattr(base, "fused_backward", None)) else ""
+    if getattr(base, "_overlap_with_ddp", False):
+        other = "a hook of DistributedDataParallel (overlap_with_ddp=True)"
+    if other:
+        raise TypeError(
+            f"Cannot perturb {_name(base)}: it moves parameters in {other}, while gradients are "
+            "computed, and not in `step`, so that no step would be perturbed. Use an optimizer, or "
+            "a setting of it, that moves them in `step`, or set the strength to 0."
+        )
+    own = set(map(id, nested_optimizers(base)))
+    if any(_is_held(hook, own) for p in parameters_of(base.param_groups) for hook in _hooks_of(p)):
+        warnings.warn(_MAY_STEP_EARLY.format(type(base).__name__), stacklevel=4)
+
+
+_MAY_STEP_EARLY = (
+    "{0} has hooks on the gradients of its parameters. If it moves parameters there, as optimizers "
+    "do that are fused into the backward pass, these moves are not perturbed: only those of `step` "
+    "are. Use a setting of {0} that moves them in `step`. If its hooks only read or change "
+    "gradients, nothing is wrong."
+)
+
+
+def _hooks_of(parameter: Any) -> list[Any]:
+    """Return the functions that run when a parameter's gradient has come."""
+    kept = [getattr(parameter, name, None) for name in _HOOKS]
+    return [hook for hooks in kept for hook in (hooks or {}).values()]
+
+
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
+def _is_held(hook: Any, own: set[int]) -> bool:
+    """Whether a hook is a method of one of these objects, or a function that refers to one."""
+    if isinstance(hook, partial):
+        return _is_held(hook.func, own) or any(id(argument) in own for argument in hook.args)
+    cells = getattr(hook, "__closure__", None) or ()
+    referred = [cell.cell_contents for cell in cells if cell != CellType()]  # an empty one has none
+    return any(id(each) in own for each in (getattr(hook, "__self__", None), *referred))
 
 
 def _refuse_perturbed_inside(base: Optimizer) -> None:

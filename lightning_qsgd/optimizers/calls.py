@@ -6,7 +6,7 @@ one that prepares the perturbation when it has returned for the first time.
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
@@ -60,20 +60,31 @@ class Call(NamedTuple):
 
 def _named_position(step: Callable[..., Any]) -> int | None:
     """Return which positional argument a step calls ``closure``: -1 by name only, None for none."""
-    function = getattr(step, "__func__", step)
-    position = _position_in(function)
-    return position - 1 if position is not None and position > 0 else position
+    if isinstance(step, partial):
+        position = _named_position(step.func)
+        is_given = "closure" in step.keywords or (position or 0) < len(step.args)
+        return None if position is None else -1 if is_given else position - len(step.args)
+    function = getattr(step, "__func__", None)
+    return _position_in(step, False) if function is None else _position_in(function, True)
 
 
 @lru_cache(maxsize=64)
-def _position_in(function: Callable[..., Any]) -> int | None:
-    """The same, counting the optimizer itself."""
-    parameters = inspect.signature(function).parameters
+def _position_in(function: Callable[..., Any], is_method: bool) -> int | None:
+    """The same; `is_method` where a call of the step puts the optimizer in front by itself."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # compiled code may tell nothing
+        return None
     if "closure" not in parameters:
         return None
     if parameters["closure"].kind is inspect.Parameter.KEYWORD_ONLY:
         return -1
-    return list(parameters).index("closure")
+    # A function that wraps another has its names. Around a bound method these lack the optimizer;
+    # around that of a class they have it, even where the wrapper adds it, as schedulers do.
+    names = list(parameters)
+    inner = inspect.unwrap(function, stop=inspect.ismethod)
+    counted = is_method and not inspect.ismethod(inner)
+    return names.index("closure") - (counted or names[0] == "self")
 
 
 def has_hooks(optimizer: Optimizer) -> bool:

@@ -1,8 +1,9 @@
-"""How far parameters moved, and whether they moved without their wrapper.
+"""How far parameters moved, and whether they moved without their wrapper, or in spite of it.
 
 An unperturbed run must not look perturbed.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from weakref import finalize, ref
@@ -15,9 +16,18 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.report import without_overflow
-from lightning_qsgd.optimizers.rows import ParamGroups, as_real, specs_of, takes_part
+from lightning_qsgd.optimizers.rows import (
+    ParamGroups,
+    as_real,
+    is_of_unknown_class,
+    parameters_of,
+    specs_of,
+    steps_as_torch,
+    takes_part,
+)
 from lightning_qsgd.optimizers.sharding import local_of
 from lightning_qsgd.optimizers.touched import indexed_entries
+from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.step import Row
 
 
@@ -86,6 +96,124 @@ def _nested(value: Any, seen: set[int]) -> Iterator[Optimizer]:
 
 
 _LARGE = {"state", "param_groups", "defaults"}
+
+
+class CopyWatch:
+    """Warns of a base that writes its parameters from copies that it keeps.
+
+    Float32 masters of bfloat16 parameters are such copies. The base's next step overwrites what
+    was added to the parameters. So, after the base's step and before the addition, all that has
+    moved equals a tensor that the base keeps, rounded to the parameter's precision. An average, or
+    a copy of where a step or a training started, equals it at a step or two, not at all of them.
+
+    Looked at are a few parameters at the first steps, of bases that are not torch's own.
+
+    Args:
+        base: The wrapped optimizer.
+        perturbation: What is added.
+
+    Attributes:
+        watching: Whether there is more to see.
+    """
+
+    def __init__(self, base: Optimizer, perturbation: Perturbation) -> None:
+        adds = not perturbation.is_off and perturbation.injection.enters == "update"
+        self.watching = adds and not steps_as_torch(base)
+        self._left: dict[int, Tensor] = {}
+        self._suspects: set[int] | None = None
+        self._comparisons = 0
+
+    def see(self, base: Optimizer) -> None:
+        """Compare parameters, as the base has left them, with what it keeps.
+
+        Args:
+            base: The same; it has just moved.
+        """
+        with torch.no_grad():
+            parameters = _looked_at(base)
+            now = {id(p): _first_entries(p).clone() for p in parameters}
+            before, self._left = self._left, now
+            if not before:  # what the base left at its first step says nothing yet
+                return
+            kept = _kept_by(base)
+            found = {
+                id(p)
+                for p in parameters
+                if id(p) in before and _is_copied(p, before[id(p)], now[id(p)], kept)
+            }
+        self._suspects = found if self._suspects is None else self._suspects & found
+        self._comparisons += 1
+        self.watching = bool(self._suspects) and self._comparisons < COMPARISONS
+        if self._suspects and not self.watching:
+            warnings.warn(_COPIED.format(type(base).__name__), stacklevel=6)
+        if not self.watching:
+            self._left = {}
+
+
+COMPARISONS = 3
+"""Steps in a row at which parameters must equal a copy for the warning."""
+
+LOOKED_AT = 4
+"""Parameters of each dtype that are compared with what a base keeps."""
+
+_COPIED = (
+    "{} seems to write its parameters from copies that it keeps, as float32 masters of bfloat16 "
+    f"parameters are: at {COMPARISONS} steps in a row, all that moved equalled such a copy. Each "
+    "step then forgets what was added to the parameters before it, or a part of it, and the "
+    "perturbation does not add up. Use GradientInjection, which reaches the copies through the "
+    "gradient; or let the optimizer hold what you now call the copies as its parameters; or train "
+    "float32 parameters with precision='bf16-mixed'. If it only notes where each step ended, "
+    "nothing is wrong."
+)
+
+
+def _looked_at(base: Optimizer) -> list[Tensor]:
+    """Return the first parameters of each dtype that have a gradient and a readable memory."""
+    chosen: dict[torch.dtype, list[Tensor]] = {}
+    for parameter in parameters_of(base.param_groups):
+        is_dense = not is_lazy(parameter) and parameter.layout == torch.strided
+        if takes_part(parameter) and is_dense and not is_of_unknown_class(parameter):
+            those = chosen.setdefault(parameter.dtype, [])
+            if len(those) < LOOKED_AT:
+                those.append(parameter)
+    return [parameter for those in chosen.values() for parameter in those]
+
+
+def _first_entries(tensor: Tensor) -> Tensor:
+    return as_real(local_of(tensor.detach())).reshape(-1)[:SAMPLE]
+
+
+def _kept_by(base: Optimizer) -> list[Tensor]:
+    """Return the tensors that a base and the optimizers inside it keep beside its parameters."""
+    own = {id(each) for p in parameters_of(base.param_groups) for each in (p, p.grad)}
+    inner = [vars(optimizer) for optimizer in nested_optimizers(base)]
+    states = [optimizer.state for optimizer in nested_optimizers(base)]
+    return [t for t in _tensors_in([inner, states], set()) if id(t) not in own]
+
+
+def _tensors_in(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.layout == torch.strided and not is_of_unknown_class(value):
+            yield value
+    elif isinstance(value, list | tuple | dict) and id(value) not in seen:
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item, seen)
+
+
+def _is_copied(parameter: Tensor, before: Tensor, now: Tensor, kept: Sequence[Tensor]) -> bool:
+    """Whether all that moved since the base's last step equals something that it keeps."""
+    has_moved = before != now
+    if not has_moved.any():
+        return False
+    memory = local_of(parameter.detach()).data_ptr()
+    return any(
+        torch.equal(_first_entries(copy).to(now)[has_moved], now[has_moved])
+        for copy in kept
+        if copy.shape == parameter.shape
+        and copy.is_floating_point() == parameter.is_floating_point()
+        and local_of(copy.detach()).data_ptr() != memory
+    )
 
 
 def fingerprint(parameters: Iterable[Tensor]) -> dict[int, Tensor]:

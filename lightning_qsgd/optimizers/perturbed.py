@@ -39,7 +39,7 @@ from lightning_qsgd.optimizers.calls import (
 )
 from lightning_qsgd.optimizers.identity import StandIn, class_for, is_made, keeps, own_class
 from lightning_qsgd.optimizers.learning import LearningStep
-from lightning_qsgd.optimizers.motion import MotionSample, MotionWatch
+from lightning_qsgd.optimizers.motion import CopyWatch, MotionSample, MotionWatch
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
@@ -123,6 +123,7 @@ class PerturbedOptimizer(StandIn):
     _watch: SizeWatch
     _motion: MotionWatch
     _motion_told: int
+    _copies: CopyWatch
     _heeds_closure: bool | None
     _awaits_shapes: bool
     _optimizer_step_pre_hooks: Any
@@ -162,6 +163,7 @@ class PerturbedOptimizer(StandIn):
         self._sample = MotionSample()
         self._motion = MotionWatch(self.base)
         self._motion_told = 0
+        self._copies = CopyWatch(self.base, self.perturbation)
         self._heeds_closure = steps_as_torch(self.base) or None
         self._awaits_shapes = has_lazy(self.param_groups)
         self._optimizer_step_pre_hooks = OrderedDict()
@@ -278,6 +280,8 @@ class PerturbedOptimizer(StandIn):
         state = self.own_state
         state.steps += 1  # whatever comes now
         state.due += strength > 0
+        if self._copies.watching:
+            self._copies.see(self.base)
         prepared.apply()
         state.applied += prepared.step.is_prepared
         state.learned = prepared.step.learned

@@ -15,7 +15,14 @@ from lightning_qsgd.optimizers.motion import fingerprint, moved
 from lightning_qsgd.optimizers.rows import parameters_of
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
-from lightning_qsgd.training.wrapping import is_placeholder, perturb, refuse_conflict
+from lightning_qsgd.training.wrapping import (
+    check_strategy,
+    has_modes,
+    install,
+    is_placeholder,
+    perturb,
+    refuse_conflict,
+)
 
 
 class PerturbationCallback(PerturbationMonitor):
@@ -43,6 +50,7 @@ class PerturbationCallback(PerturbationMonitor):
     """
 
     _attached = False
+    _begins = False
 
     def __init__(self, perturbation: Perturbation | None = None) -> None:
         super().__init__()
@@ -74,7 +82,7 @@ class PerturbationCallback(PerturbationMonitor):
         else:  # a mixin's, which --optimizer bypasses
             refuse_conflict(own, self.perturbation)
         if self._is_due():
-            _check_strategy(trainer)
+            check_strategy(trainer)
         self._bases = list(trainer.strategy.optimizers)
         wrapped = [
             optimizer if is_placeholder(optimizer) else perturb(optimizer, self.perturbation)
@@ -82,7 +90,7 @@ class PerturbationCallback(PerturbationMonitor):
         ]
         self.optimizers = [o for o in wrapped if isinstance(o, PerturbedOptimizer)]
         self._restore()
-        _install(trainer, wrapped)
+        install(trainer, wrapped)
         self._attached = True
         super().on_fit_start(trainer, pl_module)
 
@@ -104,7 +112,7 @@ class PerturbationCallback(PerturbationMonitor):
         return MotionGuard(self.optimizers, unheld, forward)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where this epoch starts.
+        """Watch the optimizers of this epoch.
 
         Raises:
             RuntimeError: If the module's perturbation was replaced in this fit.
@@ -114,7 +122,7 @@ class PerturbationCallback(PerturbationMonitor):
             if isinstance(own, Perturbation) and own != self.perturbation:
                 raise RuntimeError(_IN_FIT)
             self._follow(trainer, pl_module)
-            self._guard.start_epoch()
+            self._begins = True
 
     def _follow(self, trainer: Trainer, module: LightningModule) -> None:
         """Watch the optimizers that a module has made anew in this fit, perturbed as the first."""
@@ -131,8 +139,15 @@ class PerturbationCallback(PerturbationMonitor):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Ask for a measurement where it is due; see `PerturbationMonitor`."""
+        """Ask for a measurement where it is due; see `PerturbationMonitor`.
+
+        At the first batch, remember where this epoch starts: until then modules and callbacks set
+        weights, such as those of a head that starts anew.
+        """
         if self._attached:
+            if self._begins:
+                self._guard.start_epoch()
+                self._begins = False
             super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_train_batch_end(
@@ -211,28 +226,9 @@ class PerturbationCallback(PerturbationMonitor):
 
     def _detach(self, trainer: Trainer) -> None:
         if self._attached:
-            _install(trainer, self._bases)
+            install(trainer, self._bases)
             self._attached = False
         self._restored = []  # what a validation or test restored belongs to no later fit
-
-
-def _install(trainer: Trainer, optimizers: list[Optimizer]) -> None:
-    """Give the trainer these optimizers, and its schedulers the same ones."""
-    replaced = dict(zip(map(id, trainer.strategy.optimizers), optimizers, strict=False))
-    trainer.strategy.optimizers = optimizers
-    for config in trainer.strategy.lr_scheduler_configs:
-        own = id(config.scheduler.optimizer)
-        config.scheduler.optimizer = replaced.get(own, config.scheduler.optimizer)
-
-
-def _check_strategy(trainer: Trainer) -> None:
-    for name in (strategy.__name__ for strategy in type(trainer.strategy).__mro__):
-        if name in {"FSDPStrategy", "DeepSpeedStrategy"}:
-            raise TypeError(
-                f"Cannot perturb under {name}: it flattens parameters into partitions, so that "
-                "the coordinates of a tensor cannot be found. Use DDPStrategy, or "
-                "ModelParallelStrategy with FSDP2."
-            )
 
 
 _IN_FIT = (
@@ -265,6 +261,7 @@ class MotionGuard:
         self._forward = set(map(id, forward))
         self._optimizers = [o for o in optimizers if not o.perturbation.is_off]
         self._unheld = unheld
+        self._told = False
         self._past = [optimizer.steps_past for optimizer in self._optimizers]
         self._due = [optimizer.own_state.due for optimizer in self._optimizers]
         self._at_start = self._fingerprint()
@@ -303,20 +300,28 @@ class MotionGuard:
             )
 
     def check_epoch(self) -> None:
-        """Raise if parameters moved in this epoch and their optimizer took no step.
+        """Raise if parameters moved in this epoch and no perturbed optimizer took a step.
 
+        Where some did and others moved without one, these may have been trained past the wrapper
+        or set by hand, as the average of a network that has its turn: a warning names both, once.
         Parameters that another optimizer holds as well, which did take steps, do not count.
 
         Raises:
             RuntimeError: If some have moved.
         """
         unperturbed = self._unperturbed()
-        if unperturbed:
+        pairs = zip(self._optimizers, self._steps, strict=True)
+        if unperturbed and any(o.own_state.steps > steps for o, steps in pairs):
+            if not self._told:
+                self._told = True
+                warnings.warn(_MOVED_IDLE.format(_kind(unperturbed[0])), stacklevel=2)
+        elif unperturbed:
             raise RuntimeError(
-                f"Parameters of {type(unperturbed[0]).__name__} moved in this epoch without a step "
-                f"of it, and so without their perturbation. {_LOOKS_PERTURBED} Call `step` of the "
+                f"Parameters of {_kind(unperturbed[0])} moved in this epoch without a step of it, "
+                f"and so without their perturbation. {_LOOKS_PERTURBED} Call `step` of the "
                 "optimizer that `self.optimizers()` returns, instead of other methods that move "
-                "parameters, or set the strength to 0."
+                "parameters, or set the strength to 0. Weights that you set yourself in an epoch "
+                "without steps can be set before its first batch, in on_train_epoch_start."
             )
         if moved(self._before, fingerprint(self._unheld)):
             raise RuntimeError(
@@ -348,7 +353,10 @@ class MotionGuard:
         return fingerprint([*held, *self._unheld])
 
     def _unperturbed(self) -> list[PerturbedOptimizer]:
-        """Return the optimizers that took no step in this epoch and whose parameters moved."""
+        """Return the optimizers that took no step in this epoch and whose parameters moved.
+
+        Those with modes are left out: switching moves their parameters.
+        """
         idle: list[PerturbedOptimizer] = []
         stepped = set(self._forward)
         for optimizer, steps in zip(self._optimizers, self._steps, strict=True):
@@ -359,8 +367,22 @@ class MotionGuard:
         return [
             optimizer
             for optimizer in idle
-            if moved(self._before, fingerprint(parameters_of(optimizer.param_groups))) - stepped
+            if not has_modes(optimizer)
+            and moved(self._before, fingerprint(parameters_of(optimizer.param_groups))) - stepped
         ]
+
+
+_MOVED_IDLE = (
+    "Parameters of {} moved in this epoch without a step of it, and so without their perturbation, "
+    "while another optimizer took perturbed steps. If your code sets them while their optimizer "
+    "waits for its turn, such as a reset, a copy or an average of another network, nothing is "
+    "wrong. If it trains them, this run looks perturbed and is not: call `step` of the optimizer "
+    "that `self.optimizers()` returns, instead of other methods that move parameters."
+)
+
+
+def _kind(optimizer: PerturbedOptimizer) -> str:
+    return type(optimizer).__name__
 
 
 def _never_applied(optimizer: PerturbedOptimizer) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.trainer.states import TrainerFn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
@@ -151,6 +150,30 @@ def refuse_conflict(present: Perturbation, asked: Perturbation) -> None:
         )
 
 
+def install(trainer: Trainer, optimizers: list[Optimizer]) -> None:
+    """Give the trainer these optimizers, and its schedulers the same ones."""
+    replaced = dict(zip(map(id, trainer.strategy.optimizers), optimizers, strict=False))
+    trainer.strategy.optimizers = optimizers
+    for config in trainer.strategy.lr_scheduler_configs:
+        own = id(config.scheduler.optimizer)
+        config.scheduler.optimizer = replaced.get(own, config.scheduler.optimizer)
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Refuse a strategy that hides the entries of tensors.
+
+    Raises:
+        TypeError: If it flattens parameters.
+    """
+    for name in (strategy.__name__ for strategy in type(trainer.strategy).__mro__):
+        if name in {"FSDPStrategy", "DeepSpeedStrategy"}:
+            raise TypeError(
+                f"Cannot perturb under {name}: it flattens parameters into partitions, so that "
+                "the coordinates of a tensor cannot be found. Use DDPStrategy, or "
+                "ModelParallelStrategy with FSDP2."
+            )
+
+
 def is_placeholder(optimizer: Optimizer) -> bool:
     """Whether Lightning made this optimizer because `configure_optimizers` returned None."""
     return type(optimizer).__name__ in {"_MockOptimizer", "Lightning_MockOptimizer"}
@@ -206,8 +229,13 @@ class OptimizerModesCallback(Callback):
     """Puts optimizers that have `train()` and `eval()` into the mode that training is in.
 
     Schedule-free optimizers take gradients at other weights than those that are good: validation
-    and checkpoints need the latter, the next step the former. Optimizers without modes are left
-    alone.
+    and checkpoints need the latter, the next step the former. So the weights of training come back
+    when the next batch begins, not before, and every checkpoint holds those that are validated; a
+    checkpoint that is saved within a batch, such as in `training_step`, holds those of training.
+
+    A resumed run goes on from the same bits: both continue from what `train()` makes of the weights
+    in the file. This rounds, so a run that saved at a step differs in the last bits from one that
+    did not. Optimizers without modes are left alone.
 
     Example:
         >>> OptimizerModesCallback().on_train_start(Trainer(logger=False), LightningModule())
@@ -216,26 +244,87 @@ class OptimizerModesCallback(Callback):
         A. Defazio et al., "The Road Less Scheduled", NeurIPS 2024, arXiv:2405.15682.
     """
 
+    _rests = False
+    """Whether the weights are those that are good, so that training must begin by switching."""
+    _is_within_batch = False
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the weights of training, also after a checkpoint was loaded."""
-        _switch(trainer, "train")
+        self._is_within_batch = False
+        self._train(trainer)
+        if any(map(has_modes, trainer.optimizers)):
+            self._switch_before_saving(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the weights of training again."""
-        _switch(trainer, "train")
+        self._train(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the weights of training again, after a validation or a checkpoint."""
+        self._is_within_batch = True
+        if self._rests:
+            self._train(trainer)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Allow checkpoints to hold the weights that are good."""
+        self._is_within_batch = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Allow the same after a batch that was left early."""
+        self._is_within_batch = False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the weights that are good."""
-        _switch(trainer, "eval")
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to training where it goes on."""
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            _switch(trainer, "train")
+        self._is_within_batch = False
+        self._rest(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the weights that are good behind."""
+        self._rest(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Allow a checkpoint of what was reached to hold the weights that are good."""
+        self._is_within_batch = False
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the strategy its method back."""
+        vars(trainer.strategy).pop(_STATE_OF_WEIGHTS, None)
+
+    def _train(self, trainer: Trainer) -> None:
+        _switch(trainer, "train")
+        self._rests = False
+
+    def _rest(self, trainer: Trainer) -> None:
         _switch(trainer, "eval")
+        self._rests = True
+
+    def _switch_before_saving(self, trainer: Trainer) -> None:
+        """Take the weights that are good before any checkpoint reads weights.
+
+        The trainer asks its strategy for them first and calls no hook before, and none at all for
+        a checkpoint of weights only.
+        """
+        strategy = trainer.strategy
+        plain = type(strategy).lightning_module_state_dict
+
+        def after_switching() -> dict[str, Any]:
+            if not self._is_within_batch and self in callbacks_of(trainer):
+                self._rest(trainer)
+            return plain(strategy)
+
+        setattr(strategy, _STATE_OF_WEIGHTS, after_switching)
+
+
+_STATE_OF_WEIGHTS = "lightning_module_state_dict"
+
+
+def has_modes(optimizer: Any) -> bool:
+    """Whether an optimizer can be switched between the weights of training and good ones."""
+    return callable(getattr(innermost(optimizer), "eval", None))
 
 
 def _switch(trainer: Trainer, mode: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_qsgd.tracking import tags
+from tests.integration import join_worker
 from tests.integration.ddp_worker import BATCHES, CASES, PROCESSES, record, train, work
 from tests.integration.processes import run_processes
 
@@ -40,3 +41,27 @@ def test_the_record_of_two_processes_is_that_of_one_on_all_batches(
     assert first["gaps"] == pytest.approx([0.0] * BATCHES, abs=1e-6)
     area = first[tags.AREA_UNDER_LOSS_CURVE]
     assert area == pytest.approx(alone[tags.AREA_UNDER_LOSS_CURVE], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each rank has after epochs of uneven inputs under DDP's own join()."""
+    return run_processes(join_worker.work, PROCESSES, tmp_path_factory.mktemp("join"))
+
+
+@pytest.mark.parametrize("name", join_worker.CASES)
+def test_replicas_are_equal_after_uneven_inputs_with_the_call_of_the_docs(
+    name: str, joined: list[dict[str, Any]]
+) -> None:
+    first, second = (results[name, True] for results in joined)
+    assert first["steps"] == second["steps"] == 3 * max(join_worker.BATCHES)
+    assert torch.equal(first["within"], second["within"])
+    assert torch.equal(first["moments"], second["moments"])
+
+
+@pytest.mark.parametrize("name", join_worker.CASES)
+def test_replicas_drift_apart_after_uneven_inputs_without_it(
+    name: str, joined: list[dict[str, Any]]
+) -> None:
+    first, second = (results[name, False] for results in joined)
+    assert not torch.equal(first["within"], second["within"])

@@ -12,7 +12,11 @@ from torch.optim import SGD
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
+from lightning_qsgd.training import (
+    OptimizerModesCallback,
+    PerturbationCallback,
+    PerturbationMixin,
+)
 from tests.integration.modules import (
     VISIBLE,
     Finished,
@@ -128,7 +132,6 @@ PAST = {
     "another method, by hand": (ByHand, "Parameters of TwoPhase moved in this epoch without"),
     "an inner optimizer": (Inner, r"Holding, or an optimizer inside it, took 1 step\(s\) past"),
     "the base, once": (StepsBase, r"SGD, or an optimizer inside it, took 1 step\(s\) past"),
-    "one of two": (OneOfTwo, "Parameters of SGD moved in this epoch without a step of it"),
     "an optimizer of the module's own": (OwnOptimizer, "the trainer has no optimizer that could"),
 }
 
@@ -157,6 +160,108 @@ def test_mixed_use_raises_in_the_epoch_that_is_not_perturbed() -> None:
     fit(Later(), PerturbationCallback(VISIBLE))
     with pytest.raises(RuntimeError, match="moved in this epoch without a step of it"):
         fit(Later(), PerturbationCallback(VISIBLE), max_epochs=2)
+
+
+class Turns(Manual):
+    """Its two optimizers take turns, epoch by epoch; `waits` sets what waits for its turn."""
+
+    def configure_optimizers(self) -> Any:
+        self.first, self.second = self.network[0], nn.Linear(3, 3)
+        return [SGD(net.parameters(), lr=0.1) for net in (self.network, self.second)]
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer: Any = self.optimizers()[self.current_epoch % 2]  # type: ignore[index]
+        optimizer.zero_grad()
+        logits = self.second(self.network(batch[0]))
+        self.manual_backward(nn.functional.cross_entropy(logits, batch[1]))
+        optimizer.step()
+
+    @torch.no_grad()
+    def set_idle(self) -> None:
+        idle = (self.second, self.first)[self.current_epoch % 2]
+        for parameter in idle.parameters():
+            parameter.mul_(0.5)
+
+
+class SetsBefore(Turns):
+    """Sets what waits before the first batch of each epoch, as a head that starts anew."""
+
+    def on_train_epoch_start(self) -> None:
+        self.set_idle()
+
+
+class SetsLater(Turns):
+    """Sets what waits after each batch, as an average of another network."""
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.set_idle()
+
+
+class Initialises(Manual):
+    """Sets its weights in an epoch without steps, before the first batch."""
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 0:
+            with torch.no_grad():
+                self.network[0].weight.mul_(0.5)
+
+    def advance(self, optimizers: list[Any], batch_idx: int) -> None:
+        if self.current_epoch > 0:
+            optimizers[0].step()
+
+
+def warned(module: Any, epochs: int) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(module, PerturbationCallback(VISIBLE), max_epochs=epochs)
+    return [str(w.message) for w in caught if "moved in this epoch" in str(w.message)]
+
+
+@pytest.mark.parametrize("module", [Turns, SetsBefore, Initialises])
+def test_what_waits_for_its_turn_may_be_set_before_the_first_batch(module: Any) -> None:
+    assert warned(module(), epochs=4) == []
+
+
+@pytest.mark.parametrize("module", [SetsLater, OneOfTwo])
+def test_motion_beside_perturbed_steps_is_warned_of_once_with_both_explanations(
+    module: Any,
+) -> None:
+    (told,) = warned(module(), epochs=4)
+    assert told.startswith("Parameters of SGD moved in this epoch without a step of it")
+    assert "while another optimizer took perturbed steps" in told
+    assert "a reset, a copy or an average of another network, nothing is wrong" in told
+    assert "If it trains them, this run looks perturbed and is not: call `step` of" in told
+
+
+class WithModes(SGD):
+    """Moves its parameters when it is switched, as schedule-free optimizers do."""
+
+    def eval(self) -> None:
+        self.scale(0.9)
+
+    def train(self) -> None:
+        self.scale(1 / 0.9)
+
+    @torch.no_grad()
+    def scale(self, factor: float) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            parameter.mul_(factor)
+
+
+class StepsLater(Manual):
+    def __init__(self) -> None:
+        super().__init__(lambda p: WithModes(p, lr=0.1))
+
+    def advance(self, optimizers: list[Any], batch_idx: int) -> None:
+        if self.current_epoch == 1:
+            optimizers[0].step()
+
+
+def test_an_optimizer_that_is_switched_in_an_epoch_without_steps_is_no_motion_past() -> None:
+    callback = PerturbationCallback(VISIBLE)
+    trainer = make_trainer(callback, OptimizerModesCallback(), max_epochs=2)
+    trainer.fit(StepsLater(), loader(), loader())
+    assert callback.optimizers[0].own_state.applied == 8
 
 
 def test_parameters_that_another_perturbed_optimizer_moves_are_no_motion_past() -> None:

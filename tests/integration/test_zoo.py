@@ -7,12 +7,14 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from torch.utils.data import DataLoader
 
 from lightning_qsgd.cli.compare_command import compare_command
 from lightning_qsgd.compare import load_results
 from lightning_qsgd.compare.planning import Range
-from lightning_qsgd.training import OptimizerModesCallback
+from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.training import OptimizerModesCallback, PerturbationCallback
 
 ZOO = Path(__file__).parents[2] / "configs" / "arms" / "zoo"
 
@@ -125,6 +127,188 @@ def test_an_optimizer_with_modes_is_in_the_one_that_training_is_in() -> None:
     assert model.optimizer.modes[-1] == "eval"
     trainer.validate(model, data, verbose=False)
     assert model.optimizer.modes[-1] == "eval"
+
+
+class ScheduleFree(torch.optim.Optimizer):
+    """Steps at y, between its average x, which is good, and z; keeps x to compare with."""
+
+    def __init__(self, params: Any, lr: float = 0.3) -> None:
+        super().__init__(params, {"lr": lr, "train_mode": True, "steps": 0})
+
+    @torch.no_grad()
+    def switch(self, train: bool) -> None:
+        for group in self.param_groups:
+            if group["train_mode"] != train:
+                group["train_mode"] = train
+                for p in group["params"]:
+                    if p in self.state:
+                        p.lerp_(self.state[p]["z"], 0.1 if train else 1 - 1 / 0.9)
+
+    def train(self) -> None:
+        self.switch(True)
+
+    def eval(self) -> None:
+        self.switch(False)
+
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        group = self.param_groups[0]
+        assert group["train_mode"]
+        loss = closure()
+        group["steps"] += 1
+        with torch.no_grad():
+            for p in group["params"]:
+                kept = self.state[p]
+                z, x = (kept.setdefault(name, p.detach().clone()) for name in "zx")
+                z.sub_(p.grad, alpha=group["lr"])
+                x.lerp_(z, 1 / group["steps"])
+                p.copy_(x.lerp(z, 0.1))
+        return loss
+
+
+class Validated(LightningModule):
+    """Logs what its validation saw; `within` is called within a batch, before its step."""
+
+    within: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch: torch.Tensor, number: int) -> torch.Tensor:
+        if self.within is not None:
+            self.within(self.trainer)
+        return self.loss(batch)
+
+    def loss(self, batch: torch.Tensor) -> torch.Tensor:
+        return (self.layer(batch) - 1).square().mean()
+
+    def validation_step(self, batch: torch.Tensor, number: int) -> None:
+        self.log("loss", self.loss(batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return ScheduleFree(self.parameters())
+
+
+DATA = torch.tensor([[1.0, 0.5]] * 8)  # all batches are alike, so that resuming needs no order
+
+
+def trained(*callbacks: Any, model: Any = None, file: Any = None, limit: int = 2) -> Any:
+    model = Validated() if model is None else model
+    data = DataLoader(DATA, batch_size=2)
+    trainer = Trainer(
+        max_epochs=limit,
+        callbacks=[OptimizerModesCallback(), *callbacks],
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=bool(callbacks),
+    )
+    trainer.fit(model, data, data, ckpt_path=file)
+    return model
+
+
+QUIET = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*number of training",
+    "ignore:.*callbacks used to create the checkpoint",  # they are there, with another folder
+    "ignore:The dirpath has changed",
+    "ignore:.*was called without a model",  # told where an OnExceptionCheckpoint is there
+    "ignore:.*there is no last checkpoint",
+    "ignore:You.re resuming from a checkpoint that ended before",
+)
+SAVED: dict[str, dict[str, Any]] = {
+    "after a validation": {"monitor": "loss"},
+    "at the end of an epoch": {"save_on_train_epoch_end": True, "every_n_epochs": 1},
+    "every few steps": {"every_n_train_steps": 3},
+}
+
+
+def weights(file: Path) -> torch.Tensor:
+    saved = torch.load(file, weights_only=True)["state_dict"]
+    return torch.cat([tensor.flatten() for tensor in saved.values()])
+
+
+def average(file: Path) -> torch.Tensor:
+    """Return x, which is far from y: by more than 0.001 in these trainings."""
+    (saved,) = torch.load(file, weights_only=True)["optimizer_states"]
+    x, z = (torch.cat([s[name].flatten() for s in saved["state"].values()]) for name in "xz")
+    assert 0.1 * (z - x).abs().max() > 1e-3
+    return x
+
+
+@QUIET
+@pytest.mark.parametrize("when", SAVED)
+@pytest.mark.parametrize("perturbed", [False, True])
+def test_checkpoints_hold_the_validated_weights_and_resume_exactly(
+    tmp_path: Path, when: str, perturbed: bool
+) -> None:
+    def fitted(folder: str, file: Any = None) -> Any:
+        saving = ModelCheckpoint(tmp_path / folder, "{step}", save_top_k=-1, **SAVED[when])
+        perturbing = [PerturbationCallback(Perturbation(strength=0.5))] if perturbed else []
+        return saving, trained(*perturbing, saving, file=file)
+
+    saving, model = fitted("whole")
+    files = sorted(
+        (tmp_path / "whole").glob("*.ckpt"), key=lambda file: int(file.stem.split("=")[1])
+    )
+    assert len(files) == 2
+    for file in files:
+        saved = torch.load(file, weights_only=True)["optimizer_states"][0]
+        assert saved["param_groups"][0]["train_mode"] is False
+        if not perturbed:  # what is added moves y alone, and with it the average that is restored
+            torch.testing.assert_close(weights(file), average(file), rtol=0, atol=1e-6)
+    if when == "after a validation":
+        best = Validated.load_from_checkpoint(saving.best_model_path)
+        assert best.loss(DATA[:2]) == saving.best_model_score
+    _, resumed = fitted("resumed", files[0])
+    assert all(map(torch.equal, model.parameters(), resumed.parameters()))
+
+
+@QUIET
+def test_checkpoints_of_weights_only_and_after_an_exception_hold_the_good_weights(
+    tmp_path: Path,
+) -> None:
+    def at(folder: str, **settings: Any) -> Path:
+        saving = ModelCheckpoint(
+            tmp_path / folder, every_n_train_steps=3, save_top_k=-1, **settings
+        )
+        trained(saving, limit=1)
+        (file,) = (tmp_path / folder).glob("*.ckpt")
+        return file
+
+    whole = at("all")
+    expected = weights(whole)
+    torch.testing.assert_close(expected, average(whole), rtol=0, atol=1e-6)
+    assert torch.equal(weights(at("weights", save_weights_only=True)), expected)
+
+    model = Validated()
+
+    def interrupt(trainer: Trainer) -> None:
+        if trainer.global_step == 3:
+            raise ValueError("a broken batch")
+
+    model.within = interrupt
+    with pytest.raises(ValueError, match="a broken batch"):
+        trained(OnExceptionCheckpoint(tmp_path, "broken"), model=model)
+    assert torch.equal(weights(tmp_path / "broken.ckpt"), expected)
+
+
+@QUIET
+def test_a_checkpoint_within_a_batch_holds_the_weights_of_training(tmp_path: Path) -> None:
+    model, plain = Validated(), trained(limit=1)
+
+    def save(trainer: Trainer) -> None:
+        if trainer.global_step == 2:
+            trainer.save_checkpoint(tmp_path / "within.ckpt")
+
+    model.within = save
+    trained(model=model, limit=1)
+    assert all(map(torch.equal, model.parameters(), plain.parameters()))
+    saved = torch.load(tmp_path / "within.ckpt", weights_only=True)["optimizer_states"][0]
+    assert saved["param_groups"][0]["train_mode"] is True
+    assert "lightning_module_state_dict" not in vars(model.trainer.strategy)
 
 
 def run(tmp_path: Path, *arguments: str) -> Any:

@@ -1,5 +1,7 @@
 """How `step` is called reaches the base as it is; a closure may be heeded or not."""
 
+import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -108,6 +110,104 @@ def test_the_base_is_called_in_the_form_of_the_caller_and_perturbed(form: str) -
     _, bare = trained(kind, step, lambda base: base)
     perturbed, base = trained(kind, step, visible)
     assert base.got == bare.got
+    plain, _ = trained(SGD, lambda o, c: o.step(c), visible)
+    assert torch.equal(perturbed, plain)
+
+
+def in_a_function(base: Optimizer) -> Any:
+    step = base.step
+
+    def mine(scale: Any = 1.0, closure: Any = None) -> Any:
+        return step(scale, closure)  # type: ignore[call-arg,arg-type]
+
+    return mine
+
+
+def wrapping(step: Any) -> Any:
+    """Wrap as a decorator does: the wrapper takes anything, and says by its names what."""
+    return functools.wraps(step)(lambda *args, **kwargs: step(*args, **kwargs))
+
+
+def as_a_method(base: Optimizer) -> Any:
+    step = base.step
+    mine = functools.wraps(step)(lambda self, *args, **kwargs: step(*args, **kwargs))
+    return types.MethodType(mine, base)
+
+
+def of_the_class(base: Optimizer) -> Any:
+    """Wrap the function of the class and add the optimizer, as schedulers of torch do."""
+    function = type(base).step
+    return functools.wraps(function)(lambda *args: function(base, *args))
+
+
+def told_nothing(base: Optimizer) -> Any:
+    """Like compiled code, whose arguments cannot be read."""
+
+    class Mute:
+        def __init__(self, step: Any) -> None:
+            self.step = step
+
+        @property
+        def __signature__(self) -> Any:
+            raise ValueError("no signature found")
+
+        def __call__(self, *args: Any) -> Any:
+            return self.step(*args)
+
+    return Mute(base.step)
+
+
+IN_PLACE_OF_THE_STEP: dict[str, tuple[Any, Step]] = {
+    "a function": (in_a_function, lambda o, c: o.step(2.0, c)),
+    "a partial": (lambda o: functools.partial(o.step), lambda o, c: o.step(2.0, c)),
+    "a partial with an argument": (
+        lambda o: functools.partial(o.step, 2.0),
+        lambda o, c: o.step(c),
+    ),
+    "a decorated method": (lambda o: wrapping(o.step), lambda o, c: o.step(2.0, c)),
+    "a method around a method": (as_a_method, lambda o, c: o.step(2.0, c)),
+    "around the class's function": (of_the_class, lambda o, c: o.step(2.0, c)),
+    "a partial of that": (
+        lambda o: functools.partial(of_the_class(o), 2.0),
+        lambda o, c: o.step(c),
+    ),
+    "without a signature": (told_nothing, lambda o, c: o.step(2.0, c)),
+}
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+@pytest.mark.parametrize("way", IN_PLACE_OF_THE_STEP)
+def test_the_closure_is_found_whatever_stands_in_place_of_the_step(
+    way: str, injection: str
+) -> None:
+    replace, step = IN_PLACE_OF_THE_STEP[way]
+
+    def wrap(base: Any) -> PerturbedOptimizer:
+        base.step = replace(base)
+        return visible(base, INJECTIONS[injection])
+
+    perturbed, _ = trained(ScaleFirst, step, wrap)
+    plain, _ = trained(SGD, lambda o, c: o.step(c), lambda o: visible(o, INJECTIONS[injection]))
+    assert torch.equal(perturbed, plain)
+
+
+@pytest.mark.filterwarnings("ignore")  # Dynamo warns of what it traces
+def test_the_closure_is_found_where_the_step_is_compiled() -> None:
+    def wrap(base: Any) -> PerturbedOptimizer:
+        base.step = torch.compile(base.step, backend="eager")
+        return visible(base)
+
+    perturbed, _ = trained(ScaleFirst, lambda o, c: o.step(2.0, c), wrap)
+    plain, _ = trained(SGD, lambda o, c: o.step(c), visible)
+    torch.testing.assert_close(perturbed, plain, rtol=0, atol=1e-7)
+
+
+def test_the_closure_is_found_where_a_scheduler_counts_the_steps_of_the_base() -> None:
+    def wrap(base: Any) -> PerturbedOptimizer:
+        torch.optim.lr_scheduler.StepLR(base, 100)
+        return visible(base)
+
+    perturbed, _ = trained(ScaleFirst, lambda o, c: o.step(2.0, c), wrap)
     plain, _ = trained(SGD, lambda o, c: o.step(c), visible)
     assert torch.equal(perturbed, plain)
 

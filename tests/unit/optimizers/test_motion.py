@@ -13,7 +13,7 @@ from torch.optim import SGD, Optimizer
 
 from lightning_qsgd.optimizers import SAM, PerturbedOptimizer
 from lightning_qsgd.optimizers.motion import fingerprint, moved
-from lightning_qsgd.perturbations import Perturbation
+from lightning_qsgd.perturbations import AllEntries, GradientInjection, Perturbation
 from tests.cases import dense_problem
 
 
@@ -105,3 +105,152 @@ def test_fingerprints_see_any_motion_of_what_is_trained() -> None:
     trained[0].data[1] += 1e-7
     assert moved(before, fingerprint(parameters)) == {id(trained[0])}
     assert not moved(before, fingerprint(trained[1:]))
+
+
+class Kept(SGD):
+    """Keeps a tensor per parameter; `update` says what it does with it."""
+
+    def __init__(self, params: Any, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(params, lr=0.1)
+        self.dtype, self.count = dtype, 0
+        self.copies: list[torch.Tensor] = []
+
+    def copy_of(self, parameter: torch.Tensor) -> torch.Tensor:
+        state = self.state[parameter]
+        return state.setdefault("kept", parameter.detach().to(self.dtype, copy=True))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.count += 1
+        for parameter in self.param_groups[0]["params"]:
+            self.update(parameter, self.copy_of(parameter), parameter.grad.to(self.dtype))
+        return loss
+
+    def update(self, parameter: torch.Tensor, kept: torch.Tensor, grad: torch.Tensor) -> None:
+        """Write a parameter from its master."""
+        parameter.copy_(kept.sub_(grad, alpha=0.1))
+
+
+class InAList(Kept):
+    """Keeps its masters beside its state."""
+
+    def copy_of(self, parameter: torch.Tensor) -> torch.Tensor:
+        own = self.param_groups[0]["params"]
+        if not self.copies:
+            self.copies = [each.detach().to(self.dtype, copy=True) for each in own]
+        return self.copies[[each is parameter for each in own].index(True)]
+
+
+class Averaging(Kept):
+    """Its average equals the parameter at the first step."""
+
+    def update(self, parameter: torch.Tensor, kept: torch.Tensor, grad: torch.Tensor) -> None:
+        parameter.sub_(grad.to(parameter), alpha=0.1)
+        kept.lerp_(parameter.to(kept), 1 / self.count)
+
+
+class LookingAhead(Kept):
+    """At each second step the parameters are set to the slow weights."""
+
+    def update(self, parameter: torch.Tensor, kept: torch.Tensor, grad: torch.Tensor) -> None:
+        parameter.sub_(grad.to(parameter), alpha=0.1)
+        if self.count % 2 == 0:
+            parameter.copy_(kept.lerp_(parameter.to(kept), 0.5))
+
+
+class FromTheStart(Kept):
+    """Keeps where the training started, which stays 0 for parameters that do not move."""
+
+    def update(self, parameter: torch.Tensor, kept: torch.Tensor, grad: torch.Tensor) -> None:
+        parameter.sub_(grad.to(parameter), alpha=0.1)
+
+
+class KeepsOddThings(FromTheStart):
+    """Keeps tensors that are no dense copies, and refers to itself."""
+
+    def update(self, parameter: torch.Tensor, kept: torch.Tensor, grad: torch.Tensor) -> None:
+        super().update(parameter, kept, grad)
+        odd = (grad.to_sparse(), parameter.view(2, 2), parameter.round().int(), None, self)
+        self.state[parameter]["odd"] = [odd]
+        self.state["whole"] = {"itself": self.state}
+
+
+class ScheduleFree(Kept):
+    """Takes gradients between its average and z, both of which equal the parameter at first."""
+
+    def update(self, parameter: torch.Tensor, kept: torch.Tensor, grad: torch.Tensor) -> None:
+        average = (parameter - 0.1 * kept) / 0.9
+        kept.sub_(grad, alpha=0.1)
+        average.lerp_(kept.to(average), 1 / self.count)
+        parameter.copy_(average.lerp(kept.to(average), 0.1))
+
+
+def trained_on_ramps(
+    base: Any, dtype: torch.dtype, injection: Any = None, strength: float = 0.5
+) -> tuple[Any, list[str]]:
+    """Train on losses whose gradients do not depend on where the parameters are."""
+    generator = torch.Generator().manual_seed(0)
+    moving = nn.Parameter((torch.randn(4, generator=generator) + 1).to(dtype))
+    idle = nn.Parameter(torch.zeros(4, dtype=dtype))
+    given = {} if injection is None else {"injection": injection}
+    perturbation = Perturbation(coordinates=AllEntries(), strength=strength, **given)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        optimizer = PerturbedOptimizer(base([moving, idle]), perturbation)
+        for slope in torch.randn(8, 4, generator=generator).to(dtype):
+
+            def closure(slope: torch.Tensor = slope) -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = (moving * slope).sum() + (idle * 0).sum()
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+        assert optimizer.own_state.steps == 8
+    told = [str(w.message) for w in caught if "copies that it keeps" in str(w.message)]
+    return optimizer, told
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("base", [Kept, InAList])
+def test_a_base_that_writes_parameters_from_its_own_copies_is_warned_of_once(
+    base: Any, dtype: torch.dtype
+) -> None:
+    def master(optimizer: Any) -> torch.Tensor:
+        copy: torch.Tensor = optimizer.copy_of(optimizer.param_groups[0]["params"][0])
+        return copy
+
+    perturbed, told = trained_on_ramps(base, dtype)
+    assert len(told) == 1
+    assert told[0].startswith(f"{base.__name__} seems to write its parameters from copies that it")
+    assert "Use GradientInjection" in told[0]
+    bare, told = trained_on_ramps(base, dtype, strength=0.0)
+    assert told == []
+    assert torch.equal(master(perturbed), master(bare))  # what the warning says
+    in_gradient, told = trained_on_ramps(base, dtype, GradientInjection())
+    assert told == []
+    assert (master(in_gradient) - master(bare)).abs().min() > 1e-3  # what its remedy says
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    "base",
+    [
+        Averaging,
+        LookingAhead,
+        FromTheStart,
+        KeepsOddThings,
+        ScheduleFree,
+        SAM,
+        lambda p: torch.optim.ASGD(p, lr=0.1),  # notes where each step ended, too
+        lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True),
+    ],
+)
+def test_a_tensor_that_equals_the_parameters_for_other_reasons_is_no_copy(
+    base: Any, dtype: torch.dtype
+) -> None:
+    assert trained_on_ramps(base, dtype)[1] == []

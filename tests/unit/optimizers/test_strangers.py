@@ -1,5 +1,6 @@
 """Optimizers, parameters and gradients of other projects: taken, or refused with the remedy."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,7 +95,79 @@ def test_an_optimizer_that_is_not_complete_is_refused_in_words(make: Any) -> Non
         PerturbedOptimizer(make([nn.Parameter(torch.ones(3))]))
 
 
-@pytest.mark.parametrize("make", [RateLess, Incomplete, Scaling])
+class Fused(SGD):
+    """Moves parameters while gradients are computed, as LOMO does; `way` says where the hook is."""
+
+    def __init__(self, params: Any, way: str) -> None:
+        super().__init__(params, lr=0.1)
+        for parameter in self.param_groups[0]["params"]:
+            if way == "method":
+                parameter.register_post_accumulate_grad_hook(self.move)
+            elif way == "closure":
+                parameter.register_post_accumulate_grad_hook(lambda p: self.move(p))
+            elif way == "partial":
+                parameter.register_post_accumulate_grad_hook(partial(Fused.move, self))
+            elif way == "gradient":
+                parameter.register_hook(lambda gradient: self.rounded(gradient))
+
+    @torch.no_grad()
+    def move(self, parameter: Tensor) -> None:
+        parameter.sub_(parameter.grad, alpha=0.1)  # type: ignore[arg-type]
+        parameter.grad = None
+
+    def rounded(self, gradient: Tensor) -> Tensor:
+        return gradient.round(decimals=3)
+
+
+class WithFusedBackward(SGD):
+    def fused_backward(self, loss: Tensor, lr: float) -> None:
+        loss.backward()
+
+
+def of_zero(params: Any) -> Optimizer:
+    made: Any = SGD(params, lr=0.1)
+    made._overlap_with_ddp = True  # as ZeroRedundancyOptimizer(overlap_with_ddp=True) has it
+    return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("make", "where"), [(WithFusedBackward, "fused_backward"), (of_zero, "a hook of Distributed")]
+)
+def test_an_optimizer_that_trains_elsewhere_than_in_its_step_is_refused(
+    make: Any, where: str
+) -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    message = rf"it moves parameters in {where}.*no step would be perturbed\. Use an optimizer"
+    with pytest.raises(TypeError, match=message):
+        PerturbedOptimizer(make([parameter]))
+    PerturbedOptimizer(make([parameter]), OFF)
+
+
+@pytest.mark.parametrize("name", ["lomo", "adalomo"])
+def test_the_fused_optimizers_of_pytorch_optimizer_are_refused(name: str) -> None:
+    load = pytest.importorskip("pytorch_optimizer").load_optimizer
+    base = load(name)(nn.Linear(2, 2), lr=0.1)
+    with pytest.raises(TypeError, match="it moves parameters in fused_backward"):
+        PerturbedOptimizer(base)
+
+
+@pytest.mark.parametrize("way", ["method", "closure", "partial", "gradient"])
+def test_an_optimizer_with_hooks_on_gradients_is_warned_of(way: str) -> None:
+    base = Fused([nn.Parameter(torch.ones(3))], way)
+    with pytest.warns(UserWarning, match=r"Fused has hooks on the gradients.*not perturbed"):
+        PerturbedOptimizer(base)
+    PerturbedOptimizer(base, OFF)
+
+
+def test_hooks_of_others_are_no_reason_to_warn() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    seen: list[Tensor] = []
+    parameter.register_hook(seen.append)
+    parameter.register_post_accumulate_grad_hook(lambda p: seen.append(p))
+    PerturbedOptimizer(SGD([parameter], lr=0.1))
+
+
+@pytest.mark.parametrize("make", [RateLess, Incomplete, Scaling, WithFusedBackward])
 def test_nothing_is_refused_at_strength_zero(make: Any) -> None:
     flats = []
     for wrap in (lambda base: base, lambda base: PerturbedOptimizer(base, OFF)):
