@@ -88,8 +88,9 @@ def test_a_baseline_that_takes_the_schedule_from_itself_is_refused(compare: Comp
 def test_a_lost_schedule_that_is_meant_is_named_in_the_report(compare: Compare) -> None:
     sgd = {"overlay": SGD, "without": ["configure_optimizers"]}
     compare("Scheduled", {"own": OWN, "sgd": sgd})
-    assert "**Not the same schedule:** `own` follows a schedule, and this does not: `sgd`." in (
-        compare.report
+    assert (
+        "**Not the same schedule:** `own` follows StepLR every epoch, but `sgd` no schedule."
+        in (compare.report)
     )
     assert "- `sgd`: SGD (lr 0.01, weight decay 0), no schedule." in compare.report
 
