@@ -135,6 +135,7 @@ class ConvergenceCallback(Callback):
             self._begin()
         if self.metrics.device != pl_module.device:
             self.metrics.to(pl_module.device)
+        self.run.optimizers = describe_optimizers(trainer)
         if not self.run.first_weights.hashes:
             self._note_weights(trainer, pl_module)
         if has_late_hooks(trainer, pl_module):
@@ -155,7 +156,6 @@ class ConvergenceCallback(Callback):
         """Start the clock anew; a checkpoint belongs to this fit and to no later one."""
         self._restored = self._warmed_up = False
         self.has_trained = True
-        self.run.optimizers = describe_optimizers(trainer)  # a rate may have been searched by now
         self._begin_epoch(trainer)
 
     @override
