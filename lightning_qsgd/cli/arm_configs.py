@@ -1,5 +1,7 @@
 """Reads the configuration of every arm, before anything runs."""
 
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,22 +18,18 @@ from lightning_qsgd.compare.planning import ArmPlan, Lines, Plan, Range
 from lightning_qsgd.compare.planning.job import (
     SEARCH_SPACE,
     as_yaml,
+    differences,
+    lost_parts,
     value_at,
     what_determines,
     with_values,
 )
-from lightning_qsgd.compare.planning.question import (
-    Question,
-    refuse_checkpoint,
-    refuse_copies,
-    refuse_dropped_parts,
-    refuse_other_base,
-    refuse_other_validation,
-    refuse_what_is_fixed,
-)
+from lightning_qsgd.compare.planning.question import FIXED, Question, is_one_change
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.compare.tuning import import_optuna
 from lightning_qsgd.training.convergence_callback import Goal
+
+Config = Mapping[str, Any]
 
 
 class ParsingCLI(PerturbationCLI):
@@ -108,7 +106,8 @@ def read_question(
         import_optuna()  # here, and not after minutes of measuring what runs cost
     words = {name: "\n".join(text.strip() for text in texts) for name, texts in overlays.items()}
     shown = published or Published()
-    question = Question(base["run"]["experiment"], plan, goal, configs, words, shown)
+    name, alone = base["run"]["experiment"], _of_run(base, plan, goal)
+    question = Question(name, plan, goal, configs, words, shown, alone)
     for name in plan.arms:
         _refuse_what_it_cannot_take(name, question, recipe)
     return question
@@ -193,3 +192,174 @@ def _of_run(config: dict[str, Any], plan: Plan, goal: Goal) -> dict[str, Any]:
     # The target ends no run, so that one taken from the baseline leaves stored runs valid.
     kept["goal"] = {**vars(goal), "target": None}
     return kept
+
+
+def refuse_what_is_fixed(arm: str, config: Config, experiment: Config) -> None:
+    """Refuse an overlay whose value the comparison would silently replace.
+
+    Args:
+        arm: Name of the arm.
+        config: The experiment with the arm's overlay, plain values.
+        experiment: The experiment alone.
+
+    Raises:
+        ValueError: If the overlay sets the seed, the budget or the goal.
+
+    Example:
+        >>> refuse_what_is_fixed("sine", {"trainer": {"max_steps": 5}}, {"trainer": {}})
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected the arm 'sine' to leave `trainer.max_steps` alone: ...
+    """
+    changed = {place.split(":")[0] for place in differences(experiment, config)}
+    for place, key in FIXED.items():
+        if place in changed or any(name.startswith(f"{place}.") for name in changed):
+            raise ValueError(
+                f"Expected the arm {arm!r} to leave `{place}` alone: it is the same for all arms, "
+                f"or they would not be compared with each other. Set {key} of the comparison."
+            )
+
+
+def refuse_checkpoint(what: str, config: Config) -> None:
+    """Refuse a run that goes on from a checkpoint, which no run of a comparison does.
+
+    Args:
+        what: Whose configuration it is, for the message.
+        config: Configuration of the subcommand `fit`, plain values.
+
+    Raises:
+        ValueError: If it names a checkpoint.
+
+    Example:
+        >>> refuse_checkpoint("the experiment", {"ckpt_path": "a.ckpt"})
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected no `ckpt_path` in the experiment, got 'a.ckpt': ...
+    """
+    if config.get("ckpt_path") is not None:
+        raise ValueError(
+            f"Expected no `ckpt_path` in {what}, got {config['ckpt_path']!r}: it holds the step, "
+            "the optimizer and the random state of one run, and a comparison starts the runs of "
+            "every arm and seed anew. Leave it out, and let the module load weights in its "
+            "`__init__` if all runs are to start from them."
+        )
+
+
+def refuse_copies(plan: Plan, configs: Mapping[str, Config]) -> None:
+    """Refuse an arm that does what the baseline does, unless it is meant to.
+
+    Args:
+        plan: The arms, and where they take their hyperparameters from.
+        configs: Configuration of the run by arm.
+
+    Raises:
+        ValueError: If an arm and the baseline would train alike.
+
+    Example:
+        >>> from lightning_qsgd.compare.planning import ArmPlan, Budget
+        >>> arms = {"adamw": ArmPlan(kind="baseline"), "copy": ArmPlan()}
+        >>> plan = Plan("digits.yaml", arms, Budget(max_steps=1))
+        >>> refuse_copies(plan, {"adamw": {"lr": 1.0}, "copy": {"lr": 1.0}})
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected the arm 'copy' to differ from the baseline 'adamw': ...
+    """
+    own = plan.arms[plan.baseline].hyperparameters
+    for name, arm in plan.arms.items():
+        alike = arm.hyperparameters in (own, "of_baseline") and not arm.must_equal_baseline
+        if name != plan.baseline and alike and configs[name] == configs[plan.baseline]:
+            raise ValueError(
+                f"Expected the arm {name!r} to differ from the baseline {plan.baseline!r}: its "
+                "configuration is the same, so it would train the same. Give it an `overlay` that "
+                "changes something, or add `must_equal_baseline: true` to check just that."
+            )
+
+
+def refuse_other_validation(plan: Plan, configs: Mapping[str, Config]) -> None:
+    """Refuse an arm that is measured on more or fewer batches than the baseline.
+
+    Args:
+        plan: The arms.
+        configs: Configuration of the run by arm.
+
+    Raises:
+        ValueError: If there is such an arm.
+    """
+    trainers = {name: config.get("trainer") or {} for name, config in configs.items()}
+    expected = trainers[plan.baseline].get("limit_val_batches")
+    for name in plan.arms:
+        if (found := trainers[name].get("limit_val_batches")) != expected:
+            raise ValueError(
+                f"Expected the arm {name!r} to be measured like the baseline {plan.baseline!r}, "
+                f"with `trainer.limit_val_batches` of {expected}, got {found}: a gain could be due "
+                "to easier data. Set it in `experiment`, for all arms."
+            )
+
+
+def refuse_other_base(
+    plan: Plan, configs: Mapping[str, Config], names_own: Collection[str]
+) -> None:
+    """Refuse a perturbed arm that goes around another optimizer than the baseline's by accident.
+
+    The baseline's overlay may replace the experiment's optimizer, say Adam by AdamW. An arm whose
+    overlay names none keeps the experiment's: its gain would be that of two changes.
+
+    Args:
+        plan: The arms, and where they take their hyperparameters from.
+        configs: Configuration of the run by arm.
+        names_own: Names of the arms whose overlays name an optimizer.
+
+    Raises:
+        ValueError: If there is such an arm; a reference may be one.
+    """
+    classes = {
+        name: (own.get("optimizer") or {}).get("class_path") for name, own in configs.items()
+    }
+    expected = classes[plan.baseline]
+    for name, arm in plan.arms.items():
+        concerned = is_one_change(arm, configs[name])
+        if concerned and name not in names_own and classes[name] != expected:
+            raise ValueError(
+                f"Expected the arm {name!r} to go around {expected}, the optimizer of the baseline "
+                f"{plan.baseline!r}, got {classes[name]} of the experiment: a gain could be due to "
+                "either. Add the baseline's optimizer to `experiment`, as in "
+                "`[my_experiment.yaml, bases/adamw]`, or name an optimizer in the arm's overlay."
+            )
+
+
+def refuse_dropped_parts(plan: Plan, base: Config, configs: Mapping[str, Config]) -> None:
+    """Refuse an overlay that replaces a list of the trainer's, and drops what the others keep.
+
+    Args:
+        plan: The arms, and what they are meant to go without.
+        base: Configuration of the experiment.
+        configs: Configuration of the run by arm.
+
+    Raises:
+        ValueError: If an arm loses a callback or a plugin that the baseline keeps, or the baseline
+            one that an arm keeps; a reference may.
+    """
+    lost = {name: lost_parts(base, config) for name, config in configs.items()}
+    for name, arm in plan.arms.items():
+        peers = [plan.baseline] if name != plan.baseline else [*plan.arms]
+        for place, classes in lost[name].items() if arm.kind != "reference" else ():
+            for peer in peers if place.startswith("trainer.") else ():
+                more = (Counter(classes) - Counter(lost[peer].get(place, ()))).elements()
+                gone = [path for path in more if not is_named(path, arm.without)]
+                if gone:
+                    raise ValueError(_words_for_dropped(name, peer, place, gone))
+
+
+def _words_for_dropped(name: str, peer: str, place: str, gone: Sequence[str]) -> str:
+    classes = ", ".join(path.rpartition(".")[-1] for path in gone)
+    return (
+        f"Expected the arm {name!r} to keep {classes} of the experiment's `{place}`, got an "
+        f"overlay that replaces the list, while {peer!r} trains with it: a gain could be due to "
+        f"either. Write `{place.rpartition('.')[-1]}+` in the overlay to add to the list, or "
+        f"`without: [{classes}]` in the arm if it is meant."
+    )
+
+
+def is_named(path: str, names: Collection[str]) -> bool:
+    """Whether names hold a class path, or its last part."""
+    return path in names or path.rpartition(".")[-1] in names

@@ -281,5 +281,6 @@ def _checks(cli: JobCLI) -> dict[str, str]:
         VALIDATION_BATCHES: cli.pairing.validation_batches,
         VALIDATION_DATA: cli.pairing.validation_data,
         FINAL_WEIGHTS: hashed_weights(cli.model).digest,
+        **cli.pairing.trained_on,
     }
     return {name: value for name, value in hashes.items() if value}  # unreadable is unknown

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lightning_qsgd.compare.planning.job import run_name
 from lightning_qsgd.compare.report import summary_table, write_report
-from lightning_qsgd.compare.report.answer import other_lengths, same_weights_other_metric
+from lightning_qsgd.compare.report.origin import other_lengths, set_apart
 from lightning_qsgd.compare.results.arm import Arm
 from lightning_qsgd.compare.results.gains import diverged_seeds
 from lightning_qsgd.compare.results.results import Comparison, Results
@@ -67,8 +67,7 @@ def publish(results: Results, folder: Path, console: Console) -> None:
         console.print(f"[bold red]Could not be tuned:[/] {escape(', '.join(results.untuned))}.")
     if results.all_failures:
         console.print(f"[bold red]{len(results.all_failures)} runs failed[/]; see the report.")
-    said = same_weights_other_metric(results) | other_lengths(results)
-    for title, text in said.items():
+    for title, text in (set_apart(results) | other_lengths(results)).items():
         console.print(f"[bold red]{escape(title)}[/] {escape(text)}", soft_wrap=True)
     goal = results.comparison.goal
     closing = {

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from lightning_qsgd.compare.executors import Attempt
 from lightning_qsgd.compare.executors.executor import attempts_of
-from lightning_qsgd.compare.planning import ArmPlan
 from lightning_qsgd.compare.planning.job import (
     TARGET,
     TUNING,
@@ -21,14 +20,20 @@ from lightning_qsgd.compare.planning.job import (
     value_at,
     with_values,
 )
-from lightning_qsgd.compare.planning.question import Question
+from lightning_qsgd.compare.planning.question import (
+    OWN_RECIPE,
+    Question,
+    is_meant,
+    own_and_named,
+    refuse_lost_recipe,
+    refuse_other_optimizer,
+)
 from lightning_qsgd.compare.planning.search import ALWAYS, Search
 from lightning_qsgd.compare.run_comparison import spread_of
 from lightning_qsgd.compare.running.board import duration
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
 from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, INITIAL_WEIGHTS, RecordedRun
-from lightning_qsgd.training.wrapping import follows_schedule, has_parts
 
 PROBE = "probe"
 """Block of the runs of a few steps that come before all others."""
@@ -93,7 +98,8 @@ def require_trainable(
     Raises:
         RuntimeError: At the first arm that fails, with what it said.
         ValueError: If an arm loses more of the module's own `configure_optimizers` than one plain
-            optimizer, or its search would reach nothing.
+            optimizer, goes around another one than the baseline's by accident, or its search would
+            reach nothing.
     """
     costs = costs_of_arms(question, workshop, arms)
     for arm, cost in costs.items():
@@ -107,63 +113,10 @@ def require_trainable(
 
 
 def _refuse_misled(question: Question, workshop: Workshop, costs: Mapping[str, Cost]) -> None:
-    refuse_lost_recipe(question, {arm: cost.optimizers for arm, cost in costs.items()})
+    trained = {arm: cost.optimizers for arm, cost in costs.items()}
+    refuse_lost_recipe(question, trained)
+    refuse_other_optimizer(question, trained)
     refuse_idle_values(question, workshop, costs)
-
-
-OWN_RECIPE = "configure_optimizers"
-"""How a plan says that an arm is meant to go without what the module's own method makes."""
-
-
-def _is_meant(arm: ArmPlan) -> bool:
-    return OWN_RECIPE in arm.without
-
-
-def _own_and_named(question: Question, arm: str) -> tuple[str, str] | None:
-    """Tell which of an arm and the baseline runs the module's own optimizers, if only one does.
-
-    Returns:
-        That one, then the one whose config names an optimizer in their place; else None.
-    """
-    pair = [question.plan.baseline, arm]
-    named = [name for name in pair if question.configs[name].get("optimizer")]
-    if len(named) != 1:
-        return None
-    pair.remove(named[0])
-    return pair[0], named[0]
-
-
-def refuse_lost_recipe(question: Question, trained: Mapping[str, str]) -> None:
-    """Refuse an optimizer that takes the schedule of the module's own `configure_optimizers` away.
-
-    LightningCLI calls the module's method only where the config names no optimizer. A method that
-    makes one plain optimizer loses nothing but its settings, which the arm is there to change.
-
-    Args:
-        question: The arms, and what they are meant to go without.
-        trained: What trained an arm, as `describe_optimizers` says it; an arm may be missing.
-
-    Raises:
-        ValueError: If an arm and the baseline differ in more than the optimizer; a reference may.
-    """
-    for arm, asked in question.plan.arms.items():
-        pair = _own_and_named(question, arm)
-        if pair is None or asked.kind == "reference":
-            continue
-        own, other = pair
-        config, words = question.configs[other], trained.get(own, "")
-        is_meant = _is_meant(question.plan.arms[other])
-        loses_schedule = follows_schedule(words) and config.get("lr_scheduler") is None
-        if not is_meant and (has_parts(words) or loses_schedule):
-            raise ValueError(
-                f"Expected the arms {own!r} and {other!r} to differ in the optimizer alone, got "
-                f"the module's own `configure_optimizers` for {own!r}, which makes {words}, and "
-                f"{config['optimizer'].get('class_path')} in its place for {other!r}, without the "
-                "rest: a gain could be due to either. Put an optimizer and `lr_scheduler` into "
-                "`experiment`, so that all arms share the schedule, give the arm an "
-                f"`lr_scheduler`, or write `without: [{OWN_RECIPE}]` in the arm, under `arms` of "
-                "the plan, if it is meant."
-            )
 
 
 def refuse_idle_values(question: Question, workshop: Workshop, costs: Mapping[str, Cost]) -> None:
@@ -183,7 +136,7 @@ def refuse_idle_values(question: Question, workshop: Workshop, costs: Mapping[st
     seed = question.plan.seed_block[0]
     tried: dict[Job, tuple[str, str, str]] = {}
     asked = question.plan.arms
-    for arm in [a for a, cost in costs.items() if cost.moved_to and not _is_meant(asked[a])]:
+    for arm in [a for a, cost in costs.items() if cost.moved_to and not is_meant(asked[a])]:
         config = question.configs[arm]
         for name, span in question.space_of(arm).items() if config.get("optimizer") else ():
             place = str(span.path)
@@ -218,7 +171,7 @@ def _stored(arm: str, question: Question, workshop: Workshop) -> Cost | None:
     stored = [found for name in names if (found := workshop.store.load(name))]
     walls = [found.wall for found in stored if found.finished and found.wall > 0]
     words = next((one.finished.optimizers for one in stored if one.finished), "")
-    pairs = [_own_and_named(question, other) for other in question.plan.arms]
+    pairs = [own_and_named(question, other) for other in question.plan.arms]
     is_unknown = not words and any(arm == own for own, _ in filter(None, pairs))
     if not walls or is_unknown:  # runs of earlier versions do not say what trained them
         return None

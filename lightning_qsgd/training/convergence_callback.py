@@ -4,12 +4,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from math import nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
@@ -25,11 +23,20 @@ from lightning_qsgd.training.convergence_metrics import (
     compare,
     summarise,
 )
-from lightning_qsgd.training.first_weights import add_to_hash, require_pair
-from lightning_qsgd.training.publishing import is_logged, is_new, publish, show
-from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, RecordedRun, Timing, save_run
+from lightning_qsgd.training.first_weights import add_to_hash, with_late_weights
+from lightning_qsgd.training.publishing import (
+    is_logged,
+    is_new,
+    mean_of,
+    numbers_of,
+    publish,
+    scalar_of,
+    show,
+)
+from lightning_qsgd.training.recorded_run import RecordedRun, Timing, require_pair, save_run
 from lightning_qsgd.training.wrapping import (
     callbacks_of,
+    complete_weights,
     describe_optimizers,
     first_weights_of,
     has_late_hooks,
@@ -105,6 +112,7 @@ class ConvergenceCallback(Callback):
 
     def _begin(self) -> None:
         """Start a new record."""
+        self._awaits_values = False
         self.run = RecordedRun(fingerprint=self.fingerprint)
         self.metrics = ConvergenceMetrics(self.goal, self.baseline)
         self.summary: Summary = {}
@@ -136,11 +144,11 @@ class ConvergenceCallback(Callback):
         self._require_pair(str(trainer.ckpt_path) if is_plain else "")
 
     def _note_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.run.first_weights = first_weights_of(trainer, pl_module)
-        self.run.checks[INITIAL_WEIGHTS] = self.run.first_weights.digest
+        self.run.note_weights(first_weights_of(trainer, pl_module))
+        self._awaits_values = self.run.first_weights.has_unknown and trainer.global_step == 0
 
     def _require_pair(self, continued: str = "") -> None:
-        if self.baseline is not None:
+        if self.baseline is not None and not self._awaits_values:
             require_pair(self.run.first_weights, self.baseline.first_weights, continued)
 
     @override
@@ -173,6 +181,17 @@ class ConvergenceCallback(Callback):
         self._before_batch = trainer.callback_metrics.get(self.goal.loss)
         self._batch_start = perf_counter()
 
+    @override
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Look at lazy weights, to which the first forward pass has given values."""
+        if self._awaits_values:
+            self._awaits_values = False
+            first = self.run.first_weights
+            self.run.note_weights(complete_weights(first, trainer, pl_module))
+            self._require_pair()
+
     def _look_at(self, batch: Any) -> None:
         digest = hashlib.sha256()
         if not add_to_hash(digest, batch):
@@ -203,7 +222,7 @@ class ConvergenceCallback(Callback):
         loss = self._loss_of_batch(trainer, pl_module, outputs)
         self._pending[self._now] = losses if loss is None else [*losses, loss]
         if self.baseline is not None and is_logged(trainer, pl_module):
-            gap = self.metrics.gap_of_step(_mean(self._pending[self._now]), step)
+            gap = self.metrics.gap_of_step(mean_of(self._pending[self._now]), step)
             publish(trainer, {tags.gap_tag(self.goal.loss): gap})
 
     @override
@@ -235,13 +254,15 @@ class ConvergenceCallback(Callback):
                 continue
             if tag == self.goal.metric:
                 self._add_metric(trainer, value)
-            elif (loss := _scalar(value)) is not None:
+            elif (loss := scalar_of(value)) is not None:
                 self._pending.setdefault(self._now, []).append(loss)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the record, then summarise and log it."""
         self._flush()
+        if (first := self.run.first_weights).has_unknown:
+            self.run.note_weights(with_late_weights(first, pl_module, has_ended=True))
         self.run.curves = self.metrics.synced_curves()
         self.run.final = {tag: curve.values[-1] for tag, curve in self.run.curves.items()}
         self.run.timing = Timing.of(self.run.curve(self.goal.loss))
@@ -310,9 +331,9 @@ class ConvergenceCallback(Callback):
         """Return what was logged in this batch, else what `training_step` returned."""
         logged = trainer.callback_metrics.get(self.goal.loss)
         if is_new(logged, self._before_batch):
-            loss = _scalar(logged)
+            loss = scalar_of(logged)
         else:
-            loss = _scalar(outputs.get("loss") if isinstance(outputs, Mapping) else outputs)
+            loss = scalar_of(outputs.get("loss") if isinstance(outputs, Mapping) else outputs)
             if loss is not None and pl_module.automatic_optimization:
                 loss = loss * trainer.accumulate_grad_batches  # Lightning has divided by it
         self._has_loss |= loss is not None
@@ -329,7 +350,7 @@ class ConvergenceCallback(Callback):
     def _flush(self) -> None:
         """Move pending losses into the metrics; reading them waits for the device."""
         pending, self._pending = self._pending, {}
-        losses = iter(_numbers([loss for group in pending.values() for loss in group]))
+        losses = iter(numbers_of([loss for group in pending.values() for loss in group]))
         means = [
             sum(islice(losses, len(group))) / len(group) if group else None
             for group in pending.values()
@@ -351,28 +372,6 @@ def _epochs(trainer: Trainer, batch_idx: int) -> float:
     if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
         return trainer.current_epoch + 1.0
     return trainer.current_epoch + (batch_idx + 1) / max(trainer.num_training_batches, 1)
-
-
-def _scalar(value: Any) -> Tensor | None:
-    """Copy a single real number, whatever its shape; None for anything else."""
-    if isinstance(value, int | float):
-        value = torch.tensor(value, dtype=torch.float64)
-    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
-        return None
-    # In place of a reference: what is returned may be changed in place by a later step.
-    precision = torch.float32 if value.device.type == "mps" else torch.float64
-    return value.detach().reshape(()).to(precision, copy=True)
-
-
-def _numbers(losses: list[Tensor]) -> list[float]:
-    """Read scalars in one go: each reading waits for the device."""
-    numbers: list[float] = torch.stack(losses).tolist() if losses else []
-    return numbers
-
-
-def _mean(losses: list[Tensor]) -> float:
-    numbers = _numbers(losses)
-    return sum(numbers) / len(numbers) if numbers else nan
 
 
 def _entry(state: Any, name: str) -> Any:

@@ -4,11 +4,12 @@ import hashlib
 import pickle
 import random
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from math import inf
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -20,32 +21,21 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_qsgd.training.recorded_run import (
+    EPOCH_BATCHES,
+    TRAINING_BATCHES,
+    TRAINING_ROWS,
+    FirstWeights,
+)
+
 DIGITS = 16
 """Of a tensor's hash: 64 bits tell tensors apart, and a run stores one per tensor."""
 
 
-@dataclass(frozen=True)
-class FirstWeights:
-    """The weights of a run before its first step.
-
-    Attributes:
-        hashes: Hash of shape, precision and values by name, of every parameter and stored buffer.
-        parameters: Number of numbers that are trained: those that take gradients, and that an
-            optimizer holds.
-    """
-
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    parameters: int = 0
-
-    @property
-    def digest(self) -> str:
-        """One hash of all names and values; empty if nothing was recorded."""
-        text = repr(sorted(self.hashes.items()))
-        return hashlib.sha256(text.encode()).hexdigest() if self.hashes else ""
-
-
 def hashed_weights(module: nn.Module) -> FirstWeights:
     """Hash every parameter and stored buffer of a module on its own.
+
+    What is lazy and has no values yet has an empty hash; see `with_late_weights`.
 
     Example:
         >>> first = hashed_weights(nn.Linear(2, 3))
@@ -54,8 +44,41 @@ def hashed_weights(module: nn.Module) -> FirstWeights:
     """
     known = (weight for weight in module.parameters() if not is_lazy(weight))
     trainable = (weight.numel() for weight in known if weight.requires_grad)
-    hashes = {name: _hash(value) for name, value in module.state_dict().items()}
+    stored = module.state_dict().items()
+    hashes = {name: "" if is_lazy(value) else _hash(value) for name, value in stored}
     return FirstWeights(hashes, sum(trainable))
+
+
+def with_late_weights(
+    first: FirstWeights, module: nn.Module, has_ended: bool = False
+) -> FirstWeights:
+    """Hash what was lazy, and has values by now.
+
+    Of a buffer only the shape: the forward pass that gave it values may have moved them.
+
+    Args:
+        first: Hashes from before, empty of what was lazy.
+        module: The module, after its first forward pass and before its first step, or at its end.
+        has_ended: Whether training is over: what is lazy still took part in nothing.
+
+    Example:
+        >>> layer = nn.LazyLinear(3)
+        >>> first = hashed_weights(layer)
+        >>> y = layer(torch.ones(1, 2))
+        >>> with_late_weights(first, layer) == replace(hashed_weights(layer), parameters=0)
+        True
+    """
+    stored = module.state_dict(keep_vars=True)
+
+    def late(name: str) -> str:
+        value: Any = stored.get(name)
+        if is_lazy(value):
+            return "lazy" if has_ended else ""
+        if has_ended:  # it got its values later, and may have been trained since
+            return ""
+        return _hash(value if isinstance(value, nn.Parameter) else getattr(value, "shape", None))
+
+    return replace(first, hashes={name: own or late(name) for name, own in first.hashes.items()})
 
 
 def _hash(value: Any) -> str:
@@ -177,88 +200,19 @@ def _parts(node: Any) -> list[Any] | None:
     return None
 
 
-def start_alike(one: FirstWeights, other: FirstWeights) -> bool | None:
-    """Tell whether one of two models has all tensors of the other, with the same first values.
-
-    A model may add parameters to another, e.g. the circuit's weights in quantum attention: the two
-    are a pair in all that the smaller one has. Where each has a tensor that the other lacks, as
-    after a renaming, nothing says that they are the same network but for an addition: no pair.
-
-    Returns:
-        The answer; None if either was not recorded.
+def rows_of(batch: Any, depth: int = DEPTH) -> int:
+    """Return the first dimension of the first tensor in a batch; 0 if there is none.
 
     Example:
-        >>> plain = FirstWeights({"head": "a1"}, 4)
-        >>> start_alike(plain, FirstWeights({"head": "a1", "circuit": "b2"}, 20))
-        True
-        >>> start_alike(plain, FirstWeights({"tail": "a1", "circuit": "b2"}, 20))
-        False
+        >>> rows_of({"text": ["a", "b"], "x": torch.ones(2, 3)}), rows_of("text")
+        (2, 0)
     """
-    if not (one.hashes and other.hashes):
-        return None
-    fewer, more = sorted((one.hashes, other.hashes), key=len)
-    return all(more.get(name) == value for name, value in fewer.items())
-
-
-def unlike(one: FirstWeights, other: FirstWeights) -> list[str]:
-    """Name the tensors that stand against a pair: those of other values, else those not in both.
-
-    Returns:
-        Names in alphabetical order; none if the models start alike.
-
-    Example:
-        >>> unlike(FirstWeights({"head": "a1"}), FirstWeights({"tail": "a1"}))
-        ['head', 'tail']
-    """
-    if start_alike(one, other):
-        return []
-    common = one.hashes.keys() & other.hashes.keys()
-    changed = [name for name in common if one.hashes[name] != other.hashes[name]]
-    return sorted(changed or one.hashes.keys() ^ other.hashes.keys())
-
-
-def require_pair(ours: FirstWeights, baseline: FirstWeights, continued: str = "") -> None:
-    """Refuse a baseline that started from other weights, or trained others.
-
-    Args:
-        ours: Of the run.
-        baseline: Of its baseline.
-        continued: A checkpoint that the run continues and that says nothing of first weights.
-
-    Raises:
-        RuntimeError: If the two are no pair.
-
-    Example:
-        >>> weights = hashed_weights(nn.Linear(2, 3))
-        >>> require_pair(weights, weights)
-    """
-    if start_alike(ours, baseline) is False:
-        remedy = _GO_ON_ALONE.format(continued) if continued else _START_ALIKE
-        raise RuntimeError(
-            f"The baseline started from other weights ({', '.join(unlike(ours, baseline)[:3])}), "
-            "so the two runs are no pair: their difference would mix the perturbation with the "
-            f"initialisation. {remedy}"
-        )
-    is_one_model = ours.hashes.keys() == baseline.hashes.keys()  # else an arm may have more
-    if is_one_model and baseline.parameters and ours.parameters != baseline.parameters:
-        raise RuntimeError(
-            f"The baseline trained {baseline.parameters:,} numbers and this run trains "
-            f"{ours.parameters:,} of the same model, so the two are no pair. Where "
-            "`configure_optimizers` of the module leaves some out, the command line's optimizer "
-            "takes all: write `--baseline own`, or give the others `requires_grad_(False)`. A "
-            "baseline from before can be trained anew."
-        )
-
-
-_START_ALIKE = (
-    "Use the same seed_everything and model, or train the baseline anew. Weights in a default "
-    "argument, or on a class, are shared with the baseline, which trains first: make them in "
-    "`__init__`."
-)
-_GO_ON_ALONE = (
-    "This run continues {}, which says nothing of its first weights. Go on without a baseline, or "
-    "from a checkpoint of a fit with this package."
-)
+    if isinstance(batch, Tensor):
+        return batch.size(0) if batch.ndim else 0  # nested ones have no `shape`
+    if isinstance(batch, np.ndarray):
+        return len(batch) if batch.ndim else 0
+    parts = None if isinstance(batch, PLAIN) or not depth else _parts(batch)
+    return next((rows for part in parts or () if (rows := rows_of(part, depth - 1))), 0)
 
 
 FIRST_BATCHES = 8
@@ -270,6 +224,9 @@ class PairingCallback(Callback):
 
     Equal batches in equal order mean the same data order; equal generators mean the same dropout,
     for as long as the arms draw alike.
+
+    Batches that a run trains on are counted, with their rows: accumulated gradients, however they
+    are asked for, take more of them per step.
 
     Of the validation that measures the final weights, the batches are counted, and the first and
     the last are hashed as they come, before the module has written into them. Batches that differ
@@ -292,6 +249,9 @@ class PairingCallback(Callback):
         self._batches = hashlib.sha256()
         self._seen = 0
         self._readable = True
+        self._trained, self._rows, self._ahead = 0, 0, 0
+        self._has_rows = True
+        self._epoch: float = 0
         self._sanity: dict[int, list[str]] = {}
         self._before: dict[int, list[str]] = {}
         self._closing: dict[int, list[str]] = {}
@@ -343,10 +303,27 @@ class PairingCallback(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Hash one of the first batches."""
+        """Hash one of the first batches, and count its rows before the module may change it."""
+        self._ahead = rows_of(batch)
         if self._seen < FIRST_BATCHES:
             self._seen += 1
             self._readable = add_to_hash(self._batches, batch) and self._readable
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Count a batch; one that a hook has skipped does not come here."""
+        self._trained += 1
+        self._rows += self._ahead
+        self._has_rows &= self._ahead > 0
+        self._epoch = trainer.num_training_batches
+
+    @property
+    def trained_on(self) -> dict[str, str]:
+        """How much was trained on, by the names of `TRAINED_ON`; empty where nothing tells."""
+        return {
+            TRAINING_BATCHES: str(self._trained or ""),
+            TRAINING_ROWS: str(self._rows) if self._has_rows else "",
+            EPOCH_BATCHES: str(self._epoch) if 0 < self._epoch < inf else "",
+        }
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hash the batches of the closing validation, and of one before it."""

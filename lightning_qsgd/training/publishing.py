@@ -1,8 +1,9 @@
-"""Hands scalars and hyperparameters to whatever a trainer logs to and watches."""
+"""Hands scalars and hyperparameters to what a trainer logs to and watches, and reads scalars."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
+from math import nan
 from typing import Any, TypeGuard
 
 import torch
@@ -110,3 +111,26 @@ def is_logged(trainer: Trainer, pl_module: LightningModule) -> bool:
     """Whether loggers write at this step."""
     accumulating = trainer.fit_loop._should_accumulate() and pl_module.automatic_optimization
     return trainer._logger_connector.should_update_logs and not accumulating
+
+
+def scalar_of(value: Any) -> Tensor | None:
+    """Copy a single real number, whatever its shape; None for anything else."""
+    if isinstance(value, int | float):
+        value = torch.tensor(value, dtype=torch.float64)
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        return None
+    # In place of a reference: what is returned may be changed in place by a later step.
+    precision = torch.float32 if value.device.type == "mps" else torch.float64
+    return value.detach().reshape(()).to(precision, copy=True)
+
+
+def numbers_of(scalars: list[Tensor]) -> list[float]:
+    """Read scalars in one go: each reading waits for the device."""
+    numbers: list[float] = torch.stack(scalars).tolist() if scalars else []
+    return numbers
+
+
+def mean_of(scalars: list[Tensor]) -> float:
+    """Return the mean of scalars; NaN of none."""
+    numbers = numbers_of(scalars)
+    return sum(numbers) / len(numbers) if numbers else nan

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -12,7 +13,6 @@ from statistics import median
 from typing import Any
 
 from lightning_qsgd.atomic_file import write_atomically
-from lightning_qsgd.training.first_weights import FirstWeights
 
 FORMAT = 1
 
@@ -22,6 +22,13 @@ RANDOM_STATE = "random_state"
 VALIDATION_BATCHES = "validation_batches"
 VALIDATION_DATA = "validation_data"
 FINAL_WEIGHTS = "final_weights"
+TRAINING_BATCHES = "training_batches"
+TRAINING_ROWS = "training_rows"
+EPOCH_BATCHES = "epoch_batches"
+TRAINED_ON = (TRAINING_BATCHES, TRAINING_ROWS, EPOCH_BATCHES)
+"""How much a run has trained on: batches, their rows, and the batches of its last epoch if it were
+whole. They need not agree, and are said where they do not: what takes more data per step wins at
+equal steps. They are not in runs that earlier versions stored."""
 PAIRED_CHECKS = (INITIAL_WEIGHTS, DATA_ORDER, RANDOM_STATE, VALIDATION_BATCHES, VALIDATION_DATA)
 """What must agree between the arms of a seed: the weights before the first step, the first batches,
 the random generators as training begins, which give the dropout, and the number and the first
@@ -104,6 +111,32 @@ class Timing:
         return cls(loss.seconds[-1], median(steps[1:]), seconds / epochs if epochs else nan)
 
 
+@dataclass(frozen=True)
+class FirstWeights:
+    """The weights of a run before its first step.
+
+    Attributes:
+        hashes: Hash of shape, precision and values by name, of every parameter and stored buffer;
+            empty of a lazy one that has no values yet.
+        parameters: Number of numbers that are trained: those that take gradients, and that an
+            optimizer holds; 0 if unknown.
+    """
+
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    parameters: int = 0
+
+    @property
+    def digest(self) -> str:
+        """One hash of all names and values; empty if nothing was recorded."""
+        text = repr(sorted(self.hashes.items()))
+        return hashlib.sha256(text.encode()).hexdigest() if self.hashes else ""
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether the values of some tensor were not recorded: it was lazy then."""
+        return not all(self.hashes.values())
+
+
 @dataclass
 class RecordedRun:
     """One run, with what makes it comparable to another.
@@ -115,7 +148,8 @@ class RecordedRun:
             No wall-clock numbers, which never repeat: those belong into `timing`.
         curves: Curves by tag, their four lists equally long: `goal.metric`, `goal.loss` and
             `tags.RELATIVE_SIZE` are drawn, and the first gives the cost to the target.
-        checks: Hashes by name, `PAIRED_CHECKS` and optionally `FINAL_WEIGHTS`.
+        checks: Hashes and counts by name: `PAIRED_CHECKS`, and optionally `FINAL_WEIGHTS` and
+            `TRAINED_ON`.
         timing: Wall-clock cost.
         first_weights: What the model started from, tensor by tensor; empty if not recorded.
         fingerprint: Hash of the configuration that produced it; empty if unknown.
@@ -139,6 +173,12 @@ class RecordedRun:
     def curve(self, tag: str) -> RecordedCurve:
         """Return the curve of a tag, an empty one if nothing was recorded."""
         return self.curves.setdefault(tag, RecordedCurve())
+
+    def note_weights(self, first: FirstWeights) -> None:
+        """Keep the first weights, and the hash of all where all are known."""
+        self.first_weights = first
+        self.checks.pop(INITIAL_WEIGHTS, None)
+        self.checks |= {} if first.has_unknown else {INITIAL_WEIGHTS: first.digest}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists."""
@@ -201,3 +241,92 @@ def load_run(path: Path) -> RecordedRun:
             f"Cannot read {path}: it is not complete JSON ({error}). Delete it and run again."
         ) from error
     return RecordedRun.from_dict(saved)
+
+
+def start_alike(one: FirstWeights, other: FirstWeights) -> bool | None:
+    """Tell whether one of two models has all tensors of the other, with the same first values.
+
+    A model may add parameters to another, e.g. the circuit's weights in quantum attention: the two
+    are a pair in all that the smaller one has. Where each has a tensor that the other lacks, as
+    after a renaming, nothing says that they are the same network but for an addition: no pair.
+
+    Returns:
+        The answer; None if either was not recorded, or a lazy tensor of theirs without values.
+
+    Example:
+        >>> plain = FirstWeights({"head": "a1"}, 4)
+        >>> start_alike(plain, FirstWeights({"head": "a1", "circuit": "b2"}, 20))
+        True
+        >>> start_alike(plain, FirstWeights({"tail": "a1", "circuit": "b2"}, 20))
+        False
+    """
+    if not (one.hashes and other.hashes):
+        return None
+    fewer, more = sorted((one.hashes, other.hashes), key=len)
+    pairs = [(value, more.get(name)) for name, value in fewer.items()]
+    if any(two is None or (one and two and one != two) for one, two in pairs):
+        return False
+    return None if any("" in pair for pair in pairs) else True
+
+
+def unlike(one: FirstWeights, other: FirstWeights) -> list[str]:
+    """Name the tensors that stand against a pair: those of other values, else those not in both.
+
+    Returns:
+        Names in alphabetical order; none if the models start alike.
+
+    Example:
+        >>> unlike(FirstWeights({"head": "a1"}), FirstWeights({"tail": "a1"}))
+        ['head', 'tail']
+    """
+    if start_alike(one, other) is not False:
+        return []
+    common = {
+        name: {one.hashes[name], other.hashes[name]} for name in one.hashes.keys() & other.hashes
+    }
+    changed = [name for name, values in common.items() if len(values - {""}) > 1]
+    return sorted(changed or one.hashes.keys() ^ other.hashes.keys())
+
+
+def require_pair(ours: FirstWeights, baseline: FirstWeights, continued: str = "") -> None:
+    """Refuse a baseline that started from other weights, or trained others.
+
+    Args:
+        ours: Of the run.
+        baseline: Of its baseline.
+        continued: A checkpoint that the run continues and that says nothing of first weights.
+
+    Raises:
+        RuntimeError: If the two are no pair.
+
+    Example:
+        >>> weights = FirstWeights({"head": "a1"}, 4)
+        >>> require_pair(weights, weights)
+    """
+    if start_alike(ours, baseline) is False:
+        remedy = _GO_ON_ALONE.format(continued) if continued else _START_ALIKE
+        raise RuntimeError(
+            f"The baseline started from other weights ({', '.join(unlike(ours, baseline)[:3])}), "
+            "so the two runs are no pair: their difference would mix the perturbation with the "
+            f"initialisation. {remedy}"
+        )
+    is_one_model = ours.hashes.keys() == baseline.hashes.keys()  # else an arm may have more
+    if is_one_model and baseline.parameters and ours.parameters != baseline.parameters:
+        raise RuntimeError(
+            f"The baseline trained {baseline.parameters:,} numbers and this run trains "
+            f"{ours.parameters:,} of the same model, so the two are no pair. Where "
+            "`configure_optimizers` of the module leaves some out, the command line's optimizer "
+            "takes all: write `--baseline own`, or give the others `requires_grad_(False)`. A "
+            "baseline from before can be trained anew."
+        )
+
+
+_START_ALIKE = (
+    "Use the same seed_everything and model, or train the baseline anew. Weights in a default "
+    "argument, or on a class, are shared with the baseline, which trains first: make them in "
+    "`__init__`."
+)
+_GO_ON_ALONE = (
+    "This run continues {}, which says nothing of its first weights. Go on without a baseline, or "
+    "from a checkpoint of a fit with this package."
+)

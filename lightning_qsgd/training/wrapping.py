@@ -1,5 +1,6 @@
 """The optimizers of a trainer: wrapped in place, described, and put into a mode."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.training.first_weights import FirstWeights, hashed_weights
+from lightning_qsgd.training.first_weights import hashed_weights, with_late_weights
+from lightning_qsgd.training.recorded_run import FirstWeights
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
@@ -24,16 +26,63 @@ def describe_optimizers(trainer: Trainer) -> str:
 
     Returns:
         A phrase per optimizer, such as "AdamW (lr 0.001, weight decay 0.01), no schedule"; with
-        "2 groups" before the schedule where groups of parameters differ in a setting.
+        "2 groups" before the schedule where groups of parameters differ in a setting, and "every
+        step", "every 2 epochs" or "by hand" behind one that Lightning does not step once per epoch.
     """
-    followed = {
-        id(innermost(config.scheduler.optimizer)): type(config.scheduler).__name__
-        for config in trainer.lr_scheduler_configs
-    }
+    followed: dict[int, list[str]] = {}
+    for config in trainer.lr_scheduler_configs:
+        is_automatic = trainer.lightning_module.automatic_optimization
+        pace = _pace(config.interval, config.frequency) if is_automatic else BY_HAND
+        words = f"{type(config.scheduler).__name__}{pace}"
+        followed.setdefault(id(innermost(config.scheduler.optimizer)), []).append(words)
     return "; ".join(
-        _described(bare, followed.get(id(bare), NO_SCHEDULE))
+        _described(bare, " + ".join(followed.get(id(bare), [NO_SCHEDULE])))
         for bare in map(innermost, trainer.optimizers)
     )
+
+
+def _pace(interval: str, frequency: int) -> str:
+    """Say how often a schedule steps; nothing where it is Lightning's default."""
+    if (interval, frequency) == ("epoch", 1):
+        return ""
+    return f" {EVERY} {interval}" if frequency == 1 else f" {EVERY} {frequency} {interval}s"
+
+
+def with_pace(schedule: str) -> str:
+    """Say of a schedule of `schedules_of` how often it steps, also where it is once per epoch.
+
+    Example:
+        >>> with_pace("StepLR"), with_pace("LinearLR every step + StepLR"), with_pace("no schedule")
+        ('StepLR every epoch', 'LinearLR every step + StepLR every epoch', 'no schedule')
+    """
+    if schedule == NO_SCHEDULE:
+        return schedule
+    parts = schedule.split(" + ")
+    return " + ".join(one if " " in one else f"{one} {EVERY} epoch" for one in parts)
+
+
+def schedules_of(described: str) -> set[str]:
+    """Return the schedules of optimizers that `describe_optimizers` has described.
+
+    Args:
+        described: What it returned; descriptions of several runs may be joined by " or ".
+
+    Example:
+        >>> sorted(schedules_of("SGD (lr 0.1), no schedule; Adam (lr 0.1, 0.2), StepLR every step"))
+        ['StepLR every step', 'no schedule']
+    """
+    phrases = re.split("; | or ", described) if described else []
+    return {phrase.rpartition(", ")[2] for phrase in phrases}
+
+
+def classes_of(described: str) -> list[str]:
+    """Return the classes of optimizers that `describe_optimizers` has described.
+
+    Example:
+        >>> classes_of("SGD (lr 0.1), no schedule; Adam (lr 0.1, 0.2), StepLR")
+        ['SGD', 'Adam']
+    """
+    return [phrase.partition(" (")[0] for phrase in described.split("; ") if phrase]
 
 
 def follows_schedule(described: str) -> bool:
@@ -43,9 +92,7 @@ def follows_schedule(described: str) -> bool:
         >>> follows_schedule("SGD (lr 0.1), no schedule"), follows_schedule("SGD (lr 0.1), StepLR")
         (False, True)
     """
-    return bool(described) and not all(
-        phrase.endswith(f", {NO_SCHEDULE}") for phrase in described.split("; ")
-    )
+    return not schedules_of(described) <= {NO_SCHEDULE}
 
 
 def has_parts(described: str) -> bool:
@@ -58,13 +105,25 @@ def has_parts(described: str) -> bool:
     return "; " in described or f" {GROUPS}, " in described
 
 
-NO_SCHEDULE, GROUPS = "no schedule", "groups"
+NO_SCHEDULE, GROUPS, EVERY, BY_HAND = "no schedule", "groups", "every", " by hand"
 
 
 def first_weights_of(trainer: Trainer, module: LightningModule) -> FirstWeights:
-    """Hash the weights of a module, and count those that its optimizers train."""
+    """Hash the weights of a module, and count those that its optimizers train.
+
+    Lazy ones have no values before the first forward pass; `complete_weights` adds them.
+    """
     first = hashed_weights(module)
-    return replace(first, parameters=count_trained(trainer) or first.parameters)
+    known = 0 if first.has_unknown else count_trained(trainer) or first.parameters
+    return replace(first, parameters=known)
+
+
+def complete_weights(
+    first: FirstWeights, trainer: Trainer, module: LightningModule
+) -> FirstWeights:
+    """Hash lazy weights after the first forward pass, before a step moves them, and count all."""
+    late = with_late_weights(first, module)
+    return replace(late, parameters=count_trained(trainer) or hashed_weights(module).parameters)
 
 
 def has_late_hooks(trainer: Trainer, module: LightningModule) -> bool:

@@ -3,10 +3,14 @@
 import os
 import signal
 import time
+from itertools import pairwise
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.training import Classifier
@@ -141,3 +145,63 @@ class Penalised(Digits):
         decay = self.decay if self.current_epoch >= self.since else 0.0
         penalty = sum(parameter.square().sum() for parameter in self.parameters())
         return super().training_step(batch, batch_idx) + decay * penalty
+
+
+class EveryStep(Digits):
+    """Its own schedule steps with every batch, around an optimizer that is an argument."""
+
+    def __init__(self, optimizer: OptimizerCallable = torch.optim.SGD) -> None:
+        super().__init__()
+        self.make = optimizer
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make(self.parameters())
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Made(Digits):
+    """Its own optimizer is an argument, and has no schedule."""
+
+    def __init__(self, optimizer: OptimizerCallable = torch.optim.SGD, rate: float = 0.01) -> None:
+        super().__init__(rate)
+        self.make = optimizer
+
+    def configure_optimizers(self) -> Any:
+        return self.make(self.parameters())
+
+
+class Lazy(Digits):
+    """Learns the sizes of its layers from the first batch; one layer never sees any."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        layers = torch.nn.LazyLinear(width), torch.nn.LazyBatchNorm1d(), torch.nn.LazyLinear(10)
+        self.network = torch.nn.Sequential(torch.nn.Flatten(), *layers)
+        self.unused = torch.nn.LazyLinear(3)
+
+
+class Accumulates(Callback):
+    """Takes three batches per step, and says so to nobody."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.accumulate_grad_batches = 3
+
+
+class Growing(LightningDataModule):
+    """Begins with the same batches whatever it is told, and may go on with larger ones."""
+
+    def __init__(self, late: int = 8) -> None:
+        super().__init__()
+        self.late = late
+        generator = torch.Generator().manual_seed(0)
+        pictures = torch.randn(96, 1, 8, 8, generator=generator)
+        self.rows = TensorDataset(pictures, torch.arange(96) % 10)
+
+    def train_dataloader(self) -> Any:
+        ends = [*range(0, 72, 8), 72 + self.late]
+        batches = [list(range(first, end)) for first, end in pairwise(ends)]
+        return DataLoader(self.rows, batch_sampler=batches)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.rows, 32)

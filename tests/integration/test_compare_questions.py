@@ -1,5 +1,6 @@
 """What `compare` refuses when it reads the experiment and its arms, before any run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,49 @@ def test_an_arm_that_sees_more_data_at_the_same_budget_says_so() -> None:
         "Its `trainer.accumulate_grad_batches` is 4, that of `adamw` 1: at the same budget it may "
         "see more of the data, or less.",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "usual"), [("val_check_interval", 1, None), ("check_val_every_n_epoch", 2, 1)]
+)
+def test_an_arm_that_is_judged_at_other_moments_says_so(name: str, value: int, usual: Any) -> None:
+    arms = {"adamw": ArmPlan(kind="baseline"), "often": ArmPlan([SINE, {"trainer": {name: value}}])}
+    (said,) = read(arms).remarks("often")
+    assert said.startswith(f"Its `trainer.{name}` is {value}, that of `adamw` {usual}: steps, ")
+    assert "epochs and seconds to the target and the best value are read at other moments" in said
+
+
+RATE = {"optimizer": {"init_args": {"lr": 0.5}}, "trainer": {"gradient_clip_val": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "left"),
+    [
+        (SINE, "`optimizer.init_args.lr`, `trainer.gradient_clip_val`"),
+        ([SINE, {"optimizer": {"init_args": {"lr": 0.1}}}], "`trainer.gradient_clip_val`"),
+        ([NADAM, {"trainer": {"gradient_clip_val": 2.0}}], ""),
+        ([SINE, RATE], ""),
+    ],
+)
+def test_what_the_baselines_overlay_sets_and_an_arm_leaves_is_named(
+    overlay: Any, left: str
+) -> None:
+    arms = {"base": ArmPlan(RATE, kind="baseline"), "arm": ArmPlan(overlay)}
+    said = read(arms, ADAMW).remarks("arm")
+    words = f"The overlay of `base` sets {left}, which this arm has as the experiment does: "
+    assert said == ((f"{words}a difference may be due to that.",) if left else ())
+
+
+def test_what_is_tuned_for_an_arm_is_not_left_behind() -> None:
+    tuned = ArmPlan([ADAMW, {"optimizer": {"init_args": {"lr": 0.5}}}], "baseline")
+    arms = {
+        "base": replace(tuned, hyperparameters="tuned"),
+        "arm": ArmPlan([ADAMW, SINE], hyperparameters="of_baseline"),
+        "given": ArmPlan([ADAMW, SINE]),
+    }
+    question = read(arms, ADAMW, space={})
+    assert question.remarks("arm") == ()
+    assert "`optimizer.init_args.lr`" in question.remarks("given")[0]
 
 
 def callbacks(*names: str, add: str = "") -> dict[str, Any]:

@@ -88,8 +88,9 @@ def test_a_baseline_that_takes_the_schedule_from_itself_is_refused(compare: Comp
 def test_a_lost_schedule_that_is_meant_is_named_in_the_report(compare: Compare) -> None:
     sgd = {"overlay": SGD, "without": ["configure_optimizers"]}
     compare("Scheduled", {"own": OWN, "sgd": sgd})
-    assert "**Not the same schedule:** `own` follows a schedule, and this does not: `sgd`." in (
-        compare.report
+    assert (
+        "**Not the same schedule:** `own` follows StepLR every epoch, but `sgd` no schedule."
+        in (compare.report)
     )
     assert "- `sgd`: SGD (lr 0.01, weight decay 0), no schedule." in compare.report
 
@@ -190,3 +191,119 @@ def test_a_value_that_reaches_the_loss_is_searched_also_where_it_is_set_to_an_en
     given = arms if is_taken else {name: {**arm, **declared} for name, arm in arms.items()}
     compare("Penalised", given, **plan)
     assert "did not react" not in compare.report
+
+
+TINY: dict[str, Any] = {"perturbation": {"strength": 1e-9}}
+
+
+def called(path: str, **arguments: Any) -> dict[str, Any]:
+    return {"trainer": {"callbacks+": [{"class_path": path, "init_args": arguments}]}}
+
+
+def test_arms_that_take_more_data_in_the_same_steps_are_named_whatever_makes_them(
+    compare: Compare,
+) -> None:
+    """An epoch has four batches: two steps of two, or of three and one."""
+    scheduled = "lightning.pytorch.callbacks.GradientAccumulationScheduler"
+    arms = {
+        "own": OWN,
+        "tiny": {"overlay": TINY},
+        "listed": {"overlay": {**TINY, **called(scheduled, scheduling={0: 2})}},
+        "by_hand": {"overlay": {**TINY, **called(f"{MODULES}.Accumulates")}},
+    }
+    said = compare("PlainOwn", arms, budget={"max_steps": 12})
+    batch = 32
+    for arm, batches in {"listed": 24, "by_hand": 24}.items():
+        words = (
+            f"Other data for `{arm}` in the same steps:{{}} at 1 seed it trained on another amount "
+            f"than `own`. At seed 0: {batches} batches, {batches * batch} rows of data; `own`: 12 "
+            f"batches, {12 * batch} rows of data."
+        )
+        assert words.format("") in said
+        assert words.format("**") in compare.report.partition("What was compared")[0]
+    assert "Other data for `tiny`" not in said
+
+
+def test_data_that_differ_behind_the_batches_that_are_hashed_are_named(compare: Compare) -> None:
+    data = f"{MODULES}.Growing"
+    arms = {
+        "own": OWN,
+        "more": {"overlay": {**TINY, "data": {"class_path": data, "init_args": {"late": 16}}}},
+    }
+    asked = {**experiment("PlainOwn"), "data": data, "trainer": {}}
+    said = compare("PlainOwn", arms, experiment=asked)
+    assert "At seed 0: 88 rows of data; `own`: 80 rows of data." in said
+    assert "`data_order`: equal in 1 run" in compare.report
+
+
+def test_a_schedule_of_the_same_name_at_another_pace_is_another_one(compare: Compare) -> None:
+    said = compare("EveryStep", {"own": OWN, "sgd": {"overlay": {**SGD, **STEP}}})
+    words = "`own` follows StepLR every step, but `sgd` StepLR every epoch."
+    assert f"Not the same schedule: {words}" in said
+    assert f"**Not the same schedule:** {words}" in compare.report
+    assert {run.arm: run.optimizers for run in load_results(compare.folder / "out").runs} == {
+        "own": "SGD (lr 0.001, weight decay 0), StepLR every step",
+        "sgd": "SGD (lr 0.01, weight decay 0), StepLR",
+    }
+
+
+def test_the_way_to_keep_the_modules_pace_is_named_and_works(compare: Compare) -> None:
+    said = compare.refused("EveryStep", {"own": OWN, "sgd": {"overlay": SGD}})
+    assert "An `lr_scheduler` of a config steps once per epoch" in said
+    assert "the arm then names the optimizer in `model.init_args.optimizer`" in said
+    arms = {"own": OWN, "adam": {"overlay": made_by("Adam")}}
+    assert "Not the same schedule" not in compare("EveryStep", arms)
+    assert "- `adam`: Adam (lr 0.001, weight decay 0), StepLR every step." in compare.report
+
+
+def made_by(name: str) -> dict[str, Any]:
+    return {"model": {"init_args": {"optimizer": {"class_path": f"torch.optim.{name}"}}}}
+
+
+def test_a_perturbed_arm_around_another_optimizer_of_the_module_is_refused(
+    compare: Compare,
+) -> None:
+    asked = experiment("Made")
+    asked["model"]["init_args"] = {"optimizer": {"class_path": "torch.optim.Adam"}}
+    own = {"kind": "baseline", "overlay": made_by("SGD")}
+    said = compare.refused("Made", {"own": own, "tiny": {"overlay": TINY}}, experiment=asked)
+    assert "'tiny' to go around SGD, which trains the baseline 'own' since its overlay" in said
+    assert "sets `model.init_args.optimizer`, got Adam of the experiment" in said
+    assert not (compare.folder / "out" / "results.csv").exists()
+    taken = {
+        "own": own,
+        "same": {"overlay": {**TINY, **made_by("SGD")}},
+        "other": {"overlay": {**TINY, **made_by("RMSprop")}},
+        "meant": {"overlay": TINY, "without": ["configure_optimizers"]},
+        "adam": {"overlay": {"trainer": {"gradient_clip_val": 1.0}}},
+        "old": {"overlay": TINY, "kind": "reference"},
+    }
+    said = compare("Made", taken, experiment=asked)
+    left = "The overlay of `own` sets `model.init_args.optimizer`, which this arm has as"
+    assert [arm for arm in taken if f"{arm}: {left}" in said] == ["meant", "adam"]
+
+
+@pytest.mark.parametrize("checks", [0, 2])
+def test_lazy_weights_are_compared_with_the_values_that_training_begins_with(
+    checks: int, compare: Compare
+) -> None:
+    trainer = {**SHORT, "num_sanity_val_steps": checks}
+    asked = {**experiment("Lazy", optimizer=SGD["optimizer"]), "trainer": trainer}
+    arms = {
+        "own": OWN,
+        "tiny": {"overlay": TINY},
+        "wide": {"overlay": {"model": {"init_args": {"width": 8}}}},
+    }
+    said = compare("Lazy", arms, "--unpaired", "allow", experiment=asked)
+    assert "wide and own differ in the initial weights (network.1.bias, network.1.weight" in said
+    assert "tiny and own" not in said
+    assert "`initial_weights`: **different in 1 run**, left out: wide (seed 0)." in compare.report
+    sizes = {r.arm: r.first_weights.parameters for r in load_results(compare.folder / "out").runs}
+    assert sizes == {
+        width: 64 * n + n + 2 * n + 10 * n + 10
+        for width, n in {"own": 4, "tiny": 4, "wide": 8}.items()
+    }
+    more = sizes["wide"] - sizes["own"]
+    assert (
+        f"`wide` trains {sizes['wide']:,} parameters, {more:,} more than `own`." in compare.report
+    )

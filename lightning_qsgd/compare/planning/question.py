@@ -1,11 +1,11 @@
-"""A plan with all that it refers to, and what its arms may not be."""
+"""A plan with all that it refers to, and what its arms may not be once they have trained a step."""
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning_qsgd.compare.planning.job import (
+    LISTS,
     RUNS,
     Job,
     differences,
@@ -14,12 +14,13 @@ from lightning_qsgd.compare.planning.job import (
     shortened,
     words_for_unshortened,
 )
-from lightning_qsgd.compare.planning.plan import Plan
+from lightning_qsgd.compare.planning.plan import ArmPlan, Plan
 from lightning_qsgd.compare.planning.search import Range
 from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.compare.results.results import TunedArm
 from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.wrapping import EVERY, classes_of, follows_schedule, has_parts
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Question:
         configs: Configuration of the run by arm: plain values, budget included.
         overlays: The lines that make each arm what it is.
         published: Figures of others that the report shows beside the measured ones.
+        experiment: Configuration of the run without any overlay; empty if unknown.
 
     Raises:
         ValueError: If figures are of an arm that is not compared, an arm lacks what is tuned, a
@@ -45,6 +47,7 @@ class Question:
     configs: Mapping[str, Mapping[str, Any]]
     overlays: Mapping[str, str]
     published: Published = field(default_factory=Published)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.published.require_known(self.plan.arms)
@@ -97,14 +100,34 @@ class Question:
             for place, lost in lost_parts(theirs, ours).items()
         ]
         trainers = [config.get("trainer") or {} for config in (theirs, ours)]
-        pairs = {name: tuple(trainer.get(name) for trainer in trainers) for name in SPENDING}
-        spent = [
-            f"Its `trainer.{name}` is {own}, that of `{baseline}` {other}: at the same budget it "
-            "may see more of the data, or less."
+        pairs = {name: [trainer.get(name) for trainer in trainers] for name in SPENDING | CHECKING}
+        apart = [
+            f"Its `trainer.{name}` is {own}, that of `{baseline}` {other}: "
+            f"{(SPENDING | CHECKING)[name]}"
             for name, (other, own) in pairs.items()
             if own != other
         ]
-        return (*gone, *spent)
+        return (*gone, *apart, *self._left_behind(arm))
+
+    def _left_behind(self, arm: str) -> list[str]:
+        """Say what the baseline's overlay sets that an arm leaves as the experiment has it.
+
+        What is tuned for the arm is not asked, and neither are arguments of another optimizer, nor
+        what a reference does.
+        """
+        asked, baseline = self.plan.arms[arm], self.plan.baseline
+        if not self.experiment or arm == baseline or asked.kind == "reference":
+            return []
+        own = changed_places(self.experiment, self.configs[arm])
+        own += [str(span.path) for span in self.space_of(arm).values()]
+        left = [
+            f"`{place}`"
+            for place in changed_places(self.experiment, self.configs[baseline])
+            if place.partition(".")[0] in SHARED and place not in NAMED
+            if not any(place == one or place.startswith(f"{one}.") for one in own)
+        ]
+        words = f"The overlay of `{baseline}` sets {', '.join(left)}, which this arm has as the "
+        return [f"{words}experiment does: a difference may be due to that."] if left else []
 
     def chosen(self, arm: str, tuned: Mapping[str, TunedArm]) -> dict[str, float]:
         """Return the values of an arm by place in its configuration, from whosever search it is.
@@ -176,16 +199,46 @@ FIXED = {
 }
 """What all arms share, and the key of the comparison that says it."""
 
-SPENDING = ("accumulate_grad_batches", "limit_train_batches", "overfit_batches")
-"""Arguments of the trainer that say how much data a step or an epoch takes."""
-
-MEASURING = (
-    *("limit_train_batches", "limit_val_batches", "overfit_batches"),
-    *("val_check_interval", "check_val_every_n_epoch"),
+_SPENT = "at the same budget it may see more of the data, or less."
+_CHECKED = (
+    "steps, epochs and seconds to the target and the best value are read at other moments of "
+    "training, and a step may take another time beside another number of validations."
 )
+
+SPENDING = dict.fromkeys(
+    ("accumulate_grad_batches", "limit_train_batches", "overfit_batches"), _SPENT
+)
+"""Arguments of the trainer that say how much data a step or an epoch takes, and what of it."""
+
+CHECKING = dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), _CHECKED)
+"""Arguments of the trainer that say when a run is judged, and what of it."""
+
+SHARED = ("model", "data", "trainer", "optimizer", "lr_scheduler")
+"""Parts of a configuration in which an arm is expected to go with the baseline."""
+
+NAMED = (*LISTS, *(f"trainer.{name}" for name in (*SPENDING, *CHECKING)))
+"""Places of which something else is said."""
+
+MEASURING = ("limit_train_batches", "limit_val_batches", "overfit_batches", *CHECKING)
 """Arguments of the trainer that say on what, and how often, a run is trained and judged."""
 
-Config = Mapping[str, Any]
+
+def changed_places(old: Any, new: Any) -> list[str]:
+    """Name the places at which two configurations differ; of another class that of the whole.
+
+    Example:
+        >>> changed_places({"model": {"lr": 1}}, {"model": {"lr": 2}})
+        ['model.lr']
+        >>> sgd = {"class_path": "SGD", "init_args": {"lr": 1}}
+        >>> changed_places({"optimizer": sgd}, {"optimizer": {"class_path": "Adam"}})
+        ['optimizer']
+    """
+    places = [words.partition(": ")[0] for words in differences(old, new)]
+    wholes = [one.removesuffix(CLASS) for one in places if one.endswith(CLASS)]
+    return [*wholes, *(p for p in places if not any(p.startswith(f"{one}.") for one in wholes))]
+
+
+CLASS = ".class_path"
 
 
 def refuse_search_of_fixed(plan: Plan, arm: str, space: Mapping[str, Range]) -> None:
@@ -227,173 +280,111 @@ def refuse_search_of_fixed(plan: Plan, arm: str, space: Mapping[str, Range]) -> 
             )
 
 
-def refuse_what_is_fixed(arm: str, config: Config, experiment: Config) -> None:
-    """Refuse an overlay whose value the comparison would silently replace.
+OWN_RECIPE = "configure_optimizers"
+"""How a plan says that an arm is meant to go without what the module's own method makes."""
+
+
+def is_meant(arm: ArmPlan) -> bool:
+    """Whether an arm is meant to go without what the module's own method makes."""
+    return OWN_RECIPE in arm.without
+
+
+def own_and_named(question: Question, arm: str) -> tuple[str, str] | None:
+    """Tell which of an arm and the baseline runs the module's own optimizers, if only one does.
+
+    Returns:
+        That one, then the one whose config names an optimizer in their place; else None.
+    """
+    pair = [question.plan.baseline, arm]
+    named = [name for name in pair if question.configs[name].get("optimizer")]
+    if len(named) != 1:
+        return None
+    pair.remove(named[0])
+    return pair[0], named[0]
+
+
+def refuse_lost_recipe(question: Question, trained: Mapping[str, str]) -> None:
+    """Refuse an optimizer that takes the schedule of the module's own `configure_optimizers` away.
+
+    LightningCLI calls the module's method only where the config names no optimizer. A method that
+    makes one plain optimizer loses nothing but its settings, which the arm is there to change.
 
     Args:
-        arm: Name of the arm.
-        config: The experiment with the arm's overlay, plain values.
-        experiment: The experiment alone.
+        question: The arms, and what they are meant to go without.
+        trained: What trained an arm, as `describe_optimizers` says it; an arm may be missing.
 
     Raises:
-        ValueError: If the overlay sets the seed, the budget or the goal.
-
-    Example:
-        >>> refuse_what_is_fixed("sine", {"trainer": {"max_steps": 5}}, {"trainer": {}})
-        Traceback (most recent call last):
-        ...
-        ValueError: Expected the arm 'sine' to leave `trainer.max_steps` alone: ...
+        ValueError: If an arm and the baseline differ in more than the optimizer; a reference may.
     """
-    changed = {place.split(":")[0] for place in differences(experiment, config)}
-    for place, key in FIXED.items():
-        if place in changed or any(name.startswith(f"{place}.") for name in changed):
+    for arm, asked in question.plan.arms.items():
+        pair = own_and_named(question, arm)
+        if pair is None or asked.kind == "reference":
+            continue
+        own, other = pair
+        config, words = question.configs[other], trained.get(own, "")
+        loses_schedule = follows_schedule(words) and config.get("lr_scheduler") is None
+        if not is_meant(question.plan.arms[other]) and (has_parts(words) or loses_schedule):
             raise ValueError(
-                f"Expected the arm {arm!r} to leave `{place}` alone: it is the same for all arms, "
-                f"or they would not be compared with each other. Set {key} of the comparison."
+                f"Expected the arms {own!r} and {other!r} to differ in the optimizer alone, got "
+                f"the module's own `configure_optimizers` for {own!r}, which makes {words}, and "
+                f"{config['optimizer'].get('class_path')} in its place for {other!r}, without the "
+                "rest: a gain could be due to either. Put an optimizer and `lr_scheduler` into "
+                "`experiment`, so that all arms share the schedule, give the arm an "
+                f"`lr_scheduler`, or write `without: [{OWN_RECIPE}]` in the arm, under `arms` of "
+                f"the plan, if it is meant.{_EVERY_EPOCH if f' {EVERY} ' in words else ''}"
             )
 
 
-def refuse_checkpoint(what: str, config: Config) -> None:
-    """Refuse a run that goes on from a checkpoint, which no run of a comparison does.
+_EVERY_EPOCH = (
+    " An `lr_scheduler` of a config steps once per epoch, whatever the module does with its own. "
+    "To keep the module's pace, let its `__init__` take the optimizer, as `optimizer: "
+    "OptimizerCallable`, and its `configure_optimizers` make the schedule: the arm then names the "
+    "optimizer in `model.init_args.optimizer`."
+)
+
+
+def is_one_change(asked: ArmPlan, config: Mapping[str, Any]) -> bool:
+    """Whether an arm is to differ from the baseline in what it adds, or in nothing but its lines.
 
     Args:
-        what: Whose configuration it is, for the message.
-        config: Configuration of the subcommand `fit`, plain values.
-
-    Raises:
-        ValueError: If it names a checkpoint.
-
-    Example:
-        >>> refuse_checkpoint("the experiment", {"ckpt_path": "a.ckpt"})
-        Traceback (most recent call last):
-        ...
-        ValueError: Expected no `ckpt_path` in the experiment, got 'a.ckpt': ...
+        asked: What the plan says of it.
+        config: Configuration of its run.
     """
-    if config.get("ckpt_path") is not None:
-        raise ValueError(
-            f"Expected no `ckpt_path` in {what}, got {config['ckpt_path']!r}: it holds the step, "
-            "the optimizer and the random state of one run, and a comparison starts the runs of "
-            "every arm and seed anew. Leave it out, and let the module load weights in its "
-            "`__init__` if all runs are to start from them."
-        )
+    added = config.get("perturbation") is not None
+    return (added or asked.hyperparameters == "of_baseline") and asked.kind != "reference"
 
 
-def refuse_copies(plan: Plan, configs: Mapping[str, Config]) -> None:
-    """Refuse an arm that does what the baseline does, unless it is meant to.
+def refuse_other_optimizer(question: Question, trained: Mapping[str, str]) -> None:
+    """Refuse a perturbed arm around another optimizer than the baseline's, made by the module.
 
-    Args:
-        plan: The arms, and where they take their hyperparameters from.
-        configs: Configuration of the run by arm.
-
-    Raises:
-        ValueError: If an arm and the baseline would train alike.
-
-    Example:
-        >>> from lightning_qsgd.compare.planning import ArmPlan, Budget
-        >>> arms = {"adamw": ArmPlan(kind="baseline"), "copy": ArmPlan()}
-        >>> plan = Plan("digits.yaml", arms, Budget(max_steps=1))
-        >>> refuse_copies(plan, {"adamw": {"lr": 1.0}, "copy": {"lr": 1.0}})
-        Traceback (most recent call last):
-        ...
-        ValueError: Expected the arm 'copy' to differ from the baseline 'adamw': ...
-    """
-    own = plan.arms[plan.baseline].hyperparameters
-    for name, arm in plan.arms.items():
-        alike = arm.hyperparameters in (own, "of_baseline") and not arm.must_equal_baseline
-        if name != plan.baseline and alike and configs[name] == configs[plan.baseline]:
-            raise ValueError(
-                f"Expected the arm {name!r} to differ from the baseline {plan.baseline!r}: its "
-                "configuration is the same, so it would train the same. Give it an `overlay` that "
-                "changes something, or add `must_equal_baseline: true` to check just that."
-            )
-
-
-def refuse_other_validation(plan: Plan, configs: Mapping[str, Config]) -> None:
-    """Refuse an arm that is measured on more or fewer batches than the baseline.
+    The baseline's overlay may give the module another optimizer, in `model.init_args`. An arm whose
+    overlay leaves the module as it is keeps the experiment's: its gain would be that of two
+    changes. An overlay with lines on the model says what it wants.
 
     Args:
-        plan: The arms.
-        configs: Configuration of the run by arm.
-
-    Raises:
-        ValueError: If there is such an arm.
-    """
-    trainers = {name: config.get("trainer") or {} for name, config in configs.items()}
-    expected = trainers[plan.baseline].get("limit_val_batches")
-    for name in plan.arms:
-        if (found := trainers[name].get("limit_val_batches")) != expected:
-            raise ValueError(
-                f"Expected the arm {name!r} to be measured like the baseline {plan.baseline!r}, "
-                f"with `trainer.limit_val_batches` of {expected}, got {found}: a gain could be due "
-                "to easier data. Set it in `experiment`, for all arms."
-            )
-
-
-def refuse_other_base(
-    plan: Plan, configs: Mapping[str, Config], names_own: Collection[str]
-) -> None:
-    """Refuse a perturbed arm that goes around another optimizer than the baseline's by accident.
-
-    The baseline's overlay may replace the experiment's optimizer, say Adam by AdamW. An arm whose
-    overlay names none keeps the experiment's: its gain would be that of two changes.
-
-    Args:
-        plan: The arms, and where they take their hyperparameters from.
-        configs: Configuration of the run by arm.
-        names_own: Names of the arms whose overlays name an optimizer.
+        question: The arms, and what they are meant to go without.
+        trained: What trained an arm, as `describe_optimizers` says it; an arm may be missing.
 
     Raises:
         ValueError: If there is such an arm; a reference may be one.
     """
-    classes = {
-        name: (own.get("optimizer") or {}).get("class_path") for name, own in configs.items()
-    }
-    expected = classes[plan.baseline]
-    for name, arm in plan.arms.items():
-        added = configs[name].get("perturbation") is not None
-        concerned = (added or arm.hyperparameters == "of_baseline") and arm.kind != "reference"
-        if concerned and name not in names_own and classes[name] != expected:
-            raise ValueError(
-                f"Expected the arm {name!r} to go around {expected}, the optimizer of the baseline "
-                f"{plan.baseline!r}, got {classes[name]} of the experiment: a gain could be due to "
-                "either. Add the baseline's optimizer to `experiment`, as in "
-                "`[my_experiment.yaml, bases/adamw]`, or name an optimizer in the arm's overlay."
-            )
-
-
-def refuse_dropped_parts(plan: Plan, base: Config, configs: Mapping[str, Config]) -> None:
-    """Refuse an overlay that replaces a list of the trainer's, and drops what the others keep.
-
-    Args:
-        plan: The arms, and what they are meant to go without.
-        base: Configuration of the experiment.
-        configs: Configuration of the run by arm.
-
-    Raises:
-        ValueError: If an arm loses a callback or a plugin that the baseline keeps, or the baseline
-            one that an arm keeps; a reference may.
-    """
-    lost = {name: lost_parts(base, config) for name, config in configs.items()}
-    for name, arm in plan.arms.items():
-        peers = [plan.baseline] if name != plan.baseline else [*plan.arms]
-        for place, classes in lost[name].items() if arm.kind != "reference" else ():
-            for peer in peers if place.startswith("trainer.") else ():
-                more = (Counter(classes) - Counter(lost[peer].get(place, ()))).elements()
-                gone = [path for path in more if not is_named(path, arm.without)]
-                if gone:
-                    raise ValueError(_words_for_dropped(name, peer, place, gone))
-
-
-def _words_for_dropped(name: str, peer: str, place: str, gone: Sequence[str]) -> str:
-    classes = ", ".join(path.rpartition(".")[-1] for path in gone)
-    return (
-        f"Expected the arm {name!r} to keep {classes} of the experiment's `{place}`, got an "
-        f"overlay that replaces the list, while {peer!r} trains with it: a gain could be due to "
-        f"either. Write `{place.rpartition('.')[-1]}+` in the overlay to add to the list, or "
-        f"`without: [{classes}]` in the arm if it is meant."
+    baseline = question.plan.baseline
+    base, theirs = (
+        {"model": c.get("model")} for c in (question.experiment, question.configs[baseline])
     )
-
-
-def is_named(path: str, names: Collection[str]) -> bool:
-    """Whether names hold a class path, or its last part."""
-    return path in names or path.rpartition(".")[-1] in names
+    changed = changed_places(base, theirs) if question.experiment else []
+    expected = classes_of(trained.get(baseline, ""))
+    for arm, asked in question.plan.arms.items():
+        config, found = question.configs[arm], classes_of(trained.get(arm, ""))
+        is_left = config.get("model") == base["model"] and not config.get("optimizer")
+        concerned = changed and is_left and is_one_change(asked, config) and not is_meant(asked)
+        if concerned and expected and found and found != expected:
+            places = ", ".join(f"`{place}`" for place in changed)
+            raise ValueError(
+                f"Expected the arm {arm!r} to go around {' and '.join(expected)}, which trains the "
+                f"baseline {baseline!r} since its overlay sets {places}, got "
+                f"{' and '.join(found)} of the experiment: a gain could be due to either. Put "
+                "these lines into `experiment`, or into the arm's overlay with the optimizer that "
+                f"you mean; or write `without: [{OWN_RECIPE}]` in the arm, under `arms` of the "
+                "plan, if it is meant to go without the baseline's."
+            )

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from math import isfinite
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Notice, Paragraph
-from lightning_qsgd.compare.report.tables import count, known, trained_by
-from lightning_qsgd.compare.results.gains import measured_apart
-from lightning_qsgd.compare.results.pairing import check_pairing, ended_apart, extra_parameters
+from lightning_qsgd.compare.report.origin import set_apart
+from lightning_qsgd.compare.report.tables import count, known
+from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.statistics.power import LARGE
 from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
 from lightning_qsgd.compare.verdicts.verdict import Outcome, Verdict
-from lightning_qsgd.training.wrapping import follows_schedule
 
 
 def answer(
@@ -237,43 +236,6 @@ def _certainty(results: Results, analysis: Analysis) -> str:
     )
 
 
-def same_weights_other_metric(results: Results) -> dict[str, str]:
-    """Say which arms ended with the baseline's weights and yet have another metric.
-
-    Returns:
-        A sentence or two by title; empty if there are none.
-    """
-    asked = results.comparison
-    return {
-        f"Is `{arm}` measured like the baseline?": (
-            f"At {count(len(seeds), 'seed')} it ended with the very weights of "
-            f"`{asked.baseline.name}`, and with another `{asked.goal.metric}`. No training made "
-            "that difference: the validation data differ, or what is measured does, or it draws "
-            "random numbers."
-        )
-        for arm, seeds in measured_apart(results).items()
-    }
-
-
-def other_lengths(results: Results) -> dict[str, str]:
-    """Say which arms have runs that ended at other steps than the baseline's, or than their others.
-
-    Returns:
-        A few sentences by title; empty if there are none.
-    """
-    asked = results.comparison
-    return {
-        f"Another length of `{arm}`:": (
-            f"it trained for more or fewer steps than `{asked.baseline.name}`, or than at its "
-            f"other seeds, at seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
-            f"with one budget of {asked.budget}. Does something stop runs early, or make epochs "
-            "longer? Then a gain is that of the length, too. Did an earlier version store some of "
-            "them, of a module that steps by hand? Then begin again in another folder."
-        )
-        for arm, seeds in ended_apart(results).items()
-    }
-
-
 def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) -> list[Block]:
     notices = []
     same = [
@@ -314,7 +276,7 @@ def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) 
             "Pairing."
         )
     notices += _apart(results)
-    notices += [f"**{title}** {text}" for title, text in same_weights_other_metric(results).items()]
+    notices += [f"**{title}** {text}" for title, text in set_apart(results).items()]
     edges = [tuned.arm for tuned in results.tuning if any(v.at_edge for v in tuned.values)]
     if edges:
         names = ", ".join(f"`{name}`" for name in edges)
@@ -329,17 +291,6 @@ def _apart(results: Results) -> list[str]:
         for arm in results.comparison.arms
         if arm.remarks
     ]
-    trained, name = trained_by(results), results.comparison.baseline.name
-    own = trained.get(name, "")
-    others = [arm for arm, by in trained.items() if follows_schedule(by) != follows_schedule(own)]
-    if own and others:
-        which = "follows a schedule" if follows_schedule(own) else "follows no schedule"
-        words = "does not" if follows_schedule(own) else "does"
-        listed = ", ".join(f"`{arm}`" for arm in others)
-        notices.append(
-            f"**Not the same schedule:** `{name}` {which}, and this {words}: {listed}. A "
-            "difference may be due to that: see What trained each arm."
-        )
     idle = {one.arm: one.inert for one in results.tuning if one.inert}
     if idle:
         names = ", ".join(f"`{arm}`: {' and '.join(values)}" for arm, values in idle.items())

@@ -1,15 +1,23 @@
-"""Where results came from, and published figures beside them."""
+"""Where results came from, what sets arms apart besides their lines, and published figures."""
 
 from collections.abc import Callable
 from math import isfinite, isnan, nan
 from statistics import fmean
 
 from lightning_qsgd.compare.report.document import Block, Bullets, Code, Heading, Paragraph, Table
-from lightning_qsgd.compare.report.tables import UNKNOWN, count, plain, signed, span
-from lightning_qsgd.compare.results.gains import cost_ratio, costs_of
+from lightning_qsgd.compare.report.tables import UNKNOWN, count, plain, signed, span, trained_by
+from lightning_qsgd.compare.results.gains import cost_ratio, costs_of, measured_apart
+from lightning_qsgd.compare.results.pairing import ended_apart, trained_apart
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.compare.statistics.power import COST_OF_THREE_TESTS
 from lightning_qsgd.compare.verdicts.analysis import Analysis, ArmSummary
+from lightning_qsgd.training.recorded_run import (
+    EPOCH_BATCHES,
+    TRAINED_ON,
+    TRAINING_BATCHES,
+    TRAINING_ROWS,
+)
+from lightning_qsgd.training.wrapping import schedules_of, with_pace
 
 RECOMPUTE = """\
 import csv
@@ -198,3 +206,102 @@ _MEASURED: dict[str, Callable[[Results, Analysis, str], str]] = {
     "time_per_epoch": _time_per_epoch,
     "time_to_target": _time_to_target,
 }
+
+
+def same_weights_other_metric(results: Results) -> dict[str, str]:
+    """Say which arms ended with the baseline's weights and yet have another metric.
+
+    Returns:
+        A sentence or two by title; empty if there are none.
+    """
+    asked = results.comparison
+    return {
+        f"Is `{arm}` measured like the baseline?": (
+            f"At {count(len(seeds), 'seed')} it ended with the very weights of "
+            f"`{asked.baseline.name}`, and with another `{asked.goal.metric}`. No training made "
+            "that difference: the validation data differ, or what is measured does, or it draws "
+            "random numbers."
+        )
+        for arm, seeds in measured_apart(results).items()
+    }
+
+
+def other_lengths(results: Results) -> dict[str, str]:
+    """Say which arms have runs that ended at other steps than the baseline's, or than their others.
+
+    Returns:
+        A few sentences by title; empty if there are none.
+    """
+    asked = results.comparison
+    return {
+        f"Another length of `{arm}`:": (
+            f"it trained for more or fewer steps than `{asked.baseline.name}`, or than at its "
+            f"other seeds, at seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
+            f"with one budget of {asked.budget}. Does something stop runs early, or make epochs "
+            "longer? Then a gain is that of the length, too. Did an earlier version store some of "
+            "them, of a module that steps by hand? Then begin again in another folder."
+        )
+        for arm, seeds in ended_apart(results).items()
+    }
+
+
+COUNTED = {
+    TRAINING_BATCHES: "{} batches",
+    TRAINING_ROWS: "{} rows of data",
+    EPOCH_BATCHES: "epochs of {} batches",
+}
+"""What a count of `TRAINED_ON` is of."""
+
+
+def other_data(results: Results) -> dict[str, str]:
+    """Say which arms trained on more or less data than the baseline in the same steps.
+
+    Returns:
+        A few sentences by title; empty if there are none.
+    """
+    baseline, said = results.comparison.baseline.name, {}
+    for arm, pairs in trained_apart(results).items():
+        run, other = pairs[0]
+        apart = [c for c in TRAINED_ON if run.checks.get(c) != other.checks.get(c)]
+        ours, theirs = (
+            ", ".join(COUNTED[c].format(one.checks.get(c, "an unknown number of")) for c in apart)
+            for one in (run, other)
+        )
+        said[f"Other data for `{arm}` in the same steps:"] = (
+            f"at {count(len(pairs), 'seed')} it trained on another amount than `{baseline}`. At "
+            f"seed {run.seed}: {ours}; `{baseline}`: {theirs}. Something besides the trainer's "
+            "arguments may do that, such as a callback that accumulates gradients. A gain may be "
+            "due to the data alone."
+        )
+    return said
+
+
+def other_schedules(results: Results) -> dict[str, str]:
+    """Say which arms follow another schedule than the baseline, or none, or one at another pace.
+
+    Returns:
+        A few sentences by title; empty if there are none.
+    """
+    trained, name = trained_by(results), results.comparison.baseline.name
+    own = schedules_of(trained.get(name, ""))
+    others = {arm: found for arm, by in trained.items() if (found := schedules_of(by)) != own}
+    if not own or not others:
+        return {}
+    listed = ", ".join(f"`{arm}` {_followed(found)}" for arm, found in others.items())
+    return {
+        "Not the same schedule:": f"`{name}` follows {_followed(own)}, but {listed}. A difference "
+        "may be due to that: see What trained each arm."
+    }
+
+
+def _followed(schedules: set[str]) -> str:
+    return " and ".join(map(with_pace, sorted(schedules)))
+
+
+def set_apart(results: Results) -> dict[str, str]:
+    """Say what runs themselves show of arms that differ in more than their lines say.
+
+    Returns:
+        A few sentences by title; empty if there are none.
+    """
+    return other_schedules(results) | other_data(results) | same_weights_other_metric(results)

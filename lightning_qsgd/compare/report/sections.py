@@ -6,7 +6,6 @@ import yaml
 
 from lightning_qsgd.compare.planning.job import words_for_unshortened
 from lightning_qsgd.compare.report import tables
-from lightning_qsgd.compare.report.answer import other_lengths
 from lightning_qsgd.compare.report.document import (
     Block,
     Bullets,
@@ -16,6 +15,7 @@ from lightning_qsgd.compare.report.document import (
     Paragraph,
     Picture,
 )
+from lightning_qsgd.compare.report.origin import other_lengths
 from lightning_qsgd.compare.report.tables import count
 from lightning_qsgd.compare.results.pairing import (
     PairingCheck,

@@ -7,8 +7,13 @@ from itertools import combinations
 from typing import Any
 
 from lightning_qsgd.compare.results.results import Results
-from lightning_qsgd.training.first_weights import start_alike
-from lightning_qsgd.training.recorded_run import INITIAL_WEIGHTS, PAIRED_CHECKS, RecordedRun
+from lightning_qsgd.training.recorded_run import (
+    INITIAL_WEIGHTS,
+    PAIRED_CHECKS,
+    TRAINED_ON,
+    RecordedRun,
+    start_alike,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class PairingCheck:
 
 
 def agree(check: str, run: RecordedRun, baseline: RecordedRun) -> bool | None:
-    """Tell whether two runs agree in one of `PAIRED_CHECKS`.
+    """Tell whether two runs agree in one of `PAIRED_CHECKS` or `TRAINED_ON`.
 
     First weights are compared tensor by tensor, so that an arm may have parameters besides the
     baseline's; see `start_alike`. Runs stored without them are compared by the hash of the whole.
@@ -89,6 +94,25 @@ def ended_apart(results: Results) -> dict[str, list[int]]:
         if len(both - {0.0}) > 1:
             found.setdefault(name, set()).add(seed)
     return {name: sorted(seeds) for name, seeds in found.items()}
+
+
+def trained_apart(results: Results) -> dict[str, list[tuple[RecordedRun, RecordedRun]]]:
+    """Find pairs of runs that took the same steps, on more or less data.
+
+    Batches, their rows and the length of an epoch are what a run has counted itself, whatever asked
+    for them: a callback that accumulates gradients, a loader that grows, another data set.
+
+    Returns:
+        Pairs of an arm's run and the baseline's, by arm, of arms with such a pair alone; runs that
+        earlier versions stored, without counts, are in none.
+    """
+    found = dict[str, list[tuple[RecordedRun, RecordedRun]]]()
+    for (name, _), run, baseline in _pairs(results):
+        if baseline is None or _last_step(run) != _last_step(baseline):
+            continue
+        if any(agree(check, run, baseline) is False for check in TRAINED_ON):
+            found.setdefault(name, []).append((run, baseline))
+    return found
 
 
 def _last_step(run: RecordedRun) -> float:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.compare.results.pairing import agree
 from lightning_qsgd.compare.running.stored_run import StoredRun
-from lightning_qsgd.training.first_weights import unlike
 from lightning_qsgd.training.recorded_run import (
     DATA_ORDER,
     INITIAL_WEIGHTS,
@@ -14,6 +13,7 @@ from lightning_qsgd.training.recorded_run import (
     VALIDATION_BATCHES,
     VALIDATION_DATA,
     RecordedRun,
+    unlike,
 )
 
 WORDS = {

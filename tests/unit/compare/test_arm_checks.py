@@ -2,14 +2,13 @@
 
 import pytest
 
-from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan, Range, Search
-from lightning_qsgd.compare.planning.question import (
-    FIXED,
-    Question,
+from lightning_qsgd.cli.arm_configs import (
     refuse_copies,
     refuse_other_validation,
     refuse_what_is_fixed,
 )
+from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan, Range, Search
+from lightning_qsgd.compare.planning.question import FIXED, Question
 from lightning_qsgd.compare.results.results import TunedArm, TunedValue
 from lightning_qsgd.training.convergence_callback import Goal
 

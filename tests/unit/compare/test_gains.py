@@ -20,11 +20,12 @@ from lightning_qsgd.compare.results.pairing import (
     check_pairing,
     ended_apart,
     extra_parameters,
+    trained_apart,
     unpaired,
 )
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.first_weights import FirstWeights
+from lightning_qsgd.training.recorded_run import FirstWeights, RecordedRun, unlike
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
 
 GOAL = Goal(metric=METRIC, target=0.5)
@@ -163,6 +164,26 @@ def test_models_with_other_common_values_or_other_names_are_no_pair(hashes):
     assert unpaired(results) == {("arm", 0)}
 
 
+@pytest.mark.parametrize(
+    ("hashes", "named"),
+    [
+        ({"head": "a", "lazy": ""}, []),
+        ({"head": "a", "lazy": "c"}, []),
+        ({"head": "x", "lazy": ""}, ["head"]),
+        ({"tail": "a", "lazy": ""}, ["head", "tail"]),
+    ],
+)
+def test_weights_without_known_values_are_no_equal_ones(hashes, named):
+    models = {"base": FirstWeights({"head": "a", "lazy": ""}), "arm": FirstWeights(hashes)}
+    runs = [RecordedRun(arm, 0) for arm in models]
+    for run in runs:
+        run.note_weights(models[run.arm])
+    found = check_pairing(of_runs(*runs))[0]
+    expected = (0, 1, 0) if named else (0, 0, 1)
+    assert (found.equal, len(found.different), found.unknown) == expected
+    assert unlike(*models.values()) == named
+
+
 def test_runs_without_recorded_tensors_are_paired_by_the_hash_of_the_whole():
     results = of_sizes(base=FirstWeights(), arm=FirstWeights({"head": "a"}, 4))
     assert unpaired(results) == {("arm", 0)}
@@ -220,6 +241,30 @@ def test_runs_of_another_length_are_found_where_the_budget_has_one():
     assert ended_apart(results) == {}  # of seconds
     of_steps = replace(results, comparison=replace(results.comparison, length=30))
     assert ended_apart(of_steps) == {"arm": [1]}
+
+
+def counting(arm, seed, steps=3, **counts):
+    run = learning(arm, seed, [0.1] * steps)
+    return replace(run, checks={**run.checks, **counts})
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_found"),
+    [
+        ({"training_batches": "3", "training_rows": "24"}, False),
+        ({"training_batches": "6", "training_rows": "24"}, True),
+        ({"training_batches": "3", "training_rows": "48"}, True),
+        ({"training_batches": "3", "epoch_batches": "9"}, True),
+        ({}, False),  # stored by an earlier version
+    ],
+)
+def test_runs_that_took_the_same_steps_on_other_data_are_found(counts, is_found):
+    known = {"training_batches": "3", "training_rows": "24", "epoch_batches": "3"}
+    base = counting("base", 0, **known)
+    results = of_runs(base, counting("arm", 0, **counts))
+    assert list(trained_apart(results)) == (["arm"] if is_found else [])
+    longer = of_runs(base, counting("arm", 0, steps=4, **counts))
+    assert trained_apart(longer) == {}  # `ended_apart` has it
 
 
 def test_runs_that_an_earlier_version_stored_of_another_length_are_found_beside_the_new_ones():

@@ -18,7 +18,7 @@ from lightning_qsgd.compare import (
 from lightning_qsgd.compare.report.answer import SENTENCES, answer, three_sentences
 from lightning_qsgd.compare.report.document import to_markdown
 from lightning_qsgd.compare.report.panels import TONES
-from lightning_qsgd.training.first_weights import FirstWeights
+from lightning_qsgd.training.recorded_run import FirstWeights
 from tests.comparison_cases import (
     METHOD,
     METRIC,

@@ -25,7 +25,7 @@ from lightning_qsgd.compare.run_comparison import collect, foreign_files
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.first_weights import FirstWeights
+from lightning_qsgd.training.recorded_run import FirstWeights
 from tests.compare_jobs import made_job, quick_fit
 from tests.comparison_cases import METRIC, made_curve, made_results, made_run, timed
 

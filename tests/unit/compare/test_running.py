@@ -25,7 +25,7 @@ from lightning_qsgd.compare.running.folder_lock import LOCK, locked
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, differences
-from lightning_qsgd.training.first_weights import FirstWeights
+from lightning_qsgd.training.recorded_run import FirstWeights
 from tests.compare_jobs import made_job, quick_fit
 
 

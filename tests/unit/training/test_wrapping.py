@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
@@ -17,6 +18,7 @@ from lightning_qsgd.training.wrapping import (
     perturb,
     perturb_configured,
     refuse_conflict,
+    schedules_of,
 )
 
 PERTURBATION = Perturbation(strength=0.25)
@@ -102,3 +104,39 @@ def test_a_schedule_of_one_of_several_optimizers_is_one() -> None:
     assert follows_schedule(words)
     assert has_parts(words)
     assert not follows_schedule("")
+
+
+@pytest.mark.parametrize(
+    ("pace", "is_automatic", "words"),
+    [
+        ({}, True, "StepLR"),
+        ({"interval": "step"}, True, "StepLR every step"),
+        ({"frequency": 3}, True, "StepLR every 3 epochs"),
+        ({"interval": "step", "frequency": 2}, True, "StepLR every 2 steps"),
+        ({"interval": "step"}, False, "StepLR by hand"),
+    ],
+)
+def test_schedules_say_how_often_they_step(pace: Any, is_automatic: bool, words: str) -> None:
+    optimizer = sgd()
+    trainer: Any = SimpleNamespace(
+        optimizers=[PerturbedOptimizer(optimizer, PERTURBATION)],
+        lr_scheduler_configs=[LRSchedulerConfig(StepLR(optimizer, 1), **pace)],
+        lightning_module=SimpleNamespace(automatic_optimization=is_automatic),
+    )
+    assert describe_optimizers(trainer) == f"SGD (lr 0.1, weight decay 0), {words}"
+    assert schedules_of(describe_optimizers(trainer)) == {words}
+
+
+def test_all_schedules_of_one_optimizer_are_named() -> None:
+    optimizer = sgd()
+    configs = [LRSchedulerConfig(StepLR(optimizer, 1), interval="step")]
+    configs += [LRSchedulerConfig(ReduceLROnPlateau(optimizer))]
+    trainer: Any = SimpleNamespace(
+        optimizers=[optimizer],
+        lr_scheduler_configs=configs,
+        lightning_module=SimpleNamespace(automatic_optimization=True),
+    )
+    described = describe_optimizers(trainer)
+    assert described.endswith("), StepLR every step + ReduceLROnPlateau")
+    assert follows_schedule(described)
+    assert not has_parts(described)
