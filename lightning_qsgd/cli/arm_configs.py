@@ -1,14 +1,18 @@
 """Reads the configuration of every arm, before anything runs."""
 
+import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.cli.configs_command import find_shipped
-from lightning_qsgd.cli.job_cli import settings
+from lightning_qsgd.cli.job_cli import require_one_process, settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import plain_config, read_yaml
@@ -73,9 +77,9 @@ def read_question(
 
     Raises:
         FileNotFoundError: If a config is not there.
-        ValueError: If an arm does not fit the experiment, goes on from a checkpoint or cannot take
-            what a search would give it, goes around another optimizer or drops callbacks by
-            accident, or figures are of no arm.
+        ValueError: If an arm does not fit the experiment, goes on from a checkpoint, trains on
+            several devices or cannot take what a search would give it, goes around another
+            optimizer or drops callbacks by accident, or figures are of no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
@@ -96,6 +100,7 @@ def read_question(
     for name, config in parsed.items():
         refuse_checkpoint(f"the arm {name!r}", config)
         refuse_what_is_fixed(name, config, base)
+        _refuse_processes(config["trainer"])
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
     refuse_copies(plan, configs)
@@ -133,6 +138,28 @@ def _refuse_what_it_cannot_take(arm: str, question: Question, recipe: Recipe) ->
             f"Expected the arm {arm!r} to take what a search may give it, such as {odd}. {error}\n"
             "Write `integer: true` in a range of whole numbers, or take the range out."
         ) from error
+
+
+def _refuse_processes(trainer: dict[str, Any]) -> None:
+    """Refuse several devices before any run, as far as this machine and plain values tell them."""
+    names = ("accelerator", "devices", "num_nodes", "strategy")
+    given = {name: trainer[name] for name in names if not isinstance(trainer[name], dict)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the runs give them
+        connector = _connector(given)
+    if connector is not None:
+        require_one_process(connector)
+
+
+def _connector(given: dict[str, Any]) -> _AcceleratorConnector | None:
+    """Ask Lightning; None if only the machine of a run could tell, whose job looks again."""
+    with suppress(ImportError, MisconfigurationException, RuntimeError):  # other hardware
+        return _AcceleratorConnector(**given)
+    devices = given["devices"]
+    count = len(devices) if isinstance(devices, list) else devices
+    with suppress(TypeError, ValueError):
+        return _AcceleratorConnector(count, given["num_nodes"], accelerator="cpu")
+    return None
 
 
 def _names_optimizer(texts: list[str]) -> bool:

@@ -17,6 +17,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
@@ -40,6 +42,28 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     given = dict(recipe.keywords.get("parser_kwargs") or {})
     parsers = {**given, **raising, "fit": {**given.get("fit", {}), **raising}}
     return {"save_config_callback": None, "parser_kwargs": parsers}
+
+
+def require_one_process(connector: _AcceleratorConnector) -> None:
+    """Refuse what would train a run in several processes, or in another one than its job's.
+
+    Args:
+        connector: What Lightning made of `accelerator`, `devices`, `num_nodes` and `strategy`.
+
+    Raises:
+        ValueError: If there is more than one device, or the strategy forks or spawns.
+    """
+    devices, nodes = len(connector._parallel_devices), connector._num_nodes_flag
+    strategy = connector.strategy
+    if devices * nodes > 1 or isinstance(strategy.launcher, _MultiProcessingLauncher):
+        raise ValueError(
+            f"Expected every run of a comparison to train on one device, in the process of its "
+            f"job, got `trainer.devices` for {devices} and `trainer.num_nodes` {nodes}, with "
+            f"{type(strategy).__name__}: it would start the whole comparison again for each "
+            "device, or train in processes that keep the results. Write `trainer: {devices: 1, "
+            "num_nodes: 1, strategy: auto}` into the experiment. `processes` says how many runs "
+            "are made at a time instead."
+        )
 
 
 class JobCLI(PerturbationCLI):
@@ -106,6 +130,7 @@ class JobCLI(PerturbationCLI):
         more = [MemoryLogger(self.scratch) for _ in given[1:]] if isinstance(given, list) else []
         loggers = [self.memory, *more]  # as many as a module finds in `fit`
         trainer = super().instantiate_trainer(**{**quiet, **kwargs, "logger": loggers})
+        require_one_process(trainer._accelerator_connector)  # of the machine that the job is on
         BudgetedLoop.within(trainer)
         callbacks_of(trainer)[:0] = [
             CheckpointsElsewhere(self.scratch),
