@@ -245,7 +245,10 @@ def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
     if goal.metric not in final:
         curve = record.curve(goal.metric)
         if not curve.values:
-            raise ValueError(never_logged(goal.metric, {*cli.logged, *final}))
+            is_probe = loop_of(cli.trainer).few is not None
+            raise ValueError(
+                never_logged(goal.metric, {*cli.logged, *final}) + (_FROM_THE_FIRST * is_probe)
+            )
         if curve.steps[-1] < step:
             raise ValueError(_stale(goal.metric, curve, step))
         final[goal.metric] = curve.values[-1]
@@ -258,6 +261,12 @@ def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
     if loss.values:
         final.setdefault(goal.loss, loss.values[-1])
     return dict(sorted(final.items()))
+
+
+_FROM_THE_FIRST = (
+    " These were a few steps before a comparison: log it from the first validation on, if it was "
+    "to begin later."
+)
 
 
 def _stale(metric: str, curve: RecordedCurve, step: float) -> str:
