@@ -233,7 +233,7 @@ class Averaged(Classifier):
     """Logs what it is judged by in validations of training, where there is something to average."""
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self.log("val_nll", self.loss(batch))
+        self.log("val_nll_raw", self.loss(batch))
         if not self.trainer.sanity_checking:
             self.log("val_nll_ema", self.loss(batch) / 2)
 
