@@ -20,6 +20,7 @@ from lightning_qsgd.compare.planning import ArmPlan, Lines, Plan, Range
 from lightning_qsgd.compare.planning.job import (
     SEARCH_SPACE,
     as_yaml,
+    differences,
     value_at,
     what_determines,
     with_values,
@@ -59,9 +60,9 @@ class ParsingCLI(PerturbationCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run nothing."""
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self, with_links: bool = False) -> dict[str, Any]:
         """Return the configuration as plain values, every default included."""
-        return plain_config(self._parser("fit"), self.config["fit"])
+        return plain_config(self._parser("fit"), self.config["fit"], with_links)
 
 
 def read_question(
@@ -103,6 +104,7 @@ def read_question(
         _refuse_processes(config["trainer"])
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
+    _refuse_lifted_links(recipe, configs[plan.baseline], base["trainer"])
     refuse_copies(plan, configs)
     refuse_dropped_parts(plan, base, configs)
     refuse_other_validation(plan, configs)
@@ -132,7 +134,7 @@ def _refuse_what_it_cannot_take(arm: str, question: Question, recipe: Recipe) ->
     if not odd:  # what is a number with a point takes another
         return
     try:
-        _parse(recipe, f"values {odd}", {"subcommand": "fit", "fit": with_values(config, odd, arm)})
+        _parse(recipe, f"values {odd}", {"fit": with_values(config, odd, arm)})
     except ValueError as error:
         raise ValueError(
             f"Expected the arm {arm!r} to take what a search may give it, such as {odd}. {error}\n"
@@ -149,6 +151,27 @@ def _refuse_processes(trainer: dict[str, Any]) -> None:
         connector = _connector(given)
     if connector is not None:
         require_one_process(connector)
+
+
+def _refuse_lifted_links(recipe: Recipe, config: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a command line that hands a limit to model or data where the budget lifts it."""
+    limits = [
+        n
+        for n in ("max_steps", "max_epochs")
+        if (own.get(n) or -1) > config["trainer"].get(n) == -1
+    ]
+    if not limits or recipe.kind is PerturbationCLI:  # which links nothing
+        return
+    whole = {**config, "trainer": {**config["trainer"], **{name: own[name] for name in limits}}}
+    old, new = (_parse(recipe, "budget", {"fit": one}, with_links=True) for one in (whole, config))
+    places = [place for place in differences(old, new) if not place.startswith("trainer.")]
+    if places:
+        raise ValueError(
+            f"Expected the command line to link nothing to a limit that `budget` lifts, got "
+            f"{'; '.join(places)}, linked to {' and '.join(f'`trainer.{n}`' for n in limits)}: a "
+            "schedule made of it would go wrong. Give `budget` the unit of that limit, or let the "
+            "module ask `self.trainer` in `configure_optimizers`."
+        )
 
 
 def _connector(given: dict[str, Any]) -> _AcceleratorConnector | None:
@@ -180,10 +203,14 @@ def _with_ranges(arm: ArmPlan, config: dict[str, Any]) -> ArmPlan:
     return replace(arm, space={**brought, **arm.space})
 
 
-def _parse(recipe: Recipe, what: str, args: list[str] | dict[str, Any]) -> dict[str, Any]:
+def _parse(
+    recipe: Recipe, what: str, args: list[str] | dict[str, Any], with_links: bool = False
+) -> dict[str, Any]:
+    if isinstance(args, dict):
+        args = {"subcommand": "fit", **args}
     try:
         made: ParsingCLI = recipe.make(ParsingCLI, args=args, **settings(recipe))
-        return made.plain()
+        return made.plain(with_links)
     except Exception as error:  # whatever the parser and the classes in the config raise
         raise ValueError(f"Cannot read the {what}: {error}") from error
 

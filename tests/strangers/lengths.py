@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import lightning as L
 import torch
+from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from lightning_qsgd.cli import PerturbationCLI
 from tests.strangers.in_jobs import Plain, TwoByHand
 from tests.strangers.projects import Points, points
 
@@ -123,6 +125,28 @@ class Stream(Points):
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(Rows(), 8)
+
+
+class Told(Plain):
+    """Is told its epochs by the command line."""
+
+    def __init__(self, epochs: int = 7) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        self.log("asked", float(self.epochs))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+class Linking(PerturbationCLI):
+    """Links the epochs of the model to those of the trainer."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("trainer.max_epochs", "model.epochs")
 
 
 class Stops(L.Callback):

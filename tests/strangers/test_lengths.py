@@ -10,6 +10,7 @@ import yaml
 from lightning_qsgd.cli.fit_job import FitJob, ProbeJob
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.compare import load_results
 from lightning_qsgd.compare.executors import LocalExecutor
 from lightning_qsgd.compare.forecast import REMARK
 from lightning_qsgd.compare.planning import Budget
@@ -144,3 +145,22 @@ def test_a_schedule_of_the_trainers_steps_is_compared(command: Any) -> None:
     assert "was asked for" not in printed
     Path("fit.yaml").write_text(yaml.safe_dump(of(lengths.OneCycle, max_steps=6, max_epochs=-1)))
     assert "One seed, val_nll" in command("fit", "--config", "fit.yaml")
+
+
+def test_a_link_to_a_limit_that_the_budget_lifts_is_refused(
+    tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment = {
+        key: part for key, part in of(in_jobs.Plain).items() if key in ("trainer", "goal")
+    }
+    arguments = ["compare", "--config", plan(experiment, budget={"max_steps": 6})]
+    with pytest.raises(SystemExit):
+        lengths.Linking(lengths.Told, lengths.Points, args=arguments)
+    said = " ".join(capfd.readouterr().err.split())
+    assert "got model.epochs: 2, now -1, linked to `trainer.max_epochs`" in said
+    assert "Give `budget` the unit of that limit" in said
+    assert not Path("out").exists()
+    arguments = ["compare", "--config", plan(experiment, budget={"max_epochs": 1})]
+    lengths.Linking(lengths.Told, lengths.Points, args=arguments)
+    assert [run.final["asked"] for run in load_results(Path("out")).runs] == [1, 1]
