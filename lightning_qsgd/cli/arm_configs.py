@@ -1,16 +1,20 @@
 """Reads the configuration of every arm, before anything runs."""
 
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.cli.configs_command import find_shipped
-from lightning_qsgd.cli.job_cli import settings
+from lightning_qsgd.cli.job_cli import require_one_process, settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.cli.suggesting_parser import plain_config, read_yaml
@@ -19,6 +23,7 @@ from lightning_qsgd.compare.planning.job import (
     SEARCH_SPACE,
     as_yaml,
     differences,
+    is_named,
     lost_parts,
     value_at,
     what_determines,
@@ -53,9 +58,9 @@ class ParsingCLI(PerturbationCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run nothing."""
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self, with_links: bool = False) -> dict[str, Any]:
         """Return the configuration as plain values, every default included."""
-        return plain_config(self._parser("fit"), self.config["fit"])
+        return plain_config(self._parser("fit"), self.config["fit"], with_links)
 
 
 def read_question(
@@ -71,9 +76,9 @@ def read_question(
 
     Raises:
         FileNotFoundError: If a config is not there.
-        ValueError: If an arm does not fit the experiment, goes on from a checkpoint or cannot take
-            what a search would give it, goes around another optimizer or drops callbacks by
-            accident, or figures are of no arm.
+        ValueError: If an arm does not fit the experiment, goes on from a checkpoint, trains on
+            several devices or cannot take what a search would give it, goes around another
+            optimizer or drops callbacks by accident, or figures are of no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
@@ -94,8 +99,10 @@ def read_question(
     for name, config in parsed.items():
         refuse_checkpoint(f"the arm {name!r}", config)
         refuse_what_is_fixed(name, config, base)
+        _refuse_processes(config["trainer"])
     plan = replace(plan, arms={n: _with_ranges(a, parsed[n]) for n, a in plan.arms.items()})
     configs = {name: _of_run(config, plan, goal) for name, config in parsed.items()}
+    _refuse_lifted_links(recipe, configs[plan.baseline], base["trainer"])
     refuse_copies(plan, configs)
     refuse_dropped_parts(plan, base, configs)
     refuse_other_validation(plan, configs)
@@ -126,12 +133,55 @@ def _refuse_what_it_cannot_take(arm: str, question: Question, recipe: Recipe) ->
     if not odd:  # what is a number with a point takes another
         return
     try:
-        _parse(recipe, f"values {odd}", {"subcommand": "fit", "fit": with_values(config, odd, arm)})
+        _parse(recipe, f"values {odd}", {"fit": with_values(config, odd, arm)})
     except ValueError as error:
         raise ValueError(
             f"Expected the arm {arm!r} to take what a search may give it, such as {odd}. {error}\n"
             "Write `integer: true` in a range of whole numbers, or take the range out."
         ) from error
+
+
+def _refuse_processes(trainer: dict[str, Any]) -> None:
+    """Refuse several devices before any run, as far as this machine and plain values tell them."""
+    names = ("accelerator", "devices", "num_nodes", "strategy")
+    given = {name: trainer[name] for name in names if not isinstance(trainer[name], dict)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the runs give them
+        connector = _connector(given)
+    if connector is not None:
+        require_one_process(connector)
+
+
+def _refuse_lifted_links(recipe: Recipe, config: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a command line that hands a limit to model or data where the budget lifts it."""
+    limits = [
+        n
+        for n in ("max_steps", "max_epochs")
+        if (own.get(n) or -1) > config["trainer"].get(n) == -1
+    ]
+    if not limits or recipe.kind is PerturbationCLI:  # which links nothing
+        return
+    whole = {**config, "trainer": {**config["trainer"], **{name: own[name] for name in limits}}}
+    old, new = (_parse(recipe, "budget", {"fit": one}, with_links=True) for one in (whole, config))
+    places = [place for place in differences(old, new) if not place.startswith("trainer.")]
+    if places:
+        raise ValueError(
+            f"Expected the command line to link nothing to a limit that `budget` lifts, got "
+            f"{'; '.join(places)}, linked to {' and '.join(f'`trainer.{n}`' for n in limits)}: a "
+            "schedule made of it would go wrong. Give `budget` the unit of that limit, or let the "
+            "module ask `self.trainer` in `configure_optimizers`."
+        )
+
+
+def _connector(given: dict[str, Any]) -> _AcceleratorConnector | None:
+    """Ask Lightning; None if only the machine of a run could tell, whose job looks again."""
+    with suppress(ImportError, MisconfigurationException, RuntimeError):  # other hardware
+        return _AcceleratorConnector(**given)
+    devices = given["devices"]
+    count = len(devices) if isinstance(devices, list) else devices
+    with suppress(TypeError, ValueError):
+        return _AcceleratorConnector(count, given["num_nodes"], accelerator="cpu")
+    return None
 
 
 def _names_optimizer(texts: list[str]) -> bool:
@@ -152,10 +202,14 @@ def _with_ranges(arm: ArmPlan, config: dict[str, Any]) -> ArmPlan:
     return replace(arm, space={**brought, **arm.space})
 
 
-def _parse(recipe: Recipe, what: str, args: list[str] | dict[str, Any]) -> dict[str, Any]:
+def _parse(
+    recipe: Recipe, what: str, args: list[str] | dict[str, Any], with_links: bool = False
+) -> dict[str, Any]:
+    if isinstance(args, dict):
+        args = {"subcommand": "fit", **args}
     try:
         made: ParsingCLI = recipe.make(ParsingCLI, args=args, **settings(recipe))
-        return made.plain()
+        return made.plain(with_links)
     except Exception as error:  # whatever the parser and the classes in the config raise
         raise ValueError(f"Cannot read the {what}: {error}") from error
 
@@ -229,12 +283,6 @@ def refuse_checkpoint(what: str, config: Config) -> None:
 
     Raises:
         ValueError: If it names a checkpoint.
-
-    Example:
-        >>> refuse_checkpoint("the experiment", {"ckpt_path": "a.ckpt"})
-        Traceback (most recent call last):
-        ...
-        ValueError: Expected no `ckpt_path` in the experiment, got 'a.ckpt': ...
     """
     if config.get("ckpt_path") is not None:
         raise ValueError(
@@ -254,15 +302,6 @@ def refuse_copies(plan: Plan, configs: Mapping[str, Config]) -> None:
 
     Raises:
         ValueError: If an arm and the baseline would train alike.
-
-    Example:
-        >>> from lightning_qsgd.compare.planning import ArmPlan, Budget
-        >>> arms = {"adamw": ArmPlan(kind="baseline"), "copy": ArmPlan()}
-        >>> plan = Plan("digits.yaml", arms, Budget(max_steps=1))
-        >>> refuse_copies(plan, {"adamw": {"lr": 1.0}, "copy": {"lr": 1.0}})
-        Traceback (most recent call last):
-        ...
-        ValueError: Expected the arm 'copy' to differ from the baseline 'adamw': ...
     """
     own = plan.arms[plan.baseline].hyperparameters
     for name, arm in plan.arms.items():
@@ -358,8 +397,3 @@ def _words_for_dropped(name: str, peer: str, place: str, gone: Sequence[str]) ->
         f"either. Write `{place.rpartition('.')[-1]}+` in the overlay to add to the list, or "
         f"`without: [{classes}]` in the arm if it is meant."
     )
-
-
-def is_named(path: str, names: Collection[str]) -> bool:
-    """Whether names hold a class path, or its last part."""
-    return path in names or path.rpartition(".")[-1] in names

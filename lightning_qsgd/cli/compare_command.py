@@ -249,8 +249,8 @@ def carry_out(question: Question, workshop: Workshop, command: str, console: Con
     folder = workshop.store.folder
     provenance = provenance_of(command, _whole_config(question))
     refuse_other_arms(question, workshop)
-    require_trainable(question, workshop)
-    for name, text in remarks(question):
+    of_probes = require_trainable(question, workshop)
+    for name, text in [*remarks(question), *of_probes.items()]:
         console.print(f"[yellow]{escape(name)}[/]: {escape(text)}", soft_wrap=True)
     results = run_comparison(question, workshop, provenance, console)
     try:

@@ -8,9 +8,7 @@ and nothing is imported. What has no near name, or cannot be told from the sourc
 import ast
 import builtins
 import re
-import shutil
 import sys
-import textwrap
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -24,7 +22,7 @@ import yaml
 from docstring_parser import parse
 
 from lightning_qsgd.argument_checks import text_of
-from lightning_qsgd.cli.commands import COMMANDS, PROGRAM, Command
+from lightning_qsgd.cli.commands import COMMANDS, Command
 from lightning_qsgd.cli.suggesting_parser import about_module, read_yaml
 
 
@@ -170,33 +168,6 @@ def _refuse_in_arms(plan: Mapping[Any, Any], where: str) -> None:
         for changed in given if isinstance(given, list) else [given]:
             if isinstance(changed, Mapping):
                 _refuse_keys(changed, "fit", place)
-
-
-def short_help(name: str) -> str:
-    """Write what a command takes, a line for each option; `--help all` is the parser's own.
-
-    Args:
-        name: Name of the command.
-    """
-    command = COMMANDS[name]
-    words = {key: text for path in command.described_in for key, text in described(path).items()}
-    rows = {key: text or words.get(key, "") for key, text in command.options.items()}
-    lines = [f"usage: {PROGRAM} {name} --config CONFIG [--OPTION VALUE ...]", ""]
-    lines += [f"{command.summary[0].upper()}{command.summary[1:]}.", ""]
-    for key, text in rows.items():
-        lines += _row(f"--{key}", text)
-        group = command.groups.get(key)
-        for part, said in (described(group) if group else {}).items():
-            lines += _row(f"  --{key}.{part}", said)
-    return "\n".join(lines)
-
-
-def _row(option: str, text: str) -> list[str]:
-    indent, width = " " * 34, min(shutil.get_terminal_size().columns, 110) - 2
-    lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
-    if len(option) > len(indent) - 4 or not lines:
-        return [f"  {option}", *lines]
-    return [f"  {option}".ljust(len(indent)) + lines[0].lstrip(), *lines[1:]]
 
 
 def _values_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -361,10 +332,20 @@ def _spec_of(module: str) -> ModuleSpec | None:
         for count in range(len(rest)):
             places = spec.submodule_search_locations if spec is not None else None
             name = ".".join([first, *rest[: count + 1]])
-            spec = PathFinder.find_spec(name, places) if places is not None else None
+            spec = _inside(name, places) if places is not None else None
     except (ImportError, ValueError):
         return None
     return spec
+
+
+def _inside(name: str, places: Sequence[str]) -> ModuleSpec | None:
+    """Find a module in the folders of its package."""
+    try:
+        return PathFinder.find_spec(name, places)
+    except KeyError:  # a folder without `__init__.py` in one that is not imported
+        spec, last = ModuleSpec(name, None, is_package=True), name.rpartition(".")[2]
+        spec.submodule_search_locations = [str(Path(place, last)) for place in places]
+        return spec
 
 
 def _names_of(file: Path | None) -> Mapping[str, Sequence[ast.AST]]:

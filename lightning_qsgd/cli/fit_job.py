@@ -1,7 +1,7 @@
 """Makes one run of a comparison, in whatever process and on whatever machine."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import isfinite, isnan, nan
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_qsgd.cli.job_cli import JobCLI
+from lightning_qsgd.cli.job_cli import JobCLI, loop_of
 from lightning_qsgd.cli.main import hush
 
 # Imported by the server that forks the processes, so that no run has to wait for them.
@@ -22,7 +22,7 @@ from lightning_qsgd.cli.outcome import never_logged
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.compare.executors.executor import SCRATCH
-from lightning_qsgd.compare.forecast import SECONDS_OF_A_RUN
+from lightning_qsgd.compare.forecast import REMARK, SECONDS_OF_A_RUN
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal, steps_taken
@@ -88,16 +88,14 @@ STEPS = 4
 """Of a probe run; the first is not timed."""
 
 SHORT: dict[str, Any] = {
-    "max_epochs": 1,
-    "max_steps": -1,
     "max_time": None,
     "overfit_batches": 0.0,
-    "limit_train_batches": STEPS,
     "limit_val_batches": 2,
     "val_check_interval": 1.0,
     "check_val_every_n_epoch": 1,
 }
-"""What makes a run a probe: a whole epoch with its validation, of a few batches."""
+"""What makes a run a probe: a whole epoch with its validation, of a few batches. Its steps and
+epochs stay those of the budget until every schedule is made, see `BudgetedLoop.few`."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +116,27 @@ class ProbeJob:
         watch = Stopwatch()
         run = fit_job(short, self.recipe, watch)
         whole = watch.whole_run(config["trainer"], perf_counter() - begin)
-        return replace(run, final={**run.final, SECONDS_OF_A_RUN: whole})
+        said = {REMARK: _words_for_unanswered(watch.unanswered)} if watch.unanswered else {}
+        final = {**run.final, SECONDS_OF_A_RUN: whole}
+        return replace(run, final=final, checks={**run.checks, **said})
 
 
 def _fewer(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the limits of an experiment that are below those of a probe."""
-    kept = {}
-    for name in ("limit_train_batches", "limit_val_batches"):
-        given = trainer.get(name)
-        is_count = isinstance(given, int) and not isinstance(given, bool)
-        if given == 0.0 or (is_count and given < SHORT[name]):
-            kept[name] = given
-    return kept
+    """Keep an experiment's limit of validation that is below that of a probe."""
+    name = "limit_val_batches"
+    given = trainer.get(name)
+    is_count = isinstance(given, int) and not isinstance(given, bool)
+    return {name: given} if given == 0.0 or (is_count and given < SHORT[name]) else {}
+
+
+def _words_for_unanswered(limits: Collection[str]) -> str:
+    asked = " and ".join(f"`trainer.{name}`" for name in sorted(limits))
+    return (
+        f"{asked} was asked for, and read -1: the budget has another unit, and nothing told the "
+        "number when it was asked for. A schedule made of it goes wrong. Give `budget` the unit "
+        "that the schedule asks for, or ask in `configure_optimizers`, with data of known length, "
+        "where budgets of steps and epochs are translated."
+    )
 
 
 class Stopwatch(Callback):
@@ -139,7 +146,12 @@ class Stopwatch(Callback):
         self.training: list[float] = []
         self.validating: list[float] = []
         self.lengths: dict[str, float] = {}
+        self.unanswered: set[str] = set()
         self._begin = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let training end after a few batches."""
+        loop_of(trainer).few = STEPS
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Start the clock."""
@@ -158,7 +170,8 @@ class Stopwatch(Callback):
         self.validating.append(perf_counter() - self._begin)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the batches of an epoch, and of a validation."""
+        """Count the batches of an epoch, and of a validation; note what was asked in vain."""
+        self.unanswered = set(loop_of(trainer).unanswered)
         self.lengths = {
             "limit_train_batches": _length(trainer.train_dataloader),
             "limit_val_batches": _length(trainer.val_dataloaders),
@@ -232,7 +245,10 @@ def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
     if goal.metric not in final:
         curve = record.curve(goal.metric)
         if not curve.values:
-            raise ValueError(never_logged(goal.metric, {*cli.logged, *final}))
+            is_probe = loop_of(cli.trainer).few is not None
+            raise ValueError(
+                never_logged(goal.metric, {*cli.logged, *final}) + (_FROM_THE_FIRST * is_probe)
+            )
         if curve.steps[-1] < step:
             raise ValueError(_stale(goal.metric, curve, step))
         final[goal.metric] = curve.values[-1]
@@ -245,6 +261,12 @@ def _final(cli: JobCLI, record: RecordedRun, goal: Goal) -> dict[str, float]:
     if loss.values:
         final.setdefault(goal.loss, loss.values[-1])
     return dict(sorted(final.items()))
+
+
+_FROM_THE_FIRST = (
+    " These were a few steps before a comparison: log it from the first validation on, if it was "
+    "to begin later."
+)
 
 
 def _stale(metric: str, curve: RecordedCurve, step: float) -> str:

@@ -3,25 +3,29 @@
 import hashlib
 import os
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import update_wrapper
+from math import ceil, inf
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
-from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe
 from lightning_qsgd.training.checkpoints import CheckpointsElsewhere
 from lightning_qsgd.training.convergence_callback import steps_taken
 from lightning_qsgd.training.first_weights import PairingCallback
+from lightning_qsgd.training.publishing import MemoryLogger
 from lightning_qsgd.training.wrapping import callbacks_of
 
 LOG_EVERY = 10
@@ -38,6 +42,28 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     given = dict(recipe.keywords.get("parser_kwargs") or {})
     parsers = {**given, **raising, "fit": {**given.get("fit", {}), **raising}}
     return {"save_config_callback": None, "parser_kwargs": parsers}
+
+
+def require_one_process(connector: _AcceleratorConnector) -> None:
+    """Refuse what would train a run in several processes, or in another one than its job's.
+
+    Args:
+        connector: What Lightning made of `accelerator`, `devices`, `num_nodes` and `strategy`.
+
+    Raises:
+        ValueError: If there is more than one device, or the strategy forks or spawns.
+    """
+    devices, nodes = len(connector._parallel_devices), connector._num_nodes_flag
+    strategy = connector.strategy
+    if devices * nodes > 1 or isinstance(strategy.launcher, _MultiProcessingLauncher):
+        raise ValueError(
+            f"Expected every run of a comparison to train on one device, in the process of its "
+            f"job, got `trainer.devices` for {devices} and `trainer.num_nodes` {nodes}, with "
+            f"{type(strategy).__name__}: it would start the whole comparison again for each "
+            "device, or train in processes that keep the results. Write `trainer: {devices: 1, "
+            "num_nodes: 1, strategy: auto}` into the experiment. `processes` says how many runs "
+            "are made at a time instead."
+        )
 
 
 class JobCLI(PerturbationCLI):
@@ -104,6 +130,8 @@ class JobCLI(PerturbationCLI):
         more = [MemoryLogger(self.scratch) for _ in given[1:]] if isinstance(given, list) else []
         loggers = [self.memory, *more]  # as many as a module finds in `fit`
         trainer = super().instantiate_trainer(**{**quiet, **kwargs, "logger": loggers})
+        require_one_process(trainer._accelerator_connector)  # of the machine that the job is on
+        BudgetedLoop.within(trainer)
         callbacks_of(trainer)[:0] = [
             CheckpointsElsewhere(self.scratch),
             self.pairing,
@@ -183,133 +211,143 @@ class OneAtATime:
                 OneAtATime.is_held = False
 
 
-class Ignored:
-    """Stands for a logger's own library: every attribute, call and item of it does nothing.
+class BudgetedLoop(_FitLoop):
+    """A fit loop that tells how long a run will be where its budget has another unit.
 
-    As a path it is a folder that is deleted with the run, and there is nothing in it.
-
-    Args:
-        scratch: That folder.
-        is_there: Whether it counts as true; what a call returns does not, so that waiting for it
-            ends.
-
-    Example:
-        >>> nothing = Ignored()
-        >>> bool(nothing), bool(nothing.add_image("made", 0, global_step=3))
-        (True, False)
-        >>> "best" in nothing.summary, list(nothing.all_writers.values()), f"{nothing.dir}/x"
-        (False, [], './x')
-    """
-
-    def __init__(self, scratch: str = ".", is_there: bool = True) -> None:
-        self._scratch, self._is_there = scratch, is_there
-
-    def __bool__(self) -> bool:
-        return self._is_there
-
-    def __str__(self) -> str:
-        return self._scratch
-
-    def __getattr__(self, name: str) -> "Ignored":
-        if name.startswith("__"):  # pickle and copy ask for some
-            raise AttributeError(name)
-        return self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> "Ignored":
-        """Return nothing again."""
-        return Ignored(self._scratch, is_there=False)
-
-    def __getitem__(self, key: Any) -> "Ignored":
-        return self
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-    def __contains__(self, item: Any) -> bool:
-        return False
-
-    def __fspath__(self) -> str:
-        return self._scratch
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> "Ignored":
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        """Do nothing."""
-
-
-class MemoryLogger(Logger):
-    """Collects (step, value) by tag; a run of a comparison writes no event files of its own.
-
-    What modules do with the library behind a logger, such as
-    ``self.logger.experiment.add_image(...)``, and with methods that other loggers have, does
-    nothing here.
-
-    Args:
-        scratch: Folder for modules that write beside a logger's files; it is deleted with the run.
+    A budget of a comparison lifts the trainer's other limits: they are -1. Schedules ask for them.
+    Under a budget of steps, `max_epochs` is told as the epochs that the steps take, the last of
+    them perhaps in part. Under a budget of epochs, `trainer.max_steps` is told as the steps in
+    them. What is told ends no training. It needs the number of batches: the first to ask lets the
+    data be loaded, as `trainer.estimated_stepping_batches` does.
 
     Attributes:
-        points: Points by tag, in the order in which they were logged.
-
-    Example:
-        >>> logger = MemoryLogger()
-        >>> logger.log_metrics({"loss": 0.5}, step=3)
-        >>> logger.points["loss"]
-        [(3, 0.5)]
-        >>> drawn = logger.experiment.add_image("made", 0)
-        >>> also_drawn = logger.log_image("made", [0])
+        budget: Steps of the run; -1 if another unit limits it.
+        few: Batches after which a run ends that is only a probe, with all its schedules made for
+            the whole run; None trains to the end.
+        unanswered: Limits that were asked for and are not to be told: those of a budget of seconds,
+            of data without a length, or asked for before there are data.
     """
 
-    def __init__(self, scratch: str = ".") -> None:
-        super().__init__()
-        self.points: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        self._scratch = scratch
+    budget: int
+    few: int | None
+    unanswered: set[str]
+    _told: dict[str, int]
+    _is_open: bool
+    _is_untold: bool
 
-    def __getattr__(self, name: str) -> Ignored:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return Ignored(self._scratch)
+    @classmethod
+    def within(cls, trainer: Trainer) -> None:
+        """Let a trainer that has not begun use such a loop."""
+        loop: Any = trainer.fit_loop
+        vars(loop).update(budget=loop.max_steps, few=None, unanswered=set(), _told={})
+        vars(loop).update(_is_open=False, _is_untold=False)
+        loop.__class__ = _joined(BudgetedLoop, type(loop))
+        trainer.__class__ = _joined(BudgetedTrainer, type(trainer))
 
-    @property
-    def experiment(self) -> Ignored:
-        """The library behind a logger, which is none."""
-        return Ignored(self._scratch)
-
-    @property
-    def name(self) -> str:
-        """Name for Lightning's messages."""
-        return "memory"
-
-    @property
-    def version(self) -> int:
-        """There is only one."""
-        return 0
+    def open(self) -> None:
+        """Begin to tell: the data are set up."""
+        self.budget, self._is_open = self.epoch_loop.max_steps, True
 
     @property
-    def save_dir(self) -> str:
-        """Folder that is deleted with the run."""
-        return self._scratch
+    def max_epochs(self) -> Any:
+        """Epochs of the run, told if they are not its budget."""
+        own = vars(self)["max_epochs"]
+        return self.told("max_epochs") if own == -1 else own
+
+    @max_epochs.setter
+    def max_epochs(self, value: int | None) -> None:
+        told = self._told.get("max_epochs")
+        if told is None or value is None or value < told:
+            vars(self)["max_epochs"] = value
+        else:  # beyond the budget, as `StochasticWeightAveraging` sets it
+            self._told["max_epochs"] = value
+        if not self._is_open:  # nobody but the trainer has asked so far
+            self.unanswered.clear()
+
+    def told(self, name: str) -> int:
+        """Tell a limit that the budget lifts; -1 if nothing tells it."""
+        if name in self._told or self._is_untold:
+            return -1 if self._is_untold else self._told[name]
+        steps, epochs = self._steps_of_epoch(), vars(self)["max_epochs"]
+        if steps is None or self.budget == epochs == -1:
+            self.unanswered.add(name)
+            return -1
+        self._told[name] = ceil(self.budget / steps) if name == "max_epochs" else epochs * steps
+        return self._told[name]
+
+    def _steps_of_epoch(self) -> int | None:
+        """Count the steps of an epoch; None if nothing tells their number yet."""
+        if self._combined_loader is None and self._is_open:
+            self._is_open = False  # while they are loaded, the data may ask as well
+            try:
+                self.setup_data()
+            except Exception:  # whatever data raise that are not set up; the fit asks them again
+                self._combined_loader = None
+            self._is_open = True
+        is_known = self._combined_loader is not None and 0 < self.max_batches < inf
+        return ceil(self.max_batches / self.trainer.accumulate_grad_batches) if is_known else None
+
+    @contextmanager
+    def untold(self) -> Iterator[None]:
+        """Show the budget's own limits alone, as training ends by them."""
+        before, self._is_untold = self._is_untold, True
+        try:
+            yield
+        finally:
+            self._is_untold = before
 
     @property
-    def root_dir(self) -> str:
-        """The same folder."""
-        return self._scratch
+    def done(self) -> bool:
+        """Whether the budget is spent, or the epoch of a probe."""
+        if self.few is not None and self.trainer.current_epoch:
+            return True
+        with self.untold():
+            return super().done
+
+    def _iteration_based_training(self) -> bool:
+        return self.budget != -1
+
+    def run(self) -> None:
+        """Train; a probe has fewer batches, now that schedules are made."""
+        if self.few is not None:
+            self._shorten(self.few)
+        super().run()
+
+    def _shorten(self, batches: int) -> None:
+        given = self.trainer.limit_train_batches
+        if self.budget != -1:  # a schedule of fewer steps may refuse another one
+            batches = min(batches, self.budget * self.trainer.accumulate_grad_batches)
+        if isinstance(given, float) and given > 0:
+            self.trainer.limit_train_batches = batches
+        else:
+            self.trainer.limit_train_batches = min(given, batches)
+        self.epoch_loop.max_steps = -1
+        if self._combined_loader is not None and self._data_fetcher is not None:
+            self._data_fetcher.teardown()
+            self._combined_loader = None  # loaded again, up to the new limit
+
+
+class BudgetedTrainer(Trainer):
+    """A trainer that tells the steps of a run whose budget has another unit."""
+
+    fit_loop: BudgetedLoop
 
     @property
-    def log_dir(self) -> str:
-        """The same folder."""
-        return self._scratch
+    def max_steps(self) -> int:
+        """Steps of the run, told if they are not its budget."""
+        loop = self.fit_loop
+        return loop.told("max_steps") if loop.budget == -1 else loop.budget
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep scalars."""
-        for tag, value in metrics.items():
-            self.points[tag].append((-1 if step is None else step, float(value)))
+    @property
+    def estimated_stepping_batches(self) -> int | float:
+        """Lightning's own: a budget of steps needs no data for it."""
+        with self.fit_loop.untold():
+            return super().estimated_stepping_batches
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Ignore them: the stored configuration has them."""
+
+def _joined(own: type, given: type) -> type:
+    """Put a class in front of Lightning's, or of one of the user's that extends it."""
+    return own if given in own.__bases__ else type(given.__name__, (own, given), {})
 
 
 class StepBudget(Callback):
@@ -318,33 +356,29 @@ class StepBudget(Callback):
     A record counts a batch once, see `steps_taken`. Where a module steps by hand, Lightning counts
     each optimizer, and none that is stepped past it. At one `max_steps` a module with two
     optimizers would see half of the batches of one with a single optimizer, and a module that
-    asks for ``self.optimizers(use_pl_optimizer=False)`` would train for ever. Hooks at the end of a
-    batch find the translated number in `trainer.max_steps`.
-
-    Example:
-        >>> StepBudget().on_train_start(Trainer(logger=False), LightningModule())
+    asks for ``self.optimizers(use_pl_optimizer=False)`` would train for ever. So the loop ends at a
+    translated number, and `trainer.max_steps` stays the budget.
     """
 
-    def __init__(self) -> None:
-        self._steps = -1
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the loop tell how long the run will be."""
+        if stage == "fit":
+            loop_of(trainer).open()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the budget."""
-        self._steps = trainer.max_steps
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Show the budget where a module asks for `trainer.max_steps` in `training_step`."""
-        trainer.fit_loop.epoch_loop.max_steps = self._steps
+        """End at the budget, whatever a search of Lightning's for a batch size has put back."""
+        loop = loop_of(trainer)
+        loop.epoch_loop.max_steps = loop.budget if loop.few is None else -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Translate what is left of the budget into Lightning's count."""
-        if pl_module.automatic_optimization or self._steps == -1:
+        loop = loop_of(trainer)
+        if pl_module.automatic_optimization or loop.epoch_loop.max_steps == -1:
             return  # the two counts are one
-        is_spent, counted = steps_taken(trainer) + 1 >= self._steps, trainer.global_step
-        trainer.fit_loop.epoch_loop.max_steps = (
-            counted if is_spent else max(self._steps, counted + 1)
-        )
+        is_spent, counted = steps_taken(trainer) + 1 >= loop.budget, trainer.global_step
+        loop.epoch_loop.max_steps = counted if is_spent else max(loop.budget, counted + 1)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the trainer as it was."""
-        trainer.fit_loop.epoch_loop.max_steps = self._steps
+
+def loop_of(trainer: Trainer) -> BudgetedLoop:
+    """Return the loop of a trainer in a job."""
+    return cast(BudgetedLoop, trainer.fit_loop)

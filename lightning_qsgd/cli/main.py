@@ -4,7 +4,9 @@ import argparse
 import errno
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from contextlib import suppress
@@ -94,7 +96,7 @@ def _run(arguments: list[str] | None) -> None:
     hush()
     try:
         from lightning_qsgd.cli.configs_command import with_shipped_configs
-        from lightning_qsgd.cli.first_look import refuse_misspelt, short_help
+        from lightning_qsgd.cli.first_look import refuse_misspelt
 
         known = given[0] in COMMANDS and COMMANDS[given[0]].options.get("help")
         if known and given[1:] in (["-h"], ["--help"]):
@@ -123,6 +125,35 @@ def _run(arguments: list[str] | None) -> None:
             "What had been written before is complete. Make room, or choose a folder on another "
             "disk, and repeat the command. LIGHTNING_QSGD_DEBUG=1 shows where it was.",
         )
+
+
+def short_help(name: str) -> str:
+    """Write what a command takes, a line for each option; `--help all` is the parser's own.
+
+    Args:
+        name: Name of the command.
+    """
+    from lightning_qsgd.cli.first_look import described
+
+    command = COMMANDS[name]
+    words = {key: text for path in command.described_in for key, text in described(path).items()}
+    rows = {key: text or words.get(key, "") for key, text in command.options.items()}
+    lines = [f"usage: {PROGRAM} {name} --config CONFIG [--OPTION VALUE ...]", ""]
+    lines += [f"{command.summary[0].upper()}{command.summary[1:]}.", ""]
+    for key, text in rows.items():
+        lines += _row(f"--{key}", text)
+        group = command.groups.get(key)
+        for part, said in (described(group) if group else {}).items():
+            lines += _row(f"  --{key}.{part}", said)
+    return "\n".join(lines)
+
+
+def _row(option: str, text: str) -> list[str]:
+    indent, width = " " * 34, min(shutil.get_terminal_size().columns, 110) - 2
+    lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
+    if len(option) > len(indent) - 4 or not lines:
+        return [f"  {option}", *lines]
+    return [f"  {option}".ljust(len(indent)) + lines[0].lstrip(), *lines[1:]]
 
 
 def _refuse(error: Exception, words: str) -> None:

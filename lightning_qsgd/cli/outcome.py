@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -344,7 +345,10 @@ def never_logged(metric: str, logged: Collection[str]) -> str:
 
 
 class GoalWatch(Callback):
-    """Stops a fit whose goal is a misspelling of what the validation before training logs.
+    """Warns of a goal that seems a misspelling of what the validation before training logs.
+
+    It refuses nothing: a metric may begin later, such as one of averaged weights. A fit ends with
+    an error if it never did, and a comparison before its first whole run.
 
     Args:
         metric: Tag of the goal's metric.
@@ -354,15 +358,12 @@ class GoalWatch(Callback):
         self.metric = metric
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what the first validation batches logged.
-
-        Raises:
-            ValueError: If the metric is not there, and one of nearly that name is.
-        """
+        """Look at what the first validation batches logged."""
         logged = [str(tag) for tag in trainer.callback_metrics]
         alike = get_close_matches(self.metric, logged, n=1, cutoff=ALIKE)
         if self.metric not in logged and alike and not are_splits(self.metric, alike[0]):
-            raise ValueError(
-                f"{never_logged(self.metric, logged)} If it is logged later only, switch this "
-                "check off with `--trainer.num_sanity_val_steps 0`."
+            rank_zero_warn(
+                f"The goal's metric `{self.metric}` is not among what the validation before "
+                f"training logged: {', '.join(sorted(logged))}. Did you mean {alike[0]}? If so, "
+                "stop, and set `goal.metric`: the run would end without a value of it."
             )

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from math import nan
 from pathlib import Path
@@ -63,7 +64,7 @@ from lightning_qsgd.training import (
 )
 from lightning_qsgd.training.checkpoints import CheckpointsElsewhere
 from lightning_qsgd.training.publishing import name_in_progress_bar
-from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint
+from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint, load_run
 from lightning_qsgd.training.wrapping import callbacks_of
 
 
@@ -114,7 +115,8 @@ class PerturbationCLI(LightningCLI):
         """Add the one that is asked for: four parsers take longer than many a short run."""
         every, asked = self.subcommands(), self._asked
         if asked in every:
-            self.subcommands = lambda: {asked: every[asked]}  # type: ignore[method-assign]
+            # A `partial` can be pickled, as for strategies that spawn processes.
+            self.subcommands = partial(dict, {asked: every[asked]})  # type: ignore[method-assign]
         super()._add_subcommands(parser, **kwargs)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -184,6 +186,9 @@ class PerturbationCLI(LightningCLI):
         super()._run_subcommand(subcommand)
         if subcommand != "fit" or self.folder is None or self.convergence is None:
             return
+        if not self.convergence.has_trained and (file := self.folder / RECORD).is_file():
+            # Processes that the strategy has forked or spawned trained: this one has their record.
+            self.convergence.run, self.convergence.has_trained = load_run(file), True
         if not self.convergence.has_trained:
             rank_zero_info(
                 f"No step was taken: at step {self.trainer.global_step} this training has reached "

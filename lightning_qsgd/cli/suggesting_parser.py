@@ -220,7 +220,9 @@ UNWRITABLE = "Unable to serialize instance "
 """How jsonargparse marks a default that is an object, such as a function or a device."""
 
 
-def plain_config(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
+def plain_config(
+    parser: ArgumentParser, config: Namespace, with_links: bool = False
+) -> dict[str, Any]:
     """Return a configuration as plain values, every default included that can be written.
 
     A default that is an object, such as `device` of StochasticWeightAveraging, has no plain form:
@@ -229,8 +231,10 @@ def plain_config(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
     Args:
         parser: Parser of the subcommand.
         config: What it has parsed.
+        with_links: Whether to keep values that a link takes from other ones; a parser refuses them.
     """
-    dumped = parser.dump(config, skip_none=False, skip_check=True, format=FORMAT)
+    kept = {"skip_none": False, "skip_check": True, "skip_link_targets": not with_links}
+    dumped = parser.dump(config, format=FORMAT, **kept)
     plain: dict[str, Any] = _without_unwritable(yaml.safe_load(dumped))
     return plain
 

@@ -41,6 +41,9 @@ PROBE = "probe"
 SECONDS_OF_A_RUN = "probe/seconds_of_a_run"
 """Under which such a run says, among its final values, what a whole run would take."""
 
+REMARK = "probe/remark"
+"""Under which it says, among its checks, what a reader should know of the runs to come."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -52,6 +55,7 @@ class Cost:
         problem: What a probe run that failed said; empty if it did not.
         optimizers: What trained it, in words; empty if unknown.
         moved_to: Hash of the weights after a few steps; empty if unknown, or they did not move.
+        remark: What a reader should know of the runs to come; mostly empty.
     """
 
     seconds: float
@@ -59,6 +63,7 @@ class Cost:
     problem: str = ""
     optimizers: str = ""
     moved_to: str = ""
+    remark: str = ""
 
 
 def costs_of_arms(
@@ -87,8 +92,8 @@ def costs_of_arms(
 
 def require_trainable(
     question: Question, workshop: Workshop, arms: Collection[str] | None = None
-) -> None:
-    """Make a few steps of the baseline and of every arm that has no stored runs.
+) -> dict[str, str]:
+    """Make a few steps of every arm that has no stored runs; return remarks, by their arms.
 
     Args:
         question: What is asked.
@@ -109,14 +114,17 @@ def require_trainable(
                 f"{cost.problem}\n"
                 f"{cost.problem.strip().splitlines()[-1]} Mend that, or leave the arm out."
             )
-    _refuse_misled(question, workshop, costs)
+    return _remarks_on(question, workshop, costs)
 
 
-def _refuse_misled(question: Question, workshop: Workshop, costs: Mapping[str, Cost]) -> None:
+def _remarks_on(q: Question, workshop: Workshop, costs: Mapping[str, Cost]) -> dict[str, str]:
+    """Refuse what would mislead, and return what a reader should know, by the arms it is on."""
     trained = {arm: cost.optimizers for arm, cost in costs.items()}
-    refuse_lost_recipe(question, trained)
-    refuse_other_optimizer(question, trained)
-    refuse_idle_values(question, workshop, costs)
+    refuse_lost_recipe(q, trained)
+    refuse_other_optimizer(q, trained)
+    refuse_idle_values(q, workshop, costs)
+    texts = dict.fromkeys(cost.remark for cost in costs.values() if cost.remark)
+    return {", ".join(a for a, cost in costs.items() if cost.remark == t): t for t in texts}
 
 
 def refuse_idle_values(question: Question, workshop: Workshop, costs: Mapping[str, Cost]) -> None:
@@ -181,9 +189,9 @@ def _stored(arm: str, question: Question, workshop: Workshop) -> Cost | None:
 def _probed(attempt: Attempt) -> Cost:
     if attempt.run is None:
         return Cost(nan, "a few steps", attempt.traceback.strip() or "it gave no reason")
-    seconds = attempt.run.final.get(SECONDS_OF_A_RUN, attempt.wall)
-    run = attempt.run
-    return Cost(seconds, "a few steps", optimizers=run.optimizers, moved_to=_moved_to(run))
+    run, how = attempt.run, "a few steps"
+    seconds, remark = run.final.get(SECONDS_OF_A_RUN, attempt.wall), run.checks.get(REMARK, "")
+    return Cost(seconds, how, "", run.optimizers, _moved_to(run), remark)
 
 
 def _moved_to(run: RecordedRun) -> str:
@@ -247,7 +255,7 @@ def describe(question: Question, workshop: Workshop) -> Iterator[str]:
         ValueError: If an arm would be refused after its first few steps.
     """
     costs, left = costs_of_arms(question, workshop), runs_left(question, workshop.store)
-    _refuse_misled(question, workshop, costs)
+    of_probes = _remarks_on(question, workshop, costs)
     total, unknown = 0.0, False
     for arm, cost in costs.items():
         number, shorter = len(left[arm]), sum(share < 1 for share in left[arm])
@@ -261,6 +269,7 @@ def describe(question: Question, workshop: Workshop) -> Iterator[str]:
             total += cost.seconds * sum(left[arm])
             continue
         unknown = True
+    yield from (f"{arms}: {text}" for arms, text in of_probes.items())
     yield question.design.words(spread_of(question, workshop.store, question.goal))
     at_a_time = workshop.executor.at_a_time
     yield (
@@ -314,8 +323,7 @@ def remarks(question: Question) -> list[tuple[str, str]]:
 
 
 def _lines(overlay: str) -> str:
-    kept = [line for line in overlay.splitlines() if not line.startswith(("#", "run:"))]
-    return "\n".join(kept)
+    return "\n".join(row for row in overlay.splitlines() if not row.startswith(("#", "run:")))
 
 
 def _tuning(question: Question) -> str:

@@ -303,9 +303,7 @@ class ConvergenceMetrics:
                 warnings.filterwarnings("ignore", "The ``compute`` method of metric")
                 values = collection.compute()
             seen = self._any(name).num_points > 0
-            found |= {
-                self.tags[key]: float(v) for key, v in values.items() if seen or not v.isnan()
-            }
+            found |= {self.tags[k]: float(v) for k, v in values.items() if seen or not v.isnan()}
         return {tag: found[tag] for key, tag in self.tags.items() if key in wanted and tag in found}
 
 
@@ -316,9 +314,7 @@ def summarise(run: RecordedRun, goal: Goal) -> Summary:
         run: The recorded curves.
         goal: Which of them count, and the target.
     """
-    metrics = ConvergenceMetrics(goal)
-    metrics.add_run(run)
-    return metrics.summary()
+    return _of_stored(run, goal).summary()
 
 
 def compare(run: RecordedRun, baseline: RecordedRun, goal: Goal) -> Summary:
@@ -329,9 +325,17 @@ def compare(run: RecordedRun, baseline: RecordedRun, goal: Goal) -> Summary:
         baseline: Those of the baseline.
         goal: Which curves count, and the target.
     """
-    metrics = ConvergenceMetrics(goal, baseline)
+    return _of_stored(run, goal, baseline).comparison()
+
+
+def _of_stored(run: RecordedRun, *judged_by: Any) -> ConvergenceMetrics:
+    """Hold a stored run: its points are those of all processes, so no other one is asked again."""
+    metrics = ConvergenceMetrics(*judged_by)
+    for collection in metrics.collections.values():
+        for metric in collection.values(copy_state=False):
+            metric.distributed_available_fn = lambda: False
     metrics.add_run(run)
-    return metrics.comparison()
+    return metrics
 
 
 def _metrics(goal: Goal, baseline: RecordedRun | None) -> dict[str, Mapping[str, CurveMetric]]:

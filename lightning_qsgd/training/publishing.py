@@ -1,6 +1,7 @@
 """Hands scalars and hyperparameters to what a trainer logs to and watches, and reads scalars."""
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from math import nan
@@ -8,6 +9,7 @@ from typing import Any, TypeGuard
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 
 from lightning_qsgd.perturbations import Perturbation
@@ -134,3 +136,132 @@ def mean_of(scalars: list[Tensor]) -> float:
     """Return the mean of scalars; NaN of none."""
     numbers = numbers_of(scalars)
     return sum(numbers) / len(numbers) if numbers else nan
+
+
+class Ignored:
+    """Stands for a logger's own library: every attribute, call and item of it does nothing.
+
+    As a path it is a folder that is deleted with the run, and there is nothing in it.
+
+    Args:
+        scratch: That folder.
+        is_there: Whether it counts as true; what a call returns does not, so that waiting for it
+            ends.
+
+    Example:
+        >>> nothing = Ignored()
+        >>> bool(nothing), bool(nothing.add_image("made", 0, global_step=3))
+        (True, False)
+        >>> "best" in nothing.summary, list(nothing.all_writers.values()), f"{nothing.dir}/x"
+        (False, [], './x')
+    """
+
+    def __init__(self, scratch: str = ".", is_there: bool = True) -> None:
+        self._scratch, self._is_there = scratch, is_there
+
+    def __bool__(self) -> bool:
+        return self._is_there
+
+    def __str__(self) -> str:
+        return self._scratch
+
+    def __getattr__(self, name: str) -> "Ignored":
+        if name.startswith("__"):  # pickle and copy ask for some
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Ignored":
+        """Return nothing again."""
+        return Ignored(self._scratch, is_there=False)
+
+    def __getitem__(self, key: Any) -> "Ignored":
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __contains__(self, item: Any) -> bool:
+        return False
+
+    def __fspath__(self) -> str:
+        return self._scratch
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> "Ignored":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Do nothing."""
+
+
+class MemoryLogger(Logger):
+    """Collects (step, value) by tag; a run of a comparison writes no event files of its own.
+
+    What modules do with the library behind a logger, such as
+    ``self.logger.experiment.add_image(...)``, and with methods that other loggers have, does
+    nothing here.
+
+    Args:
+        scratch: Folder for modules that write beside a logger's files; it is deleted with the run.
+
+    Attributes:
+        points: Points by tag, in the order in which they were logged.
+
+    Example:
+        >>> logger = MemoryLogger()
+        >>> logger.log_metrics({"loss": 0.5}, step=3)
+        >>> logger.points["loss"]
+        [(3, 0.5)]
+        >>> drawn = logger.experiment.add_image("made", 0)
+        >>> also_drawn = logger.log_image("made", [0])
+    """
+
+    def __init__(self, scratch: str = ".") -> None:
+        super().__init__()
+        self.points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._scratch = scratch
+
+    def __getattr__(self, name: str) -> Ignored:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Ignored(self._scratch)
+
+    @property
+    def experiment(self) -> Ignored:
+        """The library behind a logger, which is none."""
+        return Ignored(self._scratch)
+
+    @property
+    def name(self) -> str:
+        """Name for Lightning's messages."""
+        return "memory"
+
+    @property
+    def version(self) -> int:
+        """There is only one."""
+        return 0
+
+    @property
+    def save_dir(self) -> str:
+        """Folder that is deleted with the run."""
+        return self._scratch
+
+    @property
+    def root_dir(self) -> str:
+        """The same folder."""
+        return self._scratch
+
+    @property
+    def log_dir(self) -> str:
+        """The same folder."""
+        return self._scratch
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keep scalars."""
+        for tag, value in metrics.items():
+            self.points[tag].append((-1 if step is None else step, float(value)))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Ignore them: the stored configuration has them."""

@@ -227,3 +227,20 @@ class Shuffled(Points):
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(points(24, 2), self.batch_size, shuffle=True)
+
+
+class Averaged(Classifier):
+    """Logs what it is judged by in validations of training, where there is something to average."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val_nll_raw", self.loss(batch))
+        if not self.trainer.sanity_checking:
+            self.log("val_nll_ema", self.loss(batch) / 2)
+
+
+class FromTheSecondEpoch(Classifier):
+    """Logs its metric when it has trained for an epoch, and more than a probe does."""
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        if self.global_step > 4:
+            self.log("val_nll", self.loss(batch))

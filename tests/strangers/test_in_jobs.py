@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from lightning_qsgd.cli.fit_job import FitJob
+from lightning_qsgd.compare import load_results
 from lightning_qsgd.compare.executors import LocalExecutor
 from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, RecordedRun
@@ -212,3 +213,19 @@ def test_arms_with_other_validation_data_stop_a_comparison(command: Any) -> None
     path.write_text(yaml.safe_dump(asked))
     printed = command("compare", "--config", str(path), status=2)
     assert "fewer and own differ in the number of validation batches and validation" in printed
+
+
+def test_a_metric_that_the_sanity_check_lacks_is_no_misspelling(command: Any) -> None:
+    config = of(in_jobs.Averaged)
+    config["goal"] |= {"metric": "val_nll_ema"}
+    Path("fit.yaml").write_text(yaml.safe_dump(config))
+    assert "final val_nll_ema" in command("fit", "--config", "fit.yaml")
+    printed = command("compare", "--config", plan(config))
+    assert "FAILED" not in printed
+    assert load_results(Path("out")).comparison.goal.metric == "val_nll_ema"
+
+
+def test_a_metric_that_begins_after_a_few_steps_is_explained(command: Any) -> None:
+    config = of(in_jobs.FromTheSecondEpoch)
+    printed = command("compare", "--config", plan(config), status=2)
+    assert "These were a few steps before a comparison: log it from the first validation" in printed

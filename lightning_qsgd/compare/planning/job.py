@@ -1,7 +1,7 @@
 """A job: one run of one arm at one seed, and how failures are handled."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -299,6 +299,11 @@ def lost_parts(old: Any, new: Any, path: str = "") -> dict[str, list[str]]:
         return found
     gone = Counter(_classes(old)) - Counter(_classes(new))
     return {path: list(gone.elements())} if gone else {}
+
+
+def is_named(path: str, names: Collection[str]) -> bool:
+    """Whether names hold a class path, or its last part."""
+    return path in names or path.rpartition(".")[-1] in names
 
 
 LISTS = ("trainer.callbacks", "trainer.plugins")

@@ -134,6 +134,24 @@ def test_the_short_help_of_fit_says_what_every_option_of_the_parser_is(tmp_path)
     assert "--goal.loss Tag of the training loss, logged at every step." in said
 
 
+def test_a_class_in_folders_without_init_files_is_looked_for(tmp_path, monkeypatch):
+    folder = tmp_path / "plain_project" / "models"
+    folder.mkdir(parents=True)
+    (folder / "net.py").write_text("class Net:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, answer in {
+        "net.Net": nullcontext(),
+        "net.Nets": pytest.raises(
+            ValueError, match=r"Did you mean plain_project\.models\.net\.Net"
+        ),
+        "nett.Net": pytest.raises(ValueError, match=r"Did you mean plain_project\.models\.net\?"),
+    }.items():
+        (tmp_path / "fit.yaml").write_text(f"model: plain_project.models.{name}")
+        with answer:
+            refuse_misspelt(["fit", "--config", str(tmp_path / "fit.yaml")])
+    assert "plain_project" not in sys.modules
+
+
 def test_help_of_everything_is_the_parsers(capsys):
     with pytest.raises(SystemExit) as end:
         main(["fit", "--help", "all"])
