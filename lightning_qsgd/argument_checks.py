@@ -1,6 +1,10 @@
 """Refuse impossible arguments, and files that hold no text, before anything is drawn or built."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def require_at_least(name: str, value: int, minimum: int) -> None:
@@ -63,6 +67,31 @@ def require_dropout(dropout: float) -> None:
             f"Expected `dropout` to be in [0, 1), got {dropout}. It is the share of activations "
             "set to zero; use 0 to switch it off."
         )
+
+
+def in_order(name: str, given: Iterable[T]) -> tuple[T, ...]:
+    """Return what was given in its order, and refuse what has none.
+
+    A dictionary's keys and qiskit's `circuit.parameters` have one, and pass.
+
+    Args:
+        name: Argument as the user wrote it.
+        given: Where the place of each item counts, such as inputs or observables.
+
+    Raises:
+        TypeError: If it is a set: the order of its items may be another one in each process.
+
+    Example:
+        >>> in_order("inputs", ["x", "y"])
+        ('x', 'y')
+    """
+    if isinstance(given, set | frozenset):
+        raise TypeError(
+            f"Expected `{name}` in an order, got a {type(given).__name__}: its order may be "
+            "another one in each process, and the place of each item counts. Give a list or a "
+            "tuple."
+        )
+    return tuple(given)
 
 
 def text_of(path: Path) -> str:

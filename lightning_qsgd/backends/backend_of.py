@@ -30,6 +30,7 @@ from lightning_qsgd.backends.network_call import SUM_TOLERANCE, NetworkCalls
 from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.backends.sampler_autograd import Evaluate, sampler_forward
 from lightning_qsgd.backends.sampler_backend import SamplerBackend, identity, readout_signs
+from lightning_qsgd.backends.samplers.aer import prepared_for_aer
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
 from lightning_qsgd.circuits.expansion import expanded
 from lightning_qsgd.circuits.measurements import CannotReadOut, unitary_part
@@ -291,10 +292,16 @@ def _same_objects(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
 
 
 def _made_right(network: Network) -> Network:
-    """Return the network with gates and rows that are not confused by their names."""
+    """Return the network with gates and rows that are not confused, by their names or by Aer."""
     changed = copy(network)
     changed._circuit, _ = expanded(network._circuit)
-    return changed if isinstance(network, EstimatorQNN) else in_rows(changed)
+    if isinstance(network, SamplerQNN):
+        return in_rows(changed, prepared_for_aer)
+    given = getattr(network.gradient, "_estimator", network.estimator)
+    changed.estimator = prepared_for_aer(network.estimator)
+    changed.gradient = copy(network.gradient)
+    changed.gradient._estimator = prepared_for_aer(given)
+    return changed
 
 
 def _telling_losses(network: Network, job: Callable[[], Any]) -> Any:

@@ -113,12 +113,20 @@ def bind(network: SamplerQNN, evaluation: Evaluation) -> SamplerQNN:
     return _sampled_by(network, lambda sampler: BoundSampler(RowSampler(sampler), evaluation))
 
 
-def in_rows(network: SamplerQNN) -> SamplerQNN:
-    """Return the network with samplers whose rows it keeps apart; see `RowSampler`."""
-    return _sampled_by(network, RowSampler)
+def in_rows(network: SamplerQNN, prepared: Prepare) -> SamplerQNN:
+    """Return the network with samplers whose rows it keeps apart; see `RowSampler`.
+
+    Args:
+        network: What runs them.
+        prepared: What is made of each sampler first.
+    """
+    return _sampled_by(network, lambda sampler: RowSampler(prepared(sampler)))
 
 
-def _sampled_by(network: SamplerQNN, wrap: Callable[[BaseSamplerV2], BaseSamplerV2]) -> SamplerQNN:
+Prepare = Callable[[BaseSamplerV2], BaseSamplerV2]
+
+
+def _sampled_by(network: SamplerQNN, wrap: Prepare) -> SamplerQNN:
     changed = copy(network)
     changed.sampler = wrap(network.sampler)
     changed.gradient = copy(network.gradient)

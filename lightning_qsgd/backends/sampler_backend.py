@@ -20,6 +20,7 @@ from lightning_qsgd.backends.keyed_sampler import bind
 from lightning_qsgd.backends.network_call import NetworkCalls
 from lightning_qsgd.backends.sampler_autograd import sampler_forward
 from lightning_qsgd.backends.samplers import ExactSampling, Sampling, ShotSampling
+from lightning_qsgd.backends.samplers.aer import prepared_for_aer
 from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.circuits.expansion import STANDARD, definition_of, for_sampling
 from lightning_qsgd.circuits.measurements import MEASURES_ON_THE_WAY, unitary_part
@@ -191,7 +192,7 @@ def identity(outcome: int) -> int:
 def _network(built: ParametrizedCircuit, sampling: Sampling, input_gradients: bool) -> SamplerQNN:
     return SamplerQNN(
         circuit=_measured_last(built),
-        sampler=sampling.sampler(),
+        sampler=prepared_for_aer(sampling.sampler()),
         input_params=built.inputs,
         weight_params=built.weights,
         interpret=identity,

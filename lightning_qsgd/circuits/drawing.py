@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_qsgd.circuits.parametrized import ParametrizedCircuit
@@ -112,3 +114,42 @@ def require_plot_extra() -> None:
             f"Cannot draw the circuit as a picture without {' and '.join(missing)}. "
             "Run `pip install 'lightning-qsgd[plot]'`, or draw it as text."
         )
+
+
+def picture_path(given: str) -> Path:
+    """Return the file that a picture is written to; a name without an ending gets ``.png``.
+
+    Args:
+        given: Path as the user wrote it; its ending names the format.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        IsADirectoryError: If the path is a folder.
+        PermissionError: If the file cannot be written.
+        ValueError: If no picture has that ending.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path = Path(given)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"Cannot write a picture to {given!r}: it is a folder. Name a file in it, such as "
+            f"{str(path / 'circuit.png')!r}."
+        )
+    path = path if path.suffix else path.with_name(f"{path.name.rstrip('.')}.png")
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(
+            f"Cannot write a picture to {given!r}: {path.suffix!r} is the ending of no format of "
+            f"pictures. Use one of {', '.join(f'.{name}' for name in sorted(known))}."
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"Cannot write a picture to {given!r}: there is no folder {str(path.parent)!r}. Make "
+            "it, or name another file."
+        )
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(
+            f"Cannot write a picture to {given!r}: you may not write there. Name another file."
+        )
+    return path

@@ -16,6 +16,7 @@ from qiskit import qasm2, qasm3, qpy
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from typing_extensions import override
 
+from lightning_qsgd.argument_checks import in_order
 from lightning_qsgd.circuits.by_name import call_by_name, imported
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
@@ -81,6 +82,7 @@ class CircuitFromFile(CircuitSource):
             elements. A single name may stand alone.
 
     Raises:
+        TypeError: If the names have no order.
         FileNotFoundError: When it is built, if there is no such file.
         ModuleNotFoundError: When it is built, if OpenQASM 3 needs an importer.
         ValueError: When it is built, if the file holds no circuit or not those inputs.
@@ -101,7 +103,7 @@ class CircuitFromFile(CircuitSource):
     inputs: tuple[str, ...] | str
 
     def __post_init__(self) -> None:
-        names = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs)
+        names = (self.inputs,) if isinstance(self.inputs, str) else in_order("inputs", self.inputs)
         object.__setattr__(self, "inputs", names)
         object.__setattr__(self, "path", str(self.path))
 

@@ -19,6 +19,8 @@ from qiskit.circuit import Barrier, ClassicalRegister, Clbit, Measure, QuantumCi
 from qiskit.quantum_info import Operator, Pauli, SparsePauliOp
 from qiskit.quantum_info.operators.base_operator import BaseOperator
 
+from lightning_qsgd.argument_checks import in_order
+
 Interpret = Callable[[int], int | Sequence[int]]
 
 
@@ -268,7 +270,7 @@ def observables_of(given: Any, num_qubits: int) -> tuple[Observable, ...]:
         num_qubits: Number of qubits of the circuit.
 
     Raises:
-        TypeError: If something is no operator.
+        TypeError: If something is no operator, or several have no order.
         ValueError: If there is none, or one has another number of qubits, parameters, or a value
             that is not real.
 
@@ -277,7 +279,7 @@ def observables_of(given: Any, num_qubits: int) -> tuple[Observable, ...]:
         ((PauliTerm(x=2, z=1, coefficient=0.5),),)
     """
     single = isinstance(given, BaseOperator | Mapping)
-    several = [given] if single else list(given)
+    several = (given,) if single else in_order("observables", given)
     if not several:
         raise ValueError("Got no observable: there would be nothing to read. Give one or more.")
     return tuple(_terms(_as_sum(each), num_qubits) for each in several)

@@ -15,6 +15,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.exceptions import QiskitError
 from typing_extensions import override
 
+from lightning_qsgd.argument_checks import in_order
 from lightning_qsgd.circuits.expansion import angles_of, described, expanded, older_lines
 from lightning_qsgd.circuits.measurements import (
     Interpret,
@@ -67,7 +68,7 @@ class ParametrizedCircuit(CircuitSource):
             `SparsePauliOp`, which may be any sum of Pauli strings; see `observables_of`.
 
     Raises:
-        TypeError: If an argument is no circuit or no sequence of parameters.
+        TypeError: If an argument is no circuit or no sequence of parameters, or has no order.
         ValueError: If a parameter has two roles or none, or is not one of the circuit's.
 
     Attributes:
@@ -109,8 +110,8 @@ class ParametrizedCircuit(CircuitSource):
         count = circuit.num_qubits
         self.observables = None if observables is None else observables_of(observables, count)
         self._output_shape = output_shape if self.observables is None else len(self.observables)
-        self.inputs = _parameters(inputs)
-        self.weights = _parameters(weights)
+        self.inputs = _parameters("inputs", inputs)
+        self.weights = _parameters("weights", weights)
         _check_roles(set(circuit.parameters), [*self.inputs, *self.weights])
 
     @classmethod
@@ -276,8 +277,8 @@ def _check_circuit(circuit: object) -> None:
         )
 
 
-def _parameters(given: Any) -> tuple[Parameter, ...]:
-    parameters = (None,) if isinstance(given, str | Parameter) else tuple(given)
+def _parameters(name: str, given: Any) -> tuple[Parameter, ...]:
+    parameters = (None,) if isinstance(given, str | Parameter) else in_order(name, given)
     if not all(isinstance(parameter, Parameter) for parameter in parameters):
         raise TypeError(
             f"Expected a sequence of Parameters, got {given!r}: inputs and weights are told apart "

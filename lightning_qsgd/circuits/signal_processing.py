@@ -19,6 +19,7 @@ import numpy as np
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from typing_extensions import override
 
+from lightning_qsgd.argument_checks import in_order
 from lightning_qsgd.circuits.parametrized import CircuitSource, ParametrizedCircuit
 
 
@@ -63,7 +64,7 @@ class SignalProcessingCircuit(CircuitSource):
             )
         if self.phases is None:
             return
-        object.__setattr__(self, "phases", tuple(map(float, self.phases)))  # hashable
+        object.__setattr__(self, "phases", tuple(map(float, in_order("phases", self.phases))))
         if len(self.phases) != self.degree - 1 or not all(map(isfinite, self.phases)):
             raise ValueError(
                 f"Expected {self.degree - 1} finite `phases` for degree {self.degree}, got "

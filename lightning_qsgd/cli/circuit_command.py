@@ -20,7 +20,13 @@ from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.forecast import StepForecast, forecast_step, short_time
 from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
 from lightning_qsgd.backends.samplers import ExactSampling
-from lightning_qsgd.circuits.drawing import TEXT_COLUMNS, draw_figure, draw_text, require_plot_extra
+from lightning_qsgd.circuits.drawing import (
+    TEXT_COLUMNS,
+    draw_figure,
+    draw_text,
+    picture_path,
+    require_plot_extra,
+)
 from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 from lightning_qsgd.perturbations import (
@@ -79,8 +85,10 @@ def draw(backend: Backend, options: Namespace) -> None:
             f"{type(backend).__name__} describes no circuit: there is nothing to draw. Give a "
             "backend that evaluates a circuit."
         )
+    picture = None
     if options.output is not None:
         require_plot_extra()
+        picture = picture_path(options.output)
     console = plain_console()
     columns = console.width if console.is_terminal else TEXT_COLUMNS
     console.print(draw_text(built, columns), soft_wrap=True)
@@ -96,9 +104,9 @@ def draw(backend: Backend, options: Namespace) -> None:
         pairs = zip(built.inputs, _names_of(seen), strict=True)
         shown = ", ".join(f"{parameter.name} = {name} / 2" for parameter, name in pairs)
         console.print(f"One circuit per entry: {shown}.")
-    if options.output is not None:
-        draw_figure(built).savefig(options.output, bbox_inches="tight")
-        console.print(f"Picture: {options.output}", soft_wrap=True)
+    if picture is not None:
+        draw_figure(built).savefig(picture, bbox_inches="tight")
+        console.print(f"Picture: {picture}", soft_wrap=True)
 
 
 def check(backend: Backend, options: Namespace) -> None:

@@ -167,7 +167,7 @@ def configs_command(arguments: list[str]) -> None:
             plain_console().print(told, soft_wrap=True)  # a command in one piece
         else:
             _print_list(plain_console())
-    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
         parser.error(str(error), error)
 
 
@@ -181,7 +181,7 @@ def copy_config(name: str, folder: Path) -> str:
     Raises:
         FileNotFoundError: If no shipped config has that name.
         FileExistsError: If the file is there already.
-        NotADirectoryError: If a part of the folder's path is a file.
+        OSError: If the folder cannot be made or written, as where a part of its path is a file.
     """
     found = find_shipped(name)
     if found is None:
@@ -191,10 +191,21 @@ def copy_config(name: str, folder: Path) -> str:
         raise FileExistsError(
             f"{target} exists already, and copying would overwrite it. Name another folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(found, target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, target)
+    except OSError as error:
+        reason = "a part of this path is a file" if _has_file(folder) else str(error.strerror)
+        raise type(error)(
+            f"Cannot copy {found.name} to the folder {str(folder)!r}: {reason}. Name another "
+            "folder, where you may write."
+        ) from error
     use = f"{_use_of(found)} --config {shlex.quote(str(target))}"
     return f"Copied to {target}. Use it with: {use}"
+
+
+def _has_file(folder: Path) -> bool:
+    return any(part.is_file() for part in (folder, *folder.parents))
 
 
 def _use_of(shipped: Path) -> str:

@@ -7,6 +7,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from lightning_qsgd.argument_checks import in_order
 from lightning_qsgd.llm.answers import ExactMatch, Generation, continue_greedily
 from lightning_qsgd.llm.layouts import Batch, document_mask, document_positions, split_documents
 from lightning_qsgd.llm.loss import answer_loss, num_answer_tokens
@@ -62,6 +63,7 @@ class CausalLM(LightningModule):
                 f"Expected `learning_rate` to be above 0, got {learning_rate}. AdamW needs a "
                 "positive step size, e.g. 2e-5."
             )
+        changes = in_order("changes", changes)
         self.save_hyperparameters("learning_rate")
         self.network = model.build()
         for change in changes:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightning_qsgd.argument_checks import require_at_least, require_dropout
+from lightning_qsgd.argument_checks import in_order, require_at_least, require_dropout
 
 
 class MLP(nn.Module):
@@ -32,7 +32,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         require_at_least("in_features", in_features, 1)
-        for index, width in enumerate(hidden):
+        for index, width in enumerate(in_order("hidden", hidden)):
             require_at_least(f"hidden[{index}]", width, 1)
         require_at_least("num_classes", num_classes, 2)
         require_dropout(dropout)
@@ -94,7 +94,7 @@ class SmallCNN(nn.Module):
         require_at_least("in_channels", in_channels, 1)
         require_at_least("num_classes", num_classes, 2)
         require_dropout(dropout)
-        _require_stages(channels, image_size)
+        _require_stages(in_order("channels", channels), image_size)
         stages: list[nn.Module] = []
         for fan_in, fan_out in zip((in_channels, *channels), channels, strict=False):
             stages += [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_qsgd.argument_checks import in_order
 from lightning_qsgd.backends import Backend
 from lightning_qsgd.backends.backend import is_ours, promises_end
 from lightning_qsgd.backends.fourier.several_inputs import CLOSE, SeveralInputs, evaluate_polynomial
@@ -321,7 +322,7 @@ class Together(EntryFeatures):
     features: Sequence[Feature]
 
     def __post_init__(self) -> None:
-        for each in self.features:
+        for each in in_order("features", self.features):
             if not isinstance(each, Feature):
                 raise TypeError(
                     f"Expected `features` to hold features of entries, got {type(each).__name__}: "

@@ -54,7 +54,7 @@ AVERAGE = 0.95
 """Decay of the gradients' average that stands in where a base keeps no momentum."""
 
 ITERATIONS = 2
-"""Products with a vector per step that max S is found by; spectrum.md says how well."""
+"""Products with a vector per step that max S is looked for by, before it is checked."""
 
 LEAST_SHARE = 0.1
 """The new step is scaled up by at most the inverse of this: it could be almost nothing."""
@@ -75,14 +75,14 @@ class SpectralInjection(Injection):
         matrix: Whose directions: "momentum" takes the base's, an average of the gradients where it
             keeps none; "step" takes the base's step itself, which a linear u only rescales.
         evaluation: "polynomial" needs matrix products only, and u(0) = 0; "exact" decomposes.
-        tolerance: Largest error of u in the polynomial, above 0, once max S is known.
+        tolerance: Largest error of u in the polynomial, above 0; max S is known to 1 %.
         permuted: Give each direction the u of another one, a classical control; exact only.
         total_steps: Steps of the training, where the circuit sees the progress.
 
     Attributes:
-        iterations: Products with a vector per step that the polynomial finds max S by. Where
-            successive matrices differ much, they set its error, not the tolerance; a subclass may
-            take more of them.
+        iterations: Products with a vector per step that the polynomial looks for max S by. What
+            they find is checked, and looked for again where it is off by more than 1 %. A subclass
+            may take more of them.
 
     Raises:
         ValueError: If an argument is out of range, or a permutation is asked of a polynomial.

@@ -7,10 +7,10 @@ A matrix :math:`M = U \, \mathrm{diag}(S) \, V^T` and a function u of :math:`s =
                  U u(s) V^T = U (u(s) / S) U^T M needs no V
     polynomial   u, continued as an odd function, is a sum of Chebyshev polynomials T_1, T_3, ...;
                  those of M / sigma need matrix products only, and sigma = max S a few products
-                 with a vector
+                 with a vector, and a check that nothing is larger
 
 The second is what a quantum computer does in the quantum singular value transformation, emulated
-with matrices: an odd polynomial of all singular values at once, none of which is ever computed.
+with matrices: an odd polynomial of all singular values at once; only the largest is computed.
 
 Matrices come in batches of one shape (batch, rows, columns), in float32 or better.
 
@@ -38,8 +38,13 @@ NODES = 64
 SMALLEST = 1e-20
 """Squares below this, or above its inverse, may be lost in single precision: scale first."""
 
+LEEWAY = 0.02
+"""Largest error of max S squared, as a share of it: 1 % of max S."""
+DECOMPOSED = 16
+"""Gram matrices of up to so many rows are decomposed, which costs less than power iteration."""
+
 _ODD_NODES = 256
-_BETWEEN_NORMS = 4
+_BETWEEN_NORMS = 4  # products with a matrix whose largest eigenvalue is at least 1 / rows
 
 
 def interpolated(read: SpectralFunction, is_noisy: bool = False) -> SpectralFunction:
@@ -92,10 +97,9 @@ def exact_part(
 ) -> Tensor:
     """Evaluate U u(s) V^T through the eigenvectors of the smaller Gram matrix.
 
-    A Gram matrix holds squares, so that it is formed and decomposed in float64: singular values
-    down to 1e-8 of the largest are told apart. Where s is below `linear_below`, u(s) is replaced
-    by the line from 0 to u(`linear_below`): the direction of a vanishing singular value is
-    arbitrary. A matrix of zeros, or with an entry that is not finite, gives zeros.
+    It holds squares, and is decomposed in float64: singular values down to 1e-8 of the largest are
+    told apart. Where s is below `linear_below`, whose direction is arbitrary, u(s) is the line from
+    0 to u(`linear_below`). A matrix of zeros, or with an entry that is not finite, gives zeros.
 
     Args:
         matrices: Shape (batch, rows, columns).
@@ -128,9 +132,8 @@ def odd_coefficients(
 ) -> list[float]:
     r"""Return Chebyshev coefficients of a function, continued to [-1, 1] as an odd one.
 
-    It is evaluated once, at the positive ones of 256 Chebyshev nodes. The degree is the least
-    whose tail, the sum of the sizes of all later coefficients, is at most the tolerance: the
-    polynomial then differs from the function by no more than that.
+    It is evaluated once, at the positive ones of 256 Chebyshev nodes. The degree is the least whose
+    tail, the summed sizes of all later coefficients, is at most the tolerance: that is its error.
 
     Args:
         function: u.
@@ -169,7 +172,7 @@ def polynomial_part(
     start: Tensor | None = None,
     iterations: int = 4,
 ) -> tuple[Tensor, Tensor]:
-    r"""Evaluate U u(s) V^T as an odd polynomial, by matrix products alone.
+    r"""Evaluate U u(s) V^T as an odd polynomial, by matrix products.
 
     With :math:`X = M / \sigma` and :math:`Y = T_2(X) = 2 X X^T - 1`, odd Chebyshev polynomials are
     :math:`T_{2k+1}(X) = R_k(Y) X` with :math:`R_{k+1} = 2 Y R_k - R_{k-1}` and
@@ -215,8 +218,8 @@ def polynomial_parts(
     products = stacks[0].dtype if products is None else products
     wides = [_wide(matrices).to(products) for matrices in stacks]
     gram = torch.cat([_product(wide, wide.mT) for wide in wides]).to(stacks[0].dtype)
-    trace = _diagonal(gram).sum(dim=1)
-    if not bool(((trace > SMALLEST) & (trace < 1 / SMALLEST)).all()):  # false for NaN, too
+    traces = _diagonal(gram).sum(dim=1).tolist()
+    if not all(SMALLEST < trace < 1 / SMALLEST for trace in traces):  # false for NaN, too
         wides = [_wide(_scaled(matrices)).to(products) for matrices in stacks]
         gram = torch.cat([_product(wide, wide.mT) for wide in wides]).to(stacks[0].dtype)
     largest, vectors = largest_eigenvalue(gram, start, iterations)
@@ -258,10 +261,11 @@ def _clenshaw(twice: Tensor, coefficients: Sequence[float]) -> Tensor:
 def largest_eigenvalue(
     gram: Tensor, start: Tensor | None = None, iterations: int = 4
 ) -> tuple[Tensor, Tensor]:
-    """Find the largest eigenvalue of Gram matrices by power iteration.
+    """Find the largest eigenvalue of Gram matrices, each with an error of at most `LEEWAY`.
 
-    The norm of what is left, G v - lambda v, is added: a share s above 1 would leave the interval
-    on which the polynomial is small, and once converged nothing is added.
+    What power iteration leaves, G v - lambda v, says only that *some* eigenvalue is near: v may be
+    a direction that was the largest. So it is checked that none is larger now. Where one is,
+    iteration goes on from the longest row, too; in the end, G is decomposed.
 
     Args:
         gram: Shape (batch, rows, rows), positive semi-definite.
@@ -270,38 +274,93 @@ def largest_eigenvalue(
         iterations: Products with a vector.
 
     Returns:
-        Eigenvalues, shape (batch,), 0 for a matrix of zeros, and unit vectors.
+        Eigenvalues, shape (batch,), 0 for a matrix of zeros, and unit vectors for the next call.
 
     Example:
-        >>> value, vector = largest_eigenvalue(torch.diag(torch.tensor([4.0, 1.0]))[None])
-        >>> round(value.item(), 4), round(vector[0, 0].item(), 4)
-        (4.0, 1.0)
+        >>> stale = torch.eye(40)[:1]  # an eigenvector, but of the smallest eigenvalue
+        >>> value, _ = largest_eigenvalue(torch.diag(torch.arange(1.0, 41.0))[None], stale)
+        >>> round(value.item())
+        40
     """
-    trace = _diagonal(gram).sum(dim=1)
-    if start is None or bool(_is_lost(start, trace).any()):
-        chosen = _diagonal(gram).argmax(dim=1)
-        longest = gram[torch.arange(len(gram), device=gram.device), chosen]
-        if start is not None:
-            longest = torch.where(_is_lost(start, trace)[:, None], longest, start)
-        start, iterations = longest, 10 * iterations
-    # Scaled by the trace, no eigenvalue is above 1, and the largest at least 1 / rows: a few
-    # products without a new norm in between neither overflow nor vanish.
-    trace = _or_one(trace)[:, None, None]
-    scaled, vectors = gram / trace, _unit(start)
+    if gram.shape[1] <= DECOMPOSED:
+        return _decomposed(gram), _longest_row(gram)
+    trace = _or_one(_diagonal(gram).sum(dim=1))
+    scaled = gram / trace[:, None, None]  # eigenvalues of at most 1: nothing over- or underflows
+    start, iterations = _started(scaled, start, iterations)
+    found, vectors = _power_iteration(scaled, start, iterations)
+    below, products = _exceeded(scaled, found), 10 * iterations
+    if below:
+        vectors[below] = _unit(vectors[below] + _longest_row(scaled[below]))
+    while below and products < gram.shape[1]:  # more would cost more than to decompose
+        again, vectors[below] = _power_iteration(scaled[below], vectors[below], products)
+        found.update(zip(below, again.values(), strict=True))
+        below, products = _exceeded(scaled, {index: found[index] for index in below}), 4 * products
+    values = scaled.new_tensor([m + min(missed, LEEWAY * m) for m, missed, _ in found.values()])
+    if below:
+        values[below] = _decomposed(scaled[below])
+    return values * trace, vectors
+
+
+def _power_iteration(
+    scaled: Tensor, vectors: Tensor, iterations: int
+) -> tuple[dict[int, list[float]], Tensor]:
+    """Return v^T G v, the norms of G v - v v^T G v and of G, by a matrix' index; and vectors v."""
     for done in range(1, iterations + 1):
         vectors = _image(scaled, vectors)
         if done % _BETWEEN_NORMS == 0 or done == iterations:
             vectors = _unit(vectors)
     image = _image(scaled, vectors)
-    values = (vectors * image).sum(dim=1, keepdim=True)
-    missed = torch.linalg.vector_norm(image.sub_(values * vectors), dim=1, keepdim=True)
-    return ((values + missed) * trace[:, 0])[:, 0], vectors
+    least = (vectors * image).sum(dim=1, keepdim=True)
+    missed = torch.linalg.vector_norm(image.sub_(least * vectors), dim=1)
+    norms = torch.linalg.vector_norm(scaled, dim=(1, 2))
+    return dict(enumerate(torch.stack([least[:, 0], missed, norms], dim=1).tolist())), vectors
 
 
-def _is_lost(start: Tensor, trace: Tensor) -> Tensor:
-    """Whether a matrix lacks the vector that it needs: a step at which it was zero leaves none."""
-    is_vector = torch.linalg.vector_norm(start, dim=1) > 0.5  # false for NaN, too
-    return torch.logical_not(is_vector) & (trace > 0)
+def _exceeded(scaled: Tensor, found: dict[int, list[float]]) -> list[int]:
+    """Return where an eigenvalue is larger than v^T G v by more than `LEEWAY`.
+
+    With v as its first axis, G is [[least, r], [r, B]] with |r| = missed, and the norms of its
+    parts bound B: often that is enough to tell. Elsewhere a Cholesky decomposition decides.
+    """
+    unsure = {}
+    for index, (least, missed, norm) in found.items():
+        others = max(norm**2 - least**2 - 2.0 * missed**2, 0.0) ** 0.5
+        limit = (1.0 + LEEWAY) * least
+        if limit < others or (limit - least) * (limit - others) < missed**2:
+            unsure[index] = limit
+    if not unsure:
+        return []
+    left = scaled[list(unsure)].neg_()
+    _diagonal(left).add_(left.new_tensor(list(unsure.values()))[:, None])
+    failed = torch.linalg.cholesky_ex(_on_host(left)).info.tolist()
+    return [index for index, place in zip(unsure, failed, strict=True) if place > 0]
+
+
+def _decomposed(gram: Tensor) -> Tensor:
+    values: Tensor = torch.linalg.eigvalsh(_on_host(gram))
+    return values[:, -1].to(gram.device).clamp_(min=0.0)
+
+
+def _on_host(matrices: Tensor) -> Tensor:  # Apple's graphics cards decompose nothing
+    return matrices.cpu() if matrices.device.type == "mps" else matrices
+
+
+def _started(gram: Tensor, start: Tensor | None, iterations: int) -> tuple[Tensor, int]:
+    """Return vectors, and ten times the iterations if one is new: a matrix of zeros leaves none."""
+    if start is None:
+        return _longest_row(gram), 10 * iterations
+    norms = torch.linalg.vector_norm(start, dim=1).tolist()
+    lost = [index for index, norm in enumerate(norms) if not norm > 0.5]  # NaN is lost, too
+    if not lost or not bool(_diagonal(gram[lost]).any()):
+        return start, iterations
+    start = start.clone()
+    start[lost] = _longest_row(gram[lost])
+    return start, 10 * iterations
+
+
+def _longest_row(gram: Tensor) -> Tensor:
+    chosen = _diagonal(gram).argmax(dim=1)
+    return _unit(gram[torch.arange(len(gram), device=gram.device), chosen])
 
 
 def _image(symmetric: Tensor, vectors: Tensor) -> Tensor:
@@ -310,11 +369,10 @@ def _image(symmetric: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / _or_one(torch.linalg.vector_norm(vectors, dim=1, keepdim=True))
+    return torch.nn.functional.normalize(vectors, dim=1, eps=1e-30)
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply matrices; a batch of one takes twice as long as the matrix in it."""
+def _product(left: Tensor, right: Tensor) -> Tensor:  # a batch of one takes twice as long
     return (left[0] @ right[0])[None] if len(left) == 1 else left @ right
 
 
@@ -328,8 +386,7 @@ def _wide(matrices: Tensor) -> Tensor:
 
 
 def _like(wide: Tensor, matrices: Tensor) -> Tensor:
-    turned = wide.mT if matrices.shape[1] > matrices.shape[2] else wide
-    return turned.to(matrices.dtype)
+    return (wide.mT if matrices.shape[1] > matrices.shape[2] else wide).to(matrices.dtype)
 
 
 def _scaled(matrices: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """``lightning-qsgd circuit``, as a user types it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,37 @@ def test_draw_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     pytest.importorskip("pylatexenc")
     run(capsys, "draw", *COMPILED, "--output", str(tmp_path / "circuit.png"))
     assert (tmp_path / "circuit.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("given", "written"), [("x", "x.png"), ("y.", "y.png"), ("z.SVG", "z.SVG"), ("a.b.pdf",) * 2]
+)
+def test_the_file_that_is_told_is_the_one_that_is_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str, written: str
+) -> None:
+    pytest.importorskip("pylatexenc")
+    said = run(capsys, "draw", *COMPILED, "--output", str(tmp_path / given))
+    assert said.endswith(f"Picture: {tmp_path / written}\n")
+    assert [path.name for path in tmp_path.iterdir()] == [written]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("missing/x.png", "there is no folder .* Make it, or name another file"),
+        ("x.txt", r"'\.txt' is the ending of no format of pictures. Use one of .*\.png"),
+        ("", r"it is a folder. Name a file in it, such as .*circuit\.png"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_drawn(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str, message: str
+) -> None:
+    pytest.importorskip("pylatexenc")
+    status, said = failure(capsys, "draw", *COMPILED, "--output", str(tmp_path / given))
+    assert status == 2
+    assert re.search(f"Cannot write a picture to .*{message}", " ".join(said.split()))
+    assert "q_0" not in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_is_refused_before_anything_is_drawn(
@@ -145,7 +177,7 @@ def test_wrong_arguments_name_the_remedy(
         ("draw", "--arm", str(latin)): "line 1 is not UTF-8 text",
         ("draw", "--arm", str(unperturbed)): "has no `perturbation`",
         ("draw", "--arm", shots, "--backend", "SineBackend"): "Got --arm and --backend",
-        ("draw", "--output", str(tmp_path / "missing" / "c.png")): "No such file or directory",
+        ("draw", "--output", str(tmp_path / "missing" / "c.png")): "there is no folder",
         ("check", "--rows", "0"): "restriction v>0",
         ("check", "--seed", "-1"): "restriction v>=0",
         ("bench", "--circuits", "[]"): "Expected `circuits` to hold a number",

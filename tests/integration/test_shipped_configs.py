@@ -164,3 +164,20 @@ def test_the_wheel_brings_the_configs_and_a_readme_whose_links_work_elsewhere(tm
     assert all(link.startswith(("https://", "#")) for link in links), links
     assert "/raw/main/docs/pictures/demo.svg)" in page
     assert "/blob/main/docs/faq.md)" in page
+
+
+@pytest.mark.parametrize("folder", ["file", "file/inside"])
+def test_a_config_is_not_copied_where_a_part_of_the_path_is_a_file(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["configs", "copy", "digits", folder])
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"Cannot copy digits.yaml to the folder '{folder}': a part of this path is a" in said
+    assert "Name another folder, where you may write" in said
+    assert Path("file").read_text() == "mine"

@@ -1,15 +1,29 @@
-"""Sampling with Aer: transpiled once, with a key per circuit."""
+"""Sampling with Aer: transpiled once, with a key per circuit; and circuits for a user's own Aer."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qiskit import generate_preset_pass_manager
-from qiskit.circuit import QuantumCircuit
+from qiskit.circuit import (
+    ControlFlowOp,
+    ControlledGate,
+    Gate,
+    Operation,
+    ParameterExpression,
+    QuantumCircuit,
+)
 from qiskit.exceptions import QiskitError
-from qiskit.primitives import BaseSamplerV2, SamplerPubLike
+from qiskit.primitives import (
+    BaseEstimatorV2,
+    BaseSamplerV2,
+    EstimatorPubLike,
+    SamplerPubLike,
+)
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 from typing_extensions import override
 
@@ -92,6 +106,9 @@ class TranspilingSampler(BaseSamplerV2):  # type: ignore[misc]
         ready = [self._transpiled(SamplerPub.coerce(pub)) for pub in pubs]
         return self.sampler.run(ready, shots=shots)
 
+    def __getattr__(self, name: str) -> Any:  # what a network of the user's asks its own sampler
+        return getattr(self.__dict__["sampler"], name)
+
     def _transpiled(self, pub: SamplerPub) -> tuple[Any, ...]:
         circuit = self._physical(pub.circuit)
         # Parameters that change no outcome, such as a last Rz's, may be gone.
@@ -120,6 +137,69 @@ class TranspilingSampler(BaseSamplerV2):  # type: ignore[misc]
                 "names, or use ExactSampling or ShotSampling, which take any gate with a matrix."
             ) from error
         return transpiled
+
+
+def prepared_for_aer(primitive: Any) -> Any:
+    """Return Aer's own sampler or estimator with circuits that it binds right; others as they are.
+
+    Aer 0.18 asks each gate whether it `is_parameterized`, which controlled gates deny: their free
+    angles are 0 to it. And where a control is open, it binds the X gate that it puts in front.
+    """
+    module = sys.modules.get("qiskit_aer.primitives")  # if not loaded, nothing is of its classes
+    if module is not None and isinstance(primitive, module.SamplerV2):
+        return TranspilingSampler(primitive, _ForAer())
+    if module is not None and isinstance(primitive, module.EstimatorV2):
+        return _AerEstimator(primitive)
+    return primitive
+
+
+class _ForAer:
+    """Replaces controlled gates with free angles by plain gates of their names, which Aer knows."""
+
+    def run(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        """Return a circuit of the same effect."""
+        changed = circuit.copy_empty_like()
+        for step in circuit.data:
+            operation, qubits = step.operation, step.qubits
+            if isinstance(operation, ControlFlowOp):
+                blocks = [self.run(block) for block in operation.blocks]
+                changed.append(operation.replace_blocks(blocks), qubits, step.clbits)
+            elif isinstance(operation, ControlledGate) and _has_free_angles(operation):
+                controls = enumerate(qubits[: operation.num_ctrl_qubits])
+                opened = [qubit for i, qubit in controls if not operation.ctrl_state >> i & 1]
+                closed = operation.copy()
+                closed.ctrl_state = None
+                gate = Gate(closed.name, len(qubits), closed.params, label=closed.label)
+                for qubit in opened:
+                    changed.x(qubit)
+                changed.append(gate, qubits)
+                for qubit in opened:
+                    changed.x(qubit)
+            else:
+                changed.append(step)
+        return changed
+
+
+def _has_free_angles(operation: Operation) -> bool:
+    return any(isinstance(p, ParameterExpression) and p.parameters for p in operation.params)
+
+
+class _AerEstimator(BaseEstimatorV2):  # type: ignore[misc]
+    """Gives Aer's estimator circuits that it binds right."""
+
+    def __init__(self, estimator: BaseEstimatorV2) -> None:
+        self.estimator = estimator
+
+    @override
+    def run(self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None) -> Any:
+        ready = []
+        for pub in map(EstimatorPub.coerce, pubs):
+            circuit = _ForAer().run(pub.circuit)
+            ready.append((circuit, pub.observables, pub.parameter_values, pub.precision))
+        return self.estimator.run(ready, precision=precision)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["estimator"], name)
 
 
 WITHOUT_SHOTS = frozenset({"unitary", "superop"})

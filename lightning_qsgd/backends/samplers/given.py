@@ -8,7 +8,7 @@ from qiskit import generate_preset_pass_manager
 from qiskit.primitives import BaseSamplerV2
 from typing_extensions import override
 
-from lightning_qsgd.backends.samplers.aer import TranspilingSampler
+from lightning_qsgd.backends.samplers.aer import TranspilingSampler, prepared_for_aer
 from lightning_qsgd.backends.samplers.sampling import Sampling, check_shots
 from lightning_qsgd.circuits.by_name import call_by_name
 
@@ -59,7 +59,7 @@ class GivenSampling(Sampling):
 
     @override
     def sampler(self) -> BaseSamplerV2:
-        return TranspilingSampler(self.given, self.pass_manager)
+        return TranspilingSampler(prepared_for_aer(self.given), self.pass_manager)
 
 
 @dataclass(frozen=True)

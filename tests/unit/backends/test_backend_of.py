@@ -12,15 +12,26 @@ from qiskit.circuit import (
     QuantumCircuit,
     QuantumRegister,
 )
+from qiskit.circuit.library import (
+    CPhaseGate,
+    CRXGate,
+    CRYGate,
+    CRZGate,
+    CU3Gate,
+    CUGate,
+    MCPhaseGate,
+)
 from qiskit.primitives import BaseSamplerV2, StatevectorSampler
-from qiskit_aer.primitives import SamplerV2
-from qiskit_machine_learning.neural_networks import SamplerQNN
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_aer.primitives import EstimatorV2, SamplerV2
+from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from qiskit_machine_learning.primitives import QMLSampler
 
 from lightning_qsgd.backends import (
     CompiledBackend,
     GivenSampling,
     SamplerBackend,
+    Sampling,
     ShotSampling,
     SineBackend,
     SkipOnFailure,
@@ -309,3 +320,122 @@ def test_outcomes_that_a_network_leaves_out_are_told() -> None:
     message = r"Up to \d+% of the shots .* outcomes below 2\^1, .* more bits than .* add qubits"
     with pytest.warns(UserWarning, match=message):
         layer_backend_of(source).probabilities(ANGLES)
+
+
+W = Parameter("w")
+X = Parameter("x")
+CONTROLLED: dict[str, tuple[Gate, list[int]]] = {
+    "crx": (CRXGate(W), [1, 2]),
+    "cry": (CRYGate(W), [1, 2]),
+    "cry of a product": (CRYGate(W * X), [0, 2]),
+    "crz": (CRZGate(W), [1, 2]),
+    "cp": (CPhaseGate(W), [1, 2]),
+    "cp, open": (CPhaseGate(W, ctrl_state=0), [1, 2]),
+    "cu, open": (CUGate(W, 0.4, 0.2, 0.1, ctrl_state=0), [1, 2]),
+    "cu3": (CU3Gate(W, 0.3, 0.2), [1, 2]),
+    "mcp": (MCPhaseGate(W, 2), [0, 1, 2]),
+    "mcp, half open": (MCPhaseGate(W, 2, ctrl_state=2), [0, 1, 2]),
+}
+"""Gates whose free angles Aer's primitives take for 0, or bind to another gate."""
+
+
+def controlled(gate: Gate, qubits: list[int]) -> ParametrizedCircuit:
+    circuit = QuantumCircuit(3)
+    circuit.h([0, 1, 2])
+    circuit.ry(X, 0)
+    circuit.ry(0.7, 1)
+    circuit.append(gate, qubits)
+    circuit.h(2)
+    circuit.ry(0.4, 1)
+    return ParametrizedCircuit(circuit, [X], [W])
+
+
+def aers_sampler() -> SamplerV2:
+    return SamplerV2(default_shots=SHOTS, seed=1)
+
+
+class OwnSampling(Sampling):
+    """Not one of ours, as in a file of the user's."""
+
+    shots = SHOTS
+    stochastic = False
+    exact = False
+    reproducible = True
+
+    def sampler(self) -> BaseSamplerV2:
+        return aers_sampler()
+
+
+AERS: dict[str, Any] = {
+    "network": lambda built: network(built, sampler=aers_sampler()),
+    "given": lambda built: SamplerBackend(built, sampling=GivenSampling(aers_sampler())),
+    "a class of the user's": lambda built: SamplerBackend(built, sampling=OwnSampling()),
+}
+AT = torch.tensor([[0.9], [2.1], [-0.3]], dtype=torch.float64), torch.tensor([2.4]).double()
+
+
+@pytest.mark.parametrize("source", AERS.values(), ids=AERS)
+@pytest.mark.parametrize(("gate", "qubits"), CONTROLLED.values(), ids=CONTROLLED)
+def test_aers_own_sampler_sees_the_angles_of_controlled_gates(
+    gate: Gate, qubits: list[int], source: Any
+) -> None:
+    built, (inputs, weights) = controlled(gate, qubits), AT
+    found = layer_backend_of(source(built)).probabilities(inputs, None, weights)
+    expected = CompiledBackend(built).probabilities(inputs, None, weights)
+    assert (found - expected).abs().max() < SCATTER
+
+
+@pytest.mark.parametrize(("gate", "qubits"), CONTROLLED.values(), ids=CONTROLLED)
+def test_aers_own_estimator_sees_the_angles_of_controlled_gates(
+    gate: Gate, qubits: list[int]
+) -> None:
+    built, (inputs, weights) = controlled(gate, qubits), AT
+    observables = [SparsePauliOp(["ZII", "IXI"], [1.0, 0.5]), SparsePauliOp("YIZ")]
+    source = EstimatorQNN(
+        circuit=built.circuit,
+        estimator=EstimatorV2(options={"default_precision": 0.0}),
+        observables=observables,
+        input_params=[X],
+        weight_params=[W],
+        input_gradients=True,
+        default_precision=0.0,
+    )
+    exact = CompiledBackend(ParametrizedCircuit(built.circuit, [X], [W], observables=observables))
+    answers = []
+    for backend in (layer_backend_of(source), exact):
+        own = weights.clone().requires_grad_()
+        values = backend.probabilities(inputs, None, own)
+        values.sum().backward()
+        answers.append((values.detach(), own.grad))
+    torch.testing.assert_close(answers[0], answers[1], rtol=0, atol=1e-6)
+
+
+def test_aers_own_sampler_sees_the_angles_of_controlled_gates_under_a_condition() -> None:
+    circuit = QuantumCircuit(3, 3)
+    circuit.h([0, 1])
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.append(CRYGate(W, ctrl_state=0), [1, 2])
+    circuit.ry(X, 1)
+    circuit.measure([1, 2], [1, 2])
+    built = ParametrizedCircuit(circuit, [X], [W])
+    inputs, weights = AT
+    found = layer_backend_of(network(built, sampler=aers_sampler())).probabilities(
+        inputs, None, weights
+    )
+    ones = found[:, 4:].sum(1)
+    expected = torch.sin(weights / 2).square().div(4).expand(3)
+    torch.testing.assert_close(ones, expected, rtol=0, atol=SCATTER)
+
+
+def test_samplers_of_others_get_circuits_as_they_are() -> None:
+    class Seen(StatevectorSampler):  # type: ignore[misc]
+        def run(self, pubs: Any, *, shots: int | None = None) -> Any:
+            pubs = list(pubs)
+            names.extend(step.operation.name for pub in pubs for step in pub[0].data)
+            return super().run(pubs, shots=shots)
+
+    names = list[str]()
+    built, (inputs, weights) = controlled(*CONTROLLED["cp, open"]), AT
+    layer_backend_of(network(built, sampler=Seen())).probabilities(inputs, None, weights)
+    assert "cp_o0" in names

@@ -9,6 +9,7 @@ from qiskit.circuit import (
     ControlModifier,
     Gate,
     Parameter,
+    ParameterVector,
     PowerModifier,
     QuantumCircuit,
 )
@@ -25,8 +26,10 @@ from qiskit.quantum_info import Clifford, SparsePauliOp
 
 from lightning_qsgd.circuits import (
     ENTANGLEMENTS,
+    CircuitFromFile,
     ParametrizedCircuit,
     ScoreCircuit,
+    SignalProcessingCircuit,
     SuperpositionCircuit,
     entangled_pairs,
     superposition,
@@ -104,6 +107,40 @@ def test_what_is_no_sequence_of_parameters_is_refused(given: Any) -> None:
         ParametrizedCircuit(circuit, given)
     with pytest.raises(TypeError, match=r"Expected a sequence of Parameters"):
         ParametrizedCircuit(circuit, [], given)
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_what_has_no_order_is_refused_where_places_count(kind: Any) -> None:
+    x, w = ParameterVector("x", 2), ParameterVector("w", 2)
+    circuit = QuantumCircuit(2)
+    for qubit in range(2):
+        circuit.ry(x[qubit] + w[qubit], qubit)
+    refused = f"in an order, got a {kind.__name__}: .* Give a list or a tuple"
+    with pytest.raises(TypeError, match=f"Expected `inputs` {refused}"):
+        ParametrizedCircuit(circuit, kind(x), w)
+    with pytest.raises(TypeError, match=f"Expected `weights` {refused}"):
+        ParametrizedCircuit(circuit, x, kind(w))
+    with pytest.raises(TypeError, match=f"Expected `observables` {refused}"):
+        ParametrizedCircuit(circuit, x, w, observables=kind(["ZI", "IX"]))
+    with pytest.raises(TypeError, match=f"Expected `inputs` {refused}"):
+        CircuitFromFile("circuit.qpy", inputs=kind(["x", "y"]))
+    with pytest.raises(TypeError, match=f"Expected `phases` {refused}"):
+        SignalProcessingCircuit(degree=3, phases=kind([0.1, 0.2]))
+
+
+def test_what_has_an_order_is_taken_in_it() -> None:
+    x, w = ParameterVector("x", 12), Parameter("a")
+    inputs = QuantumCircuit(12)
+    for qubit in range(12):
+        inputs.ry(x[qubit], qubit)
+    circuit = inputs.copy()
+    circuit.ry(w, 0)
+    for given in (list(x), x, inputs.parameters, iter(x)):
+        assert ParametrizedCircuit(circuit, given, [w]).inputs == tuple(x)  # type: ignore[arg-type]
+    backwards = dict.fromkeys(reversed(x))
+    for given in (backwards, backwards.keys()):
+        built = ParametrizedCircuit(circuit, given, [w])  # type: ignore[arg-type]
+        assert built.inputs == tuple(x)[::-1]
 
 
 def test_what_is_no_circuit_is_refused() -> None:

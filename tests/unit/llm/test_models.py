@@ -100,6 +100,11 @@ def test_lora_without_a_layer_of_that_name_is_refused() -> None:
         language_model(changes=[LoRA(targets=["none_such"])])
 
 
+def test_changes_without_an_order_are_refused() -> None:
+    with pytest.raises(TypeError, match="Expected `changes` in an order, got a frozenset"):
+        language_model(changes=frozenset())
+
+
 def test_rank_below_1_is_refused() -> None:
     with pytest.raises(ValueError, match="`rank` to be at least 1, got 0"):
         LoRA(rank=0)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_qsgd.nn import MLP
+from lightning_qsgd.nn import MLP, SmallCNN
 
 
 def test_logits_have_one_entry_per_class():
@@ -43,3 +43,10 @@ def test_dropout_acts_in_training_only():
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         MLP(**arguments)
+
+
+def test_widths_without_an_order_are_refused():
+    with pytest.raises(TypeError, match=r"Expected `hidden` in an order, got a set: .* a list"):
+        MLP(hidden={64, 32})
+    with pytest.raises(TypeError, match=r"Expected `channels` in an order, got a frozenset"):
+        SmallCNN(channels=frozenset({16, 32}))

@@ -214,6 +214,67 @@ def test_a_linear_readout_of_the_step_itself_only_rescales_it_and_changes_nothin
         torch.testing.assert_close(mine, reference, atol=1e-12, rtol=0.0)
 
 
+NARROW = [(7, 2), (2, 9), (2, 2), (16, 3), (3, 5), (64, 4), (8, 8), (17, 40), (40, 33)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shape", NARROW)
+def test_a_linear_readout_of_a_step_of_noise_never_turns_it(
+    shape: tuple[int, int], seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    ours, theirs = nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape))
+    perturbation = Perturbation(
+        LINEAR, HiddenMatrices([]), strength=0.9, injection=SpectralInjection(matrix="step")
+    )
+    wrapped = PerturbedOptimizer(torch.optim.Adam([ours], lr=0.1), perturbation)
+    bare = torch.optim.Adam([theirs], lr=0.1)
+    for _ in range(12):
+        ours.data.zero_()
+        theirs.data.zero_()
+        ours.grad = torch.randn(shape, generator=generator)
+        theirs.grad = ours.grad.clone()
+        wrapped.step()
+        bare.step()
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def noise(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def one_entry(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """A direction that is orthogonal to that of most other steps."""
+    gradient = torch.zeros(shape, dtype=torch.float64)
+    at = int(torch.randint(gradient.numel(), (), generator=generator))
+    gradient.view(-1)[at] = 10.0 ** float(torch.rand((), generator=generator))
+    return gradient
+
+
+@pytest.mark.parametrize("draw", [noise, one_entry])
+@pytest.mark.parametrize("backend", [SINE, LINEAR])
+@pytest.mark.parametrize("shape", NARROW)
+def test_unrelated_gradients_leave_the_polynomial_as_exact_as_others(
+    shape: tuple[int, int], backend: Any, draw: Any
+) -> None:
+    moved = []
+    for evaluation in ("polynomial", "exact"):
+        generator = torch.Generator().manual_seed(0)
+        parameter = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+        injection = SpectralInjection(evaluation=evaluation, tolerance=1e-4)  # type: ignore[arg-type]
+        perturbation = Perturbation(backend, HiddenMatrices([]), strength=0.9, injection=injection)
+        base = torch.optim.SGD([parameter], lr=0.1, momentum=0.5)
+        optimizer, steps = PerturbedOptimizer(base, perturbation), []
+        for _ in range(15):
+            before = parameter.detach().clone()
+            parameter.grad = draw(shape, generator)
+            optimizer.step()
+            steps.append(parameter.detach() - before)
+        moved.append(steps)
+    for polynomial, exact in zip(*moved, strict=True):
+        assert (polynomial - exact).norm() < 0.02 * exact.norm()
+
+
 def test_the_loss_may_be_rescaled_under_muon() -> None:
     ours, theirs = parameters(), parameters()
     one, other = (

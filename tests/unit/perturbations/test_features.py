@@ -716,3 +716,9 @@ def test_the_rms_of_a_large_tensor_loses_no_squares(sizes: tuple[int, ...]) -> N
     torch.testing.assert_close(rms(values, sizes).double(), torch.stack(exact), rtol=5e-7, atol=0)
     tiny = rms(values * 1e-30, sizes).double()
     torch.testing.assert_close(tiny, torch.stack(exact) * 1e-30, rtol=5e-6, atol=0)
+
+
+def test_features_without_an_order_are_refused() -> None:
+    given: Any = {Alignment(), Gradient()}
+    with pytest.raises(TypeError, match=r"Expected `features` in an order, got a set: .* a list"):
+        Together(given)

@@ -164,18 +164,30 @@ def test_a_function_with_a_jump_at_zero_is_refused() -> None:
         odd_coefficients(torch.cos)
 
 
-def test_a_warm_start_needs_few_iterations() -> None:
-    matrix = of_rank((8, 8), [1.0, 0.97, 0.9, 0.5, 0.1])
-    moved = matrix + 1e-3 * random((8, 8))
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The vectors that matrices are multiplied with, while a test runs."""
+    seen = list[Tensor]()
+    image = spectrum_module._image
+
+    def counted(symmetric: Tensor, vectors: Tensor) -> Tensor:
+        seen.append(vectors)
+        return image(symmetric, vectors)
+
+    monkeypatch.setattr(spectrum_module, "_image", counted)
+    return seen
+
+
+def test_a_warm_start_needs_few_iterations(products: list[Tensor]) -> None:
+    matrix = of_rank((24, 24), [1.0, 0.97, 0.9, 0.5, 0.1])
+    moved = matrix + 1e-4 * random((24, 24))
     expected = exact_part(moved[None], FUNCTIONS["sine"])
     coefficients = odd_coefficients(FUNCTIONS["sine"])
-    _, start = polynomial_part(matrix[None], coefficients, iterations=40)
-
-    def error(start: Tensor | None) -> float:
-        part, _ = polynomial_part(moved[None], coefficients, start, iterations=2)
-        return float((part - expected).abs().max())
-
-    assert error(start) < 1e-3 < error(random((1, 8)))
+    _, start = polynomial_part(matrix[None], coefficients, iterations=100)
+    products.clear()
+    part, _ = polynomial_part(moved[None], coefficients, start, iterations=2)
+    assert float((part - expected).abs().max()) < 1e-3
+    assert len(products) == 3
 
 
 def test_the_largest_singular_value_is_hardly_ever_underestimated() -> None:
@@ -194,7 +206,7 @@ def test_a_value_that_has_not_converged_is_not_underestimated() -> None:
 
 @pytest.mark.parametrize("left", [0.0, torch.nan])
 def test_a_vector_that_a_step_of_zeros_left_is_found_anew(left: float) -> None:
-    matrix = random((3, 6, 9))
+    matrix = random((3, 20, 30))  # type: ignore[arg-type]
     gram = matrix @ matrix.mT
     expected, start = largest_eigenvalue(gram)
     start[1] = left
@@ -203,18 +215,66 @@ def test_a_vector_that_a_step_of_zeros_left_is_found_anew(left: float) -> None:
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3, dtype=gram.dtype))
 
 
-def test_a_matrix_of_zeros_asks_for_no_more_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    matrix = random((2, 6, 9))
+def test_a_matrix_of_zeros_asks_for_no_more_iterations(products: list[Tensor]) -> None:
+    matrix = of_rank((20, 30), [1.0, 0.3, 0.2]).repeat(2, 1, 1)
     _, start = largest_eigenvalue(matrix @ matrix.mT)
-    products = list[Tensor]()
-    image = spectrum_module._image
-
-    def counted(symmetric: Tensor, vectors: Tensor) -> Tensor:
-        products.append(vectors)
-        return image(symmetric, vectors)
-
-    monkeypatch.setattr(spectrum_module, "_image", counted)
+    products.clear()
     matrix[0], start[0] = 0.0, 0.0  # as a frozen part leaves it at every step
     values, _ = largest_eigenvalue(matrix @ matrix.mT, start, iterations=4)
     assert values[0] == 0
     assert len(products) == 5
+
+
+def slightly_larger(rows: int, start: Tensor) -> Tensor:
+    """Two large eigenvalues; `start` is the vector of the smaller one."""
+    other = torch.roll(start, 1)
+    return 0.9 * torch.outer(start, start) + torch.outer(other, other)
+
+
+GRAMS: dict[str, Callable[[int, Tensor], Tensor]] = {
+    "the last direction is the smallest": lambda rows, _: torch.arange(1.0, rows + 1).diag(),
+    "another one is a little larger": slightly_larger,
+    "another one is far larger": lambda rows, _: (
+        torch.ones(rows).index_fill(0, torch.tensor(rows - 1), 1e4).diag()
+    ),
+    "all are equal": lambda rows, _: torch.eye(rows),
+    "the last direction vanished": lambda rows, start: torch.eye(rows) - torch.outer(start, start),
+    "noise": lambda rows, _: random((rows, rows), 3).float() @ random((rows, rows), 3).float().mT,
+    "one direction": lambda rows, _: torch.ones(rows, rows),
+}
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])
+@pytest.mark.parametrize("rows", [2, 3, 7, 16, 17, 24, 64, 130])
+@pytest.mark.parametrize("gram", GRAMS.values(), ids=GRAMS)
+def test_the_largest_eigenvalue_is_found_from_a_direction_that_is_the_largest_no_more(
+    gram: Callable[[int, Tensor], Tensor], rows: int, scale: float
+) -> None:
+    start = torch.eye(rows)[0]
+    matrix = gram(rows, start)
+    value, vectors = largest_eigenvalue(scale * matrix[None], start[None], iterations=2)
+    true = torch.linalg.eigvalsh(matrix.double())[-1]
+    assert abs(value.item() / scale / true.item() - 1) <= spectrum_module.LEEWAY
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(1))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_largest_eigenvalues_of_unrelated_matrices_are_found_one_after_the_other(
+    seed: int,
+) -> None:
+    start = None
+    for step in range(8):
+        matrices = torch.stack([random((24, 40), 1000 * seed + 10 * step + k) for k in range(3)])
+        gram = matrices @ matrices.mT
+        values, start = largest_eigenvalue(gram, start, iterations=2)
+        true = torch.linalg.eigvalsh(gram)[:, -1]
+        torch.testing.assert_close(values, true, rtol=spectrum_module.LEEWAY, atol=0.0)
+
+
+def test_a_batch_asks_more_only_of_the_matrix_that_needs_it(products: list[Tensor]) -> None:
+    settled = torch.arange(40.0, 0.0, -1.0).diag()
+    gram = torch.stack([settled, settled.flip(0, 1), settled])
+    values, vectors = largest_eigenvalue(gram, torch.eye(40)[:1].repeat(3, 1), iterations=2)
+    assert [len(vector) for vector in products] == [3] * 3 + [1] * 21
+    torch.testing.assert_close(values, torch.full((3,), 40.0), rtol=0.02, atol=0.0)
+    assert vectors[0, 0] == vectors[2, 0] == 1
