@@ -100,12 +100,19 @@ _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def _is_held(hook: Any, own: set[int]) -> bool:
-    """Whether a hook is a method of one of these objects, or a function that refers to one."""
+    """Whether a hook is a method of one of these objects, or a function that refers to one.
+
+    What it finds in containers, or in attributes of another object, is not seen.
+    """
     if isinstance(hook, partial):
-        return _is_held(hook.func, own) or any(id(argument) in own for argument in hook.args)
+        given = (*hook.args, *hook.keywords.values())
+        return _is_held(hook.func, own) or any(id(argument) in own for argument in given)
     cells = getattr(hook, "__closure__", None) or ()
     referred = [cell.cell_contents for cell in cells if cell != CellType()]  # an empty one has none
-    return any(id(each) in own for each in (getattr(hook, "__self__", None), *referred))
+    referred += [*(getattr(hook, "__defaults__", None) or ())]
+    referred += [*(getattr(hook, "__kwdefaults__", None) or {}).values()]
+    owners = [hook, *referred]  # a method that is referred to is held, too
+    return any(id(x) in own or id(getattr(x, "__self__", None)) in own for x in owners)
 
 
 def _refuse_perturbed_inside(base: Optimizer) -> None:

@@ -325,4 +325,5 @@ def _clear_rounding(step: Tensor, theta: Tensor, residue: float) -> None:
 
 
 def _estimates_d(group: Mapping[str, Any]) -> bool:
-    return "d" in group and not {"d0", "growth_rate"}.isdisjoint(group)
+    # The last name is in groups of pytorch_optimizer, whose DAdaptLion has none of the others.
+    return "d" in group and not {"d0", "growth_rate", "fixed_decay"}.isdisjoint(group)

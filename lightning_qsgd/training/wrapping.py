@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
@@ -335,19 +336,22 @@ class OptimizerModesCallback(Callback):
         self._is_within_batch = False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the weights that are good."""
+        """Take the weights that are good, within a fit: elsewhere it has left or loaded them."""
         self._is_within_batch = False
-        self._rest(trainer)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._rest(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the weights that are good behind."""
-        self._rest(trainer)
+        """Leave the weights that are good behind: an average of weights, where one is kept."""
+        if not any(map(_averages_weights, callbacks_of(trainer))):
+            self._rest(trainer)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Allow a checkpoint of what was reached to hold the weights that are good."""
+        """Leave the weights that are good behind, for a checkpoint of what was reached, too."""
         self._is_within_batch = False
+        self._rest(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the strategy its method back."""
@@ -379,6 +383,11 @@ class OptimizerModesCallback(Callback):
 
 
 _STATE_OF_WEIGHTS = "lightning_module_state_dict"
+
+
+def _averages_weights(callback: Callback) -> bool:
+    """Whether a callback is one of Lightning's that leave an average; older versions lack them."""
+    return any(kind.__name__ == "WeightAveraging" for kind in type(callback).__mro__)
 
 
 def has_modes(optimizer: Any) -> bool:

@@ -296,6 +296,48 @@ def test_checkpoints_of_weights_only_and_after_an_exception_hold_the_good_weight
 
 
 @QUIET
+def test_a_validation_after_an_exception_measures_the_weights_of_its_file(tmp_path: Path) -> None:
+    model, saving = Validated(), ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3)
+
+    def interrupt(trainer: Trainer) -> None:
+        if trainer.global_step == 5:
+            raise ValueError("a broken batch")
+
+    model.within = interrupt
+    with pytest.raises(ValueError, match="a broken batch"):
+        trained(saving, model=model)
+    data = torch.utils.data.DataLoader(DATA, batch_size=2)
+    file = saving.best_model_path
+    model.trainer.validate(model, data, ckpt_path=file, verbose=False)
+    here = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert torch.equal(here, weights(Path(file)))
+
+
+@QUIET
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_average_of_weights_is_what_a_fit_leaves(place: int) -> None:
+    averaging = pytest.importorskip("lightning.pytorch.callbacks")
+    if not hasattr(averaging, "EMAWeightAveraging"):
+        pytest.skip("needs a newer Lightning")
+    own = averaging.EMAWeightAveraging(decay=0.5)
+    callbacks = [OptimizerModesCallback()]
+    callbacks.insert(place, own)
+    model = Validated()
+    trainer = Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(model, torch.utils.data.DataLoader(DATA, batch_size=2))
+    average = [p.detach() for p in own._average_model.module.parameters()]
+    assert all(map(torch.equal, average, model.parameters()))
+
+
+@QUIET
 def test_a_checkpoint_within_a_batch_holds_the_weights_of_training(tmp_path: Path) -> None:
     model, plain = Validated(), trained(limit=1)
 

@@ -95,6 +95,10 @@ def test_an_optimizer_that_is_not_complete_is_refused_in_words(make: Any) -> Non
         PerturbedOptimizer(make([nn.Parameter(torch.ones(3))]))
 
 
+def calling(function: Any) -> Any:
+    return lambda parameter: function(parameter)
+
+
 class Fused(SGD):
     """Moves parameters while gradients are computed, as LOMO does; `way` says where the hook is."""
 
@@ -107,8 +111,20 @@ class Fused(SGD):
                 parameter.register_post_accumulate_grad_hook(lambda p: self.move(p))
             elif way == "partial":
                 parameter.register_post_accumulate_grad_hook(partial(Fused.move, self))
+            elif way == "keyword":
+                hook = partial(lambda p, own: own.move(p), own=self)
+                parameter.register_post_accumulate_grad_hook(hook)
+            elif way == "default":
+                parameter.register_post_accumulate_grad_hook(lambda p, own=self: own.move(p))
+            elif way == "referred":
+                parameter.register_post_accumulate_grad_hook(calling(self.move))
+            elif way == "callable":
+                parameter.register_post_accumulate_grad_hook(self)
             elif way == "gradient":
                 parameter.register_hook(lambda gradient: self.rounded(gradient))
+
+    def __call__(self, parameter: Tensor) -> None:
+        self.move(parameter)
 
     @torch.no_grad()
     def move(self, parameter: Tensor) -> None:
@@ -151,7 +167,10 @@ def test_the_fused_optimizers_of_pytorch_optimizer_are_refused(name: str) -> Non
         PerturbedOptimizer(base)
 
 
-@pytest.mark.parametrize("way", ["method", "closure", "partial", "gradient"])
+@pytest.mark.parametrize(
+    "way",
+    ["method", "closure", "partial", "gradient", "keyword", "default", "referred", "callable"],
+)
 def test_an_optimizer_with_hooks_on_gradients_is_warned_of(way: str) -> None:
     base = Fused([nn.Parameter(torch.ones(3))], way)
     with pytest.warns(UserWarning, match=r"Fused has hooks on the gradients.*not perturbed"):
@@ -286,10 +305,12 @@ def test_parameters_that_hide_their_entries_are_refused() -> None:
 class Estimating(SGD):
     """Steps by d * lr, as Prodigy and D-Adaptation do, and tells d in its groups."""
 
+    known_by = "d0"
+
     def __init__(self, params: Any, d: float = 1e-4) -> None:
         super().__init__(params, lr=1.0)
         for group in self.param_groups:
-            group.update(d=d, d0=d)
+            group.update({"d": d, self.known_by: d})
 
     def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
@@ -300,8 +321,15 @@ class Estimating(SGD):
         return loss
 
 
+class AsDAdaptLion(Estimating):
+    known_by = "fixed_decay"
+
+
+@pytest.mark.parametrize("kind", [Estimating, AsDAdaptLion])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_step_size_of_a_base_that_estimates_it_is_what_it_tells(groups: int) -> None:
+def test_the_step_size_of_a_base_that_estimates_it_is_what_it_tells(
+    groups: int, kind: type[Estimating]
+) -> None:
     def run(make: Any) -> Tensor:
         problem = dense_problem()
         params = [{"params": problem.parameters[:1]}, {"params": problem.parameters[1:]}]
@@ -312,7 +340,24 @@ def test_the_step_size_of_a_base_that_estimates_it_is_what_it_tells(groups: int)
         return problem.flat()
 
     expected = run(lambda params: SGD(params, lr=1e-4))
-    torch.testing.assert_close(run(Estimating), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(run(kind), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dadaptlion", "dadaptadam", "dadaptsgd", "dadaptadan", "prodigy"])
+def test_no_perturbation_dwarfs_the_first_steps_of_an_estimating_optimizer(name: str) -> None:
+    load = pytest.importorskip("pytorch_optimizer").load_optimizer
+    moved = []
+    for strength in (0.0, 0.5):
+        problem = dense_problem()
+        base = load(name)(problem.parameters, lr=1.0)
+        optimizer = PerturbedOptimizer(base, Perturbation(strength=strength))
+        start = problem.flat().clone()
+        problem.backward()
+        optimizer.step()
+        moved.append(problem.flat() - start)
+    bare, perturbed = moved
+    # DAdaptSGD divides by the gradient's norm as well; with lr alone it would be 10^5 times.
+    assert 0 < (perturbed - bare).norm() < 100 * bare.norm()
 
 
 def test_a_perturbation_that_dwarfs_the_bases_step_is_warned_of_once() -> None:
