@@ -1,6 +1,7 @@
 """Lightning: the mixin, the callbacks and the module that the examples train."""
 
 from lightning_qsgd.training.checkpoints import (
+    OptimizerModesCallback,
     RandomStateCallback,
     SafeCheckpointIO,
     install_safe_checkpoints,
@@ -11,7 +12,6 @@ from lightning_qsgd.training.perturbation_callback import PerturbationCallback
 from lightning_qsgd.training.perturbation_mixin import PerturbationMixin
 from lightning_qsgd.training.perturbation_monitor import PerturbationMonitor
 from lightning_qsgd.training.tensorboard_callback import TensorBoardCallback
-from lightning_qsgd.training.wrapping import OptimizerModesCallback
 
 __all__ = [
     "Classifier",

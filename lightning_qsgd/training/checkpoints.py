@@ -1,4 +1,7 @@
-"""What a resume needs: checkpoint files that can be trusted, and the random generators in them."""
+"""What a resume needs: files that can be trusted, and what they must hold.
+
+That is the state of the random generators, and the weights that were validated.
+"""
 
 import hashlib
 import os
@@ -12,11 +15,12 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
 from lightning_qsgd.atomic_file import replacing
-from lightning_qsgd.training.wrapping import callbacks_of
+from lightning_qsgd.training.wrapping import callbacks_of, has_modes, innermost
 
 MARK = b"lightning-qsgd sha256 "
 SEAL = len(MARK) + 64
@@ -281,3 +285,115 @@ class RandomStateCallback(Callback):
         np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
         version, internal, gauss = saved["python"]
         random.setstate((version, tuple(internal), gauss))
+
+
+class OptimizerModesCallback(Callback):
+    """Puts optimizers that have `train()` and `eval()` into the mode that training is in.
+
+    Schedule-free optimizers take gradients at other weights than those that are good: validation
+    and checkpoints need the latter, the next step the former. So the weights of training come back
+    when the next batch begins, not before, and every checkpoint holds those that are validated; a
+    checkpoint that is saved within a batch, such as in `training_step`, holds those of training.
+
+    A resumed run goes on from the same bits: both continue from what `train()` makes of the weights
+    in the file. This rounds, so a run that saved at a step differs in the last bits from one that
+    did not. Optimizers without modes are left alone.
+
+    Example:
+        >>> OptimizerModesCallback().on_train_start(Trainer(logger=False), LightningModule())
+
+    References:
+        A. Defazio et al., "The Road Less Scheduled", NeurIPS 2024, arXiv:2405.15682.
+    """
+
+    _rests = False
+    """Whether the weights are those that are good, so that training must begin by switching."""
+    _is_within_batch = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the weights of training, also after a checkpoint was loaded."""
+        self._is_within_batch = False
+        self._train(trainer)
+        if any(map(has_modes, trainer.optimizers)):
+            self._switch_before_saving(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the weights of training again."""
+        self._train(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the weights of training again, after a validation or a checkpoint."""
+        self._is_within_batch = True
+        if self._rests:
+            self._train(trainer)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Allow checkpoints to hold the weights that are good."""
+        self._is_within_batch = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Allow the same after a batch that was left early."""
+        self._is_within_batch = False
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the weights that are good, within a fit: elsewhere it has left or loaded them."""
+        self._is_within_batch = False
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._rest(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the weights that are good behind: an average of weights, where one is kept."""
+        if not any(map(_averages_weights, callbacks_of(trainer))):
+            self._rest(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the weights that are good behind, for a checkpoint of what was reached, too."""
+        self._is_within_batch = False
+        self._rest(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the strategy its method back."""
+        vars(trainer.strategy).pop(_STATE_OF_WEIGHTS, None)
+
+    def _train(self, trainer: Trainer) -> None:
+        _switch(trainer, "train")
+        self._rests = False
+
+    def _rest(self, trainer: Trainer) -> None:
+        _switch(trainer, "eval")
+        self._rests = True
+
+    def _switch_before_saving(self, trainer: Trainer) -> None:
+        """Take the weights that are good before any checkpoint reads weights.
+
+        The trainer asks its strategy for them first and calls no hook before, and none at all for
+        a checkpoint of weights only.
+        """
+        strategy = trainer.strategy
+        plain = type(strategy).lightning_module_state_dict
+
+        def after_switching() -> dict[str, Any]:
+            if not self._is_within_batch and self in callbacks_of(trainer):
+                self._rest(trainer)
+            return plain(strategy)
+
+        setattr(strategy, _STATE_OF_WEIGHTS, after_switching)
+
+
+_STATE_OF_WEIGHTS = "lightning_module_state_dict"
+
+
+def _averages_weights(callback: Callback) -> bool:
+    """Whether a callback is one of Lightning's that leave an average; older versions lack them."""
+    return any(kind.__name__ == "WeightAveraging" for kind in type(callback).__mro__)
+
+
+def _switch(trainer: Trainer, mode: str) -> None:
+    for optimizer in trainer.optimizers:
+        change = getattr(innermost(optimizer), mode, None)
+        if callable(change):
+            change()
