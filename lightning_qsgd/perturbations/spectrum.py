@@ -263,9 +263,8 @@ def largest_eigenvalue(
 ) -> tuple[Tensor, Tensor]:
     """Find the largest eigenvalue of Gram matrices, each with an error of at most `LEEWAY`.
 
-    What power iteration leaves, G v - lambda v, says only that *some* eigenvalue is near: v may be
-    a direction that was the largest. So it is checked that none is larger now. Where one is,
-    iteration goes on from the longest row, too; in the end, G is decomposed.
+    What power iteration leaves, G v - lambda v, says only that *some* eigenvalue is near. So it is
+    checked that none is larger; else it goes on, from the longest row too, or G is decomposed.
 
     Args:
         gram: Shape (batch, rows, rows), positive semi-definite.
@@ -275,12 +274,6 @@ def largest_eigenvalue(
 
     Returns:
         Eigenvalues, shape (batch,), 0 for a matrix of zeros, and unit vectors for the next call.
-
-    Example:
-        >>> stale = torch.eye(40)[:1]  # an eigenvector, but of the smallest eigenvalue
-        >>> value, _ = largest_eigenvalue(torch.diag(torch.arange(1.0, 41.0))[None], stale)
-        >>> round(value.item())
-        40
     """
     if gram.shape[1] <= DECOMPOSED:
         return _decomposed(gram), _longest_row(gram)
@@ -319,21 +312,28 @@ def _power_iteration(
 def _exceeded(scaled: Tensor, found: dict[int, list[float]]) -> list[int]:
     """Return where an eigenvalue is larger than v^T G v by more than `LEEWAY`.
 
-    With v as its first axis, G is [[least, r], [r, B]] with |r| = missed, and the norms of its
-    parts bound B: often that is enough to tell. Elsewhere a Cholesky decomposition decides.
+    The norm of G tells often, that of its square nearly always, else a Cholesky decomposition.
     """
-    unsure = {}
-    for index, (least, missed, norm) in found.items():
-        others = max(norm**2 - least**2 - 2.0 * missed**2, 0.0) ** 0.5
-        limit = (1.0 + LEEWAY) * least
-        if limit < others or (limit - least) * (limit - others) < missed**2:
-            unsure[index] = limit
+    unsure = [i for i, (least, missed, norm) in found.items() if _may_exceed(least, missed, norm)]
+    if unsure:
+        squares = torch.linalg.matrix_power(scaled[unsure], 2)
+        norms = torch.linalg.vector_norm(squares, dim=(1, 2)).sqrt_().tolist()
+        bounds = dict(zip(unsure, norms, strict=True))
+        unsure = [i for i, norm in bounds.items() if _may_exceed(found[i][0], found[i][1], norm, 4)]
     if not unsure:
         return []
-    left = scaled[list(unsure)].neg_()
-    _diagonal(left).add_(left.new_tensor(list(unsure.values()))[:, None])
+    left = scaled[unsure].neg_()
+    _diagonal(left).add_(left.new_tensor([(1.0 + LEEWAY) * found[i][0] for i in unsure])[:, None])
     failed = torch.linalg.cholesky_ex(_on_host(left)).info.tolist()
-    return [index for index, place in zip(unsure, failed, strict=True) if place > 0]
+    return [i for i, place in zip(unsure, failed, strict=True) if place > 0]
+
+
+def _may_exceed(least: float, missed: float, norm: float, power: int = 2) -> bool:
+    # With v as its first axis, G is [[least, r], [r, B]] with |r| = missed. Without r the sum of
+    # the eigenvalues' powers is no larger, so that what `least` leaves of it bounds B.
+    others = float(max(norm**power - least**power, 0.0) ** (1.0 / power))
+    limit = (1.0 + LEEWAY) * least
+    return limit < others or (limit - least) * (limit - others) < missed**2
 
 
 def _decomposed(gram: Tensor) -> Tensor:

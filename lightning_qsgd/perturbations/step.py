@@ -105,6 +105,13 @@ def _starts_and_counts(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return np.cumsum(counts) - counts, counts
 
 
+@lru_cache(maxsize=64)
+def _places(sizes: tuple[int, ...]) -> np.ndarray:
+    """Return where a few entries of each tensor lie, shape (tensors, 8)."""
+    starts, counts = _starts_and_counts(sizes)
+    return starts[:, None] + counts[:, None] * np.arange(8) // 8
+
+
 def is_matrix(parameter: Tensor) -> bool:
     """Whether a parameter, flattened after its first dimension, has rows and columns, not one."""
     if parameter.is_complex() or parameter.dim() < 2:
@@ -233,7 +240,8 @@ class TouchedStep:
             step = self.base_step.clone()
             for index, start, stop in self.bounds:
                 step[start:stop].add_(self.theta[start:stop], alpha=self.decays[index])
-        may_rest = self._may_rest(step)
+        residue = self._residue()
+        may_rest = self._may_rest(step, residue)
         start = 0
         for index, (row, size) in enumerate(zip(self.rows, self.sizes, strict=True)):
             here = slice(start, start + size)
@@ -244,27 +252,31 @@ class TouchedStep:
             elif row.parameter.dtype in COARSE:
                 step[here] = self.base_step[here] - self._coarse_decay(row, here)
             elif may_rest is None or may_rest[index]:
-                _clear_rounding(step[here], self.theta[here], self._residue)
+                _clear_rounding(step[here], self.theta[here], residue)
             start += size
         return step
 
-    def _may_rest(self, step: Tensor) -> np.ndarray | None:
-        """Say of each tensor whether its decay alone may have moved it, by its first entry.
+    def _may_rest(self, step: Tensor, residue: float) -> list[bool] | None:
+        """Say of each tensor whether its decay alone may have moved it, by a few entries.
 
         None where to look would be to wait for another device.
         """
         if step.device.type != "cpu":
             return None
-        starts, _ = _starts_and_counts(tuple(self.sizes))
-        first, stood = step.detach().numpy()[starts], self.theta.detach().numpy()[starts]
-        return np.abs(first) <= self._residue * np.abs(stood)  # type: ignore[no-any-return]
+        places = _places(tuple(self.sizes))  # several: rows of an embedding are often at rest
+        moved, stood = (each.detach().numpy()[places].tolist() for each in (step, self.theta))
+        pairs = zip(moved, stood, strict=True)  # in Python, which is in the caches, in which NumPy
+        return [  # is not: most tensors are known by their first entry
+            all(abs(a) <= residue * abs(b) for a, b in zip(*pair, strict=True)) for pair in pairs
+        ]
 
-    @property
     def _residue(self) -> float:
-        """What rounding leaves, at most, of a decay that is taken off again, per unit of theta."""
-        rates = [group.get("lr") for group in self.groups]
-        kinds = {rate.dtype for rate in rates if isinstance(rate, Tensor)} | {self.theta.dtype}
-        return 2.0 * max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
+        """Return what rounding leaves, at most, of a decay that is taken off, per unit of theta."""
+        eps = torch.finfo(self.theta.dtype).eps
+        for rate in (group.get("lr") for group in self.groups):
+            if isinstance(rate, Tensor) and rate.is_floating_point():
+                eps = max(eps, torch.finfo(rate.dtype).eps)
+        return 2.0 * eps
 
     def _coarse_decay(self, row: Row, here: slice) -> Tensor:
         """Return how far its decay has moved a tensor of few digits: often not at all."""
