@@ -133,7 +133,7 @@ def _words_for_unanswered(limits: Collection[str]) -> str:
     asked = " and ".join(f"`trainer.{name}`" for name in sorted(limits))
     return (
         f"{asked} was asked for, and read -1: the budget has another unit, and nothing told the "
-        "number when it was asked for. A schedule made of it goes wrong. Give `budget` the unit "
+        "number when it was asked for. A schedule made of it may go wrong. Give `budget` the unit "
         "that the schedule asks for, or ask in `configure_optimizers`, with data of known length, "
         "where budgets of steps and epochs are translated."
     )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
@@ -141,12 +141,16 @@ class JobCLI(PerturbationCLI):
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        """Keep no checkpoints, unless a callback is there for them."""
-        given = config.get("callbacks") or []
-        fixed = self.trainer_defaults.get("callbacks") or []
-        listed = [part for group in (given, fixed, callbacks) for part in _as_list(group)]
-        if not any(isinstance(callback, Checkpoint) for callback in listed):
-            config = {**config, "enable_checkpointing": False}
+        """Keep no checkpoints, unless a callback is there for them, and no progress bars."""
+        defaults = self.trainer_defaults
+        given, fixed, callbacks = (
+            [part for part in _as_list(group or []) if not isinstance(part, ProgressBar)]
+            for group in (config.get("callbacks"), defaults.get("callbacks"), callbacks)
+        )
+        config = {**config, "callbacks": given}
+        if not any(isinstance(callback, Checkpoint) for callback in (*given, *fixed, *callbacks)):
+            config["enable_checkpointing"] = False
+        self.trainer_defaults = {**defaults, "callbacks": fixed}
         return super()._instantiate_trainer(config, callbacks)
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -318,7 +322,8 @@ class BudgetedLoop(_FitLoop):
         if self.budget != -1:  # a schedule of fewer steps may refuse another one
             batches = min(batches, self.budget * self.trainer.accumulate_grad_batches)
         if isinstance(given, float) and given > 0:
-            self.trainer.limit_train_batches = batches
+            self.setup_data()  # as training would next: a share of them may be fewer
+            self.trainer.limit_train_batches = int(min(batches, self.max_batches))
         else:
             self.trainer.limit_train_batches = min(given, batches)
         self.epoch_loop.max_steps = -1

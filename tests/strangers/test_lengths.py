@@ -65,6 +65,21 @@ def test_a_probe_makes_the_schedules_of_the_whole_run(tmp_path: Path) -> None:
     assert not any(REMARK in run.checks for run in runs)
 
 
+def test_a_probe_is_no_longer_than_a_run_with_a_share_of_the_data(tmp_path: Path) -> None:
+    (run,) = made(tmp_path, PROBE, of(lengths.OneCycle, **EPOCHS, limit_train_batches=0.2))
+    assert (run.final["asked"], run.curves["train_loss"].steps[-1]) == (2, 1)
+
+
+def test_progress_bars_of_an_experiment_are_left_out_of_jobs(tmp_path: Path) -> None:
+    bar = {"class_path": "lightning.pytorch.callbacks.TQDMProgressBar"}
+    monitor = {"class_path": "lightning.pytorch.callbacks.Timer"}
+    one, several = (
+        of(lengths.Line, **EPOCHS, callbacks=callbacks) for callbacks in (bar, [bar, monitor])
+    )
+    runs = made(tmp_path, FitJob(), one, several)
+    assert [run.curves["train_loss"].steps[-1] for run in runs] == [10, 10]
+
+
 def test_a_budget_of_steps_loads_no_data_to_estimate_them(tmp_path: Path) -> None:
     steps, epochs = made(
         tmp_path, FitJob(), of(lengths.Estimates, **STEPS), of(lengths.Estimates, **EPOCHS)
