@@ -161,14 +161,14 @@ def configs_command(arguments: list[str]) -> None:
     copying.add_argument("folder", type=str, help="Where to; the folder is made if need be.")
     commands.add_subcommand("copy", copying)
     parsed = parser.parse_args(arguments)
+    if parsed.command != "copy":
+        _print_list(plain_console())
+        return
     try:
-        if parsed.command == "copy":
-            told = copy_config(parsed.copy.name, Path(parsed.copy.folder))
-            plain_console().print(told, soft_wrap=True)  # a command in one piece
-        else:
-            _print_list(plain_console())
+        told = copy_config(parsed.copy.name, Path(parsed.copy.folder))
     except OSError as error:
         parser.error(str(error), error)
+    plain_console().print(told, soft_wrap=True)  # a command in one piece
 
 
 def copy_config(name: str, folder: Path) -> str:

@@ -362,8 +362,8 @@ def test_a_broken_arm_stops_a_comparison_before_anything_is_run(command: Any) ->
     config["goal"]["metric"] = "val/msee"
     printed = command("compare", "--config", plan(config), status=2)
     assert "The arm 'base' fails in its first steps" in printed
-    assert "`val/msee` was never logged; logged were val/mse" in printed
-    assert "Did you mean val/mse?" in printed
+    assert "`val/msee` was never logged; logged were convergence/" in printed
+    assert "train/mse, val/mse. Did you mean val/mse?" in printed
     assert not Path("out/runs").exists()
 
 
