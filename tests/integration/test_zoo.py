@@ -332,7 +332,9 @@ def test_an_average_of_weights_is_what_a_fit_leaves(place: int) -> None:
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    trainer.fit(model, torch.utils.data.DataLoader(DATA, batch_size=2))
+    data = torch.utils.data.DataLoader(DATA, batch_size=2)
+    trainer.fit(model, data)
+    trainer.validate(model, data, verbose=False)  # which switches nothing any more
     average = [p.detach() for p in own._average_model.module.parameters()]
     assert all(map(torch.equal, average, model.parameters()))
 
