@@ -13,11 +13,9 @@ from typing_extensions import override
 
 from lightning_qsgd.optimizers.rows import as_real, is_of_unknown_class
 from lightning_qsgd.optimizers.sharding import is_sharded
-from lightning_qsgd.perturbations.step import CHUNK, Row, per_tensor, runs_of
+from lightning_qsgd.perturbations.step import CHUNK, LOW_PRECISION, Row, per_tensor, runs_of
 
 T = TypeVar("T")
-
-LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 class Entries(ABC):

@@ -255,10 +255,8 @@ class PerturbedOptimizer(StandIn):
             call = call.with_closure(place, prepared.recording(call.at(place), self.base))
         try:
             if globally:
-                finish, take = (
-                    partial(self._finish, prepared, strength),
-                    partial(self._base_step, call),
-                )
+                finish = partial(self._finish, prepared, strength)
+                take = partial(self._base_step, call)
                 result = inside_global_hooks(self.base, prepared, finish, take)
             else:
                 result = self._base_step(call)

@@ -25,7 +25,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.perturbations.features import Feature
-from lightning_qsgd.perturbations.step import TouchedStep, per_tensor, spread
+from lightning_qsgd.perturbations.step import TouchedStep, per_tensor, spread, starts_and_counts
 
 SMALLEST, LARGEST = 1e-15, 1e15
 """Sizes in between are ordinary: nothing was lost of their squares, nor of products of two."""
@@ -165,10 +165,10 @@ RUN = 2**15
 
 
 @lru_cache(maxsize=64)
-def _runs(sizes: tuple[int, ...]) -> tuple[list[int], list[int]]:
+def _runs(sizes: tuple[int, ...]) -> tuple[list[int], tuple[int, ...]]:
     """Cut each tensor into runs of up to `RUN` entries: their lengths, and how many each has."""
     lengths = [min(RUN, size - start) for size in sizes for start in range(0, size, RUN)]
-    return lengths, [-(-size // RUN) for size in sizes]
+    return lengths, tuple(-(-size // RUN) for size in sizes)
 
 
 def _norms_of_runs(values: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -182,7 +182,7 @@ def _roots_on_cpu(values: Tensor, sizes: Sequence[int]) -> np.ndarray:
     with np.errstate(over="ignore"):  # seen by the caller
         squares = np.square(norms, dtype=np.float64)
         if len(lengths) > len(sizes):
-            squares = np.add.reduceat(squares, np.cumsum(counts) - counts)  # type: ignore[arg-type]
+            squares = np.add.reduceat(squares, starts_and_counts(counts)[0])
     return np.sqrt(squares / sizes)  # type: ignore[no-any-return]
 
 

@@ -16,6 +16,10 @@ CHUNK = 2**18
 """Entries at a time, in whole tensors: what is made of all of them at once would cost memory."""
 
 
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+"""Types whose steps are often as small as their rounding."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One touched parameter.
@@ -71,7 +75,7 @@ def runs_of(sizes: Sequence[int], most: int) -> Iterator[slice]:
 def means_of(values: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the mean of each tensor's entries, shape (tensors,)."""
     if values.device.type == "cpu" and not values.requires_grad:
-        starts, counts = _starts_and_counts(tuple(sizes))
+        starts, counts = starts_and_counts(tuple(sizes))
         sums = np.add.reduceat(values.numpy(), starts)
         return torch.from_numpy(sums / counts.astype(sums.dtype))
     return torch.stack([piece.mean() for piece in per_tensor(values, sizes)])
@@ -91,7 +95,7 @@ def spread(numbers: Tensor, sizes: Sequence[int]) -> Tensor:
     """
     if len(sizes) == 1:
         return numbers
-    _, counts = _starts_and_counts(tuple(sizes))
+    _, counts = starts_and_counts(tuple(sizes))
     if numbers.device.type == "cpu" and not numbers.requires_grad:  # in a fifth of torch's time
         return torch.from_numpy(np.repeat(numbers.numpy(), counts))
     repeats = torch.tensor(counts, device=numbers.device)
@@ -99,7 +103,7 @@ def spread(numbers: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _starts_and_counts(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def starts_and_counts(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return where each tensor's entries begin, and how many they are, int64; for each layout."""
     counts = np.array(sizes)
     return np.cumsum(counts) - counts, counts
@@ -108,7 +112,7 @@ def _starts_and_counts(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=64)
 def _places(sizes: tuple[int, ...]) -> np.ndarray:
     """Return where a few entries of each tensor lie, shape (tensors, 8)."""
-    starts, counts = _starts_and_counts(sizes)
+    starts, counts = starts_and_counts(sizes)
     return starts[:, None] + counts[:, None] * np.arange(8) // 8
 
 
@@ -249,7 +253,7 @@ class TouchedStep:
                 step[here] = 0.0  # not even its decay has moved it
             elif not self.decays[row.group]:
                 pass
-            elif row.parameter.dtype in COARSE:
+            elif row.parameter.dtype in LOW_PRECISION:
                 step[here] = self.base_step[here] - self._coarse_decay(row, here)
             elif may_rest is None or may_rest[index]:
                 _clear_rounding(step[here], self.theta[here], residue)
@@ -265,9 +269,11 @@ class TouchedStep:
             return None
         places = _places(tuple(self.sizes))  # several: rows of an embedding are often at rest
         moved, stood = (each.detach().numpy()[places].tolist() for each in (step, self.theta))
-        pairs = zip(moved, stood, strict=True)  # in Python, which is in the caches, in which NumPy
-        return [  # is not: most tensors are known by their first entry
-            all(abs(a) <= residue * abs(b) for a, b in zip(*pair, strict=True)) for pair in pairs
+        # In Python: the first entry of most tensors is enough, and after the base's step the
+        # caches hold nothing of NumPy.
+        return [
+            all(abs(a) <= residue * abs(b) for a, b in zip(*pair, strict=True))
+            for pair in zip(moved, stood, strict=True)
         ]
 
     def _residue(self) -> float:
@@ -318,10 +324,6 @@ class TouchedStep:
         """Draw numbers from each tensor's own stream of this step; see `keyed_draws`."""
         drawn = keyed_draws(draw, zip(self.names, self.sizes, strict=True), self.seed_and_step)
         return torch.from_numpy(drawn).to(self.theta)
-
-
-COARSE = (torch.bfloat16, torch.float16)
-"""Types whose steps are often as small as their rounding."""
 
 
 def _clear_rounding(step: Tensor, theta: Tensor, residue: float) -> None:
