@@ -533,13 +533,16 @@ def test_horizons_are_shorter_runs_that_the_report_knows(compare: Compare) -> No
     assert compare(**asked).count("done before") == 4
 
 
+@pytest.mark.pictures
 def test_report_is_rebuilt_from_what_is_stored(compare: Compare) -> None:
     compare(seeds=[0])
     out = compare.folder / "out"
     before = compare.table()
     (out / "report.html").unlink()
+    (out / "metric.png").unlink()
     compare.command_line.main("report", str(out))
     assert (out / "report.html").exists()
+    assert (out / "metric.png").read_bytes()[:4] == b"\x89PNG"
     (out / "runs" / "still" / "seed0.json").write_text("damaged")
     printed = compare.command_line.main("report", str(out))
     assert f"Damaged or gone: {out / 'runs' / 'still' / 'seed0.json'}" in printed
