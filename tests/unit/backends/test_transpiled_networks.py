@@ -299,6 +299,21 @@ def test_a_bias_reads_the_circuit_as_written(way: str, size: int, measured: bool
     np.testing.assert_allclose(bias.weight.grad.numpy(), right, rtol=0, atol=atol)
 
 
+def test_a_bias_takes_a_device_of_many_qubits() -> None:
+    line = CouplingMap.from_line(27)
+    moved = transpile(
+        scored(), coupling_map=line, initial_layout=[5, 7, 6], basis_gates=GATES, seed_transpiler=1
+    )
+    sampler = SamplerV2(default_shots=SHOTS, seed=1)
+    bias = CircuitBias(
+        SamplerQNN(circuit=moved, input_params=[S], weight_params=list(V), sampler=sampler)
+    )
+    with torch.no_grad():
+        bias.weight.copy_(torch.from_numpy(LEARNED))
+        found = bias(SCORES)
+    np.testing.assert_allclose(found.numpy(), phi(LEARNED), rtol=0, atol=SCATTER)
+
+
 OBSERVABLES = [SparsePauliOp(["ZIX", "IYI"], [1.0, 0.5]), SparsePauliOp("ZZI")]
 
 
