@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
+from qiskit.circuit import QuantumCircuit
 from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
@@ -30,10 +31,20 @@ from lightning_qsgd.backends.network_call import SUM_TOLERANCE, NetworkCalls
 from lightning_qsgd.backends.plugins import VectorizedSampler
 from lightning_qsgd.backends.sampler_autograd import Evaluate, sampler_forward
 from lightning_qsgd.backends.sampler_backend import SamplerBackend, identity, readout_signs
-from lightning_qsgd.backends.samplers.aer import prepared_for_aer
+from lightning_qsgd.backends.samplers.aer import (
+    passes_in_place,
+    prepared_for_aer,
+    transpile_in_sampler,
+)
+from lightning_qsgd.backends.samplers.sampling import check_sampler
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit
 from lightning_qsgd.circuits.expansion import expanded
-from lightning_qsgd.circuits.measurements import CannotReadOut, unitary_part
+from lightning_qsgd.circuits.measurements import (
+    CannotReadOut,
+    places_of,
+    read_as_written,
+    unitary_part,
+)
 
 Network: TypeAlias = SamplerQNN | EstimatorQNN
 BackendSource: TypeAlias = Backend | CircuitSource | Network
@@ -152,7 +163,9 @@ def layer_backend_of(
 
 
 def _of_network(network: Network, engine: EngineName, settings: dict[str, Any]) -> Backend:
-    built = ParametrizedCircuit.of_network(network)
+    samples = engine == "sampler" or (engine == "auto" and not samples_exactly(network))
+    backend = NetworkBackend(network) if samples else None
+    built = backend.describe() if backend else ParametrizedCircuit.of_network(network)
     if built.synthesized:
         raise ValueError(
             f"Cannot run a {type(network).__name__} with {', '.join(built.synthesized)}: it takes "
@@ -160,29 +173,33 @@ def _of_network(network: Network, engine: EngineName, settings: dict[str, Any]) 
             "Give the circuit itself, as ParametrizedCircuit(circuit, inputs, weights), for the "
             "product formula in both."
         )
-    if engine == "sampler" or (engine == "auto" and not samples_exactly(network)):
-        return NetworkBackend(network)
+    if backend:
+        return backend
     try:
         return CompiledBackend(built, **settings)
     except (CannotCompile, CannotReadOut) as reason:
         if engine == "compiled":
             raise
+        backend = NetworkBackend(network)  # which says what such a sampler cannot run either
         warnings.warn(f"{reason} It runs on its own sampler, which is slow.", stacklevel=4)
-        return NetworkBackend(network)
+        return backend
 
 
 class NetworkBackend(CircuitBackend):
     """Evaluates a `SamplerQNN` with its own sampler, which draws shots as it likes.
 
     Rows of a batch are kept apart, whatever the circuit's classical registers are called. Several
-    of them are read as one number, the first of them lowest.
+    of them are read as one number, the first of them lowest. Outcomes and gradients of a
+    transpiled circuit are those of the qubits as they were written.
 
     Args:
         network: A dense `SamplerQNN`, which is pickled without its default `interpret`, a lambda;
             or an `EstimatorQNN`.
 
     Raises:
-        TypeError: If it is no `SamplerQNN`.
+        TypeError: If it is neither of the two.
+        ValueError: If its circuit measures, branches or resets on the way, and its sampler draws
+            from one state vector.
 
     Example:
         >>> from lightning_qsgd.circuits import superposition_circuit
@@ -207,13 +224,15 @@ class NetworkBackend(CircuitBackend):
             )
         super().__init__(ParametrizedCircuit.of_network(network))
         object.__setattr__(self, "network", network)
+        primitive = network.sampler if isinstance(network, SamplerQNN) else network.estimator
+        check_sampler(primitive, self.describe().circuit)
 
     @override
     def readout(
         self, inputs: Tensor, keys: np.ndarray | None = None, weights: Tensor | None = None
     ) -> Tensor:
         self.check_blocks()
-        num_qubits = self.describe().num_qubits
+        num_qubits = self.describe().num_own_qubits
         signs = torch.from_numpy(readout_signs(num_qubits)).to(inputs)
         # Replicas perturb alike only if one of them draws the shots.
         evaluation = Evaluation()
@@ -255,13 +274,17 @@ class NetworkBackend(CircuitBackend):
                 "Give its circuit and observables to a CompiledBackend, as an ObservedCircuit."
             )
         built = self.describe()
-        if built.interpret is not None or self.output_shape != (2**built.num_qubits,):
+        places = places_of(built.circuit)
+        if built.interpret is not None or self.output_shape != (2 ** len(places),):
             raise ValueError(
-                f"Cannot read {built.num_qubits} qubits from a SamplerQNN with outputs of shape "
+                f"Cannot read {len(places)} qubits from a SamplerQNN with outputs of shape "
                 f"{self.output_shape}: a perturbation needs the probabilities of all outcomes. "
                 "Build the network without `interpret`."
             )
-        if unitary_part(built.circuit)[1] != list(range(built.num_qubits)):
+        measured = unitary_part(built.circuit)[1]
+        if measured[: len(places)] != places or any(
+            bit is not None for bit in measured[len(places) :]
+        ):
             raise ValueError(
                 "Cannot read qubits from a SamplerQNN that measures them into other bits: bit i of "
                 "an outcome is taken for qubit i. Measure each qubit into its own bit, such as by "
@@ -292,16 +315,35 @@ def _same_objects(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
 
 
 def _made_right(network: Network) -> Network:
-    """Return the network with gates and rows that are not confused, by their names or by Aer."""
+    """Return the network with gates, rows and qubits that are not confused, by others or by Aer."""
     changed = copy(network)
-    changed._circuit, _ = expanded(network._circuit)
     if isinstance(network, SamplerQNN):
-        return in_rows(changed, prepared_for_aer)
+        changed._circuit = changed._org_circuit = _placed(network._circuit)
+        changed = in_rows(changed, prepared_for_aer)
+        transpile_in_sampler(changed.gradient, network.circuit.layout)
+        return changed
+    changed._circuit, _ = expanded(network._circuit)
     given = getattr(network.gradient, "_estimator", network.estimator)
     changed.estimator = prepared_for_aer(network.estimator)
     changed.gradient = copy(network.gradient)
+    passes = getattr(network.gradient, "_pass_manager", None)
+    if passes is not None and network.circuit.layout is not None:
+        changed.gradient._pass_manager = passes_in_place(passes)
     changed.gradient._estimator = prepared_for_aer(given)
     return changed
+
+
+def _placed(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return a measured circuit whose layout `SamplerQNN` does not know: its bits need no undoing.
+
+    `SamplerQNN` 0.9 undoes a layout in values and not in gradients, and where bits were measured
+    before the transpiler came, it does so for nothing.
+    """
+    placed, _ = expanded(read_as_written(circuit))
+    if placed.layout is not None:
+        placed = placed.copy()
+        placed._layout = None
+    return placed
 
 
 def _telling_losses(network: Network, job: Callable[[], Any]) -> Any:

@@ -72,10 +72,10 @@ class CircuitBackend(Backend):
         if built.observables:
             _check_observables(built)
             return
-        if not 1 <= len(built.inputs) <= built.num_qubits:
+        if not 1 <= len(built.inputs) <= built.num_own_qubits:
             raise ValueError(
                 f"Cannot perturb with a circuit of {len(built.inputs)} inputs and "
-                f"{built.num_qubits} qubits: qubit i is read out for input i. Give it at least "
+                f"{built.num_own_qubits} qubits: qubit i is read out for input i. Give it at least "
                 "one input, and a qubit for each."
             )
 

@@ -115,6 +115,31 @@ def places_of(circuit: QuantumCircuit) -> list[int]:
     return list(circuit.layout.final_index_layout(filter_ancillas=True))
 
 
+MEASURED_BY_QISKIT = "meas"
+"""The register that `QuantumCircuit.measure_all` adds."""
+
+
+def read_as_written(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return a transpiled circuit whose outcomes are those of the original qubits, in their order.
+
+    Bits that were measured before the transpiler came are so already: it moves qubits and no bits.
+    Where `measure_all` came after it, as within `SamplerQNN`, bit i is that of qubit i of the
+    device. It becomes that of original qubit i, and bits of added qubits stay 0.
+    """
+    count = circuit.num_qubits
+    register = next((r for r in circuit.cregs if r.name == MEASURED_BY_QISKIT), ())
+    as_they_lie = [((qubit,), (bit,)) for qubit, bit in zip(circuit.qubits, register, strict=False)]
+    last = [step for step in circuit.data[-count:] if isinstance(step.operation, Measure)]
+    found = [(tuple(step.qubits), tuple(step.clbits)) for step in last]
+    if circuit.layout is None or len(found) != count or found != as_they_lie:
+        return circuit
+    changed = circuit.copy()
+    del changed.data[-count:]
+    places = places_of(circuit)
+    changed.measure(places, register[: len(places)])
+    return changed
+
+
 def states_as_written(circuit: QuantumCircuit) -> np.ndarray | None:
     """Return the basis states of a transpiled circuit that are those of the original qubits.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -19,9 +20,13 @@ from lightning_qsgd.argument_checks import in_order
 from lightning_qsgd.circuits.expansion import angles_of, described, expanded, older_lines
 from lightning_qsgd.circuits.measurements import (
     Interpret,
+    Observable,
+    PauliTerm,
     cells_of,
     observables_of,
     outcomes_of,
+    places_of,
+    read_as_written,
     unitary_part,
 )
 
@@ -119,13 +124,18 @@ class ParametrizedCircuit(CircuitSource):
         """Take the circuit and its roles from a qiskit-machine-learning network.
 
         Args:
-            network: A `SamplerQNN`, or an `EstimatorQNN` with its observables.
+            network: A `SamplerQNN`, or an `EstimatorQNN` with its observables. One with a pass
+                manager that moves what they act on brings a warning: `EstimatorQNN` reads them on
+                the qubits of the device, also those that it makes up itself.
         """
-        roles = network.circuit, network.input_params, network.weight_params
+        roles = network.input_params, network.weight_params
         if hasattr(network, "observables"):
-            return cls(*roles, observables=network.observables)
+            built = cls(network.circuit, *roles, observables=network.observables)
+            _warn_of_moved_observables(network, built)
+            return built
         default = getattr(network.interpret, "__qualname__", "") == _DEFAULT_INTERPRET
         return cls(
+            read_as_written(network.circuit),
             *roles,
             None if default else network.interpret,
             tuple(network.output_shape),
@@ -135,6 +145,11 @@ class ParametrizedCircuit(CircuitSource):
     def num_qubits(self) -> int:
         """Number of qubits."""
         return int(self.circuit.num_qubits)
+
+    @property
+    def num_own_qubits(self) -> int:
+        """Number of qubits of the circuit as it was written: a transpiler may have added some."""
+        return len(places_of(self.circuit))
 
     @cached_property
     def digest(self) -> str:
@@ -267,6 +282,39 @@ class _Table:
 
 _DEFAULT_INTERPRET = "SamplerQNN.set_interpret.<locals>.<lambda>"
 """The name of what `SamplerQNN` itself sets, which keeps the integer."""
+
+
+def _warn_of_moved_observables(network: Any, built: ParametrizedCircuit) -> None:
+    """Warn where qubits may have been moved away from the observables of a network.
+
+    Whoever transpiles a circuit moves its observables, too. A pass manager of the network moves
+    none, and those that `EstimatorQNN` makes up are on the first qubits of the device.
+    """
+    places = dict(enumerate(places_of(built.circuit)))
+    held = sum(1 << place for place in places.values())
+    observables = built.observables or ()
+    terms = {term for observable in observables for term in observable}
+    beside = any((term.x | term.z) & ~held for term in terms)
+    passes = getattr(network.gradient, "_pass_manager", None) is not None
+    if beside or (passes and any(_moved(each, places) != set(each) for each in observables)):
+        warnings.warn(
+            "The transpiler has moved the qubits of the EstimatorQNN, and its observables are read "
+            "on the qubits of the device. If they are those of the circuit as it is written, "
+            "transpile it first: `circuit = pass_manager.run(circuit)`. Give the network this "
+            "circuit, and `observable.apply_layout(circuit.layout)` for each observable. If they "
+            "are moved already, nothing is to be done.",
+            stacklevel=3,
+        )
+
+
+def _moved(observable: Observable, places: dict[int, int]) -> set[PauliTerm]:
+    """Return the terms on the places of their qubits; a qubit that has none stays."""
+
+    def shifted(bits: int) -> int:
+        qubits = [qubit for qubit in range(bits.bit_length()) if bits >> qubit & 1]
+        return sum(1 << places.get(qubit, qubit) for qubit in qubits)
+
+    return {PauliTerm(shifted(x), shifted(z), weight) for x, z, weight in observable}
 
 
 def _check_circuit(circuit: object) -> None:

@@ -31,7 +31,7 @@ from lightning_qsgd.backends.compiled.program import (
     Rotations,
 )
 from lightning_qsgd.circuits import ParametrizedCircuit
-from lightning_qsgd.circuits.measurements import places_of, states_as_written, unitary_part
+from lightning_qsgd.circuits.measurements import states_as_written, unitary_part
 
 LARGEST = 2**18
 """Of 4^n times points or operations: 6 qubits and the 37 points of 3 layers. Above, torch is
@@ -90,9 +90,9 @@ class RealPartReading(Reading):
 
     @override
     def rows(self, built: ParametrizedCircuit, count: int) -> np.ndarray:
-        """Return the first ones of the original qubits, of which a layout may have fewer."""
+        """Return the first ones of the original qubits."""
         states = states_as_written(built.circuit)
-        return np.arange(count) if states is None else states[: len(places_of(built.circuit))]
+        return np.arange(count) if states is None else states[:count]
 
     @override
     def seen(self, operations: Sequence[Operation]) -> Sequence[Operation]:
@@ -126,7 +126,7 @@ class Way(NamedTuple):
 def fixed_points_of(
     built: ParametrizedCircuit, inputs: np.ndarray, reading: Reading
 ) -> FixedPoints | None:
-    """Prepare the sum over the first n entries, for n qubits, unless the circuit is large.
+    """Prepare the sum over the first n entries, n qubits as written, unless the circuit is large.
 
     Args:
         built: The circuit.
@@ -149,7 +149,7 @@ def fixed_points_of(
     if len(operations) << 2 * n > LARGEST:
         return None
     form = alternation_of(n, operations, len(parameters))
-    return FixedPoints(form, inputs, reading.rows(built, n), reading)
+    return FixedPoints(form, inputs, reading.rows(built, built.num_own_qubits), reading)
 
 
 class FixedPoints:

@@ -9,6 +9,7 @@ from math import gcd, inf, lcm
 from typing import NamedTuple
 
 import numpy as np
+from qiskit.circuit import Barrier, QuantumCircuit
 
 from lightning_qsgd.backends.compiled.angles import CannotCompile
 from lightning_qsgd.backends.compiled.lowering import lower
@@ -103,7 +104,7 @@ def _frequencies(
     index = {parameter: place for place, parameter in enumerate(parameters)}
     try:
         bare, _ = unitary_part(built.circuit)
-        operations = lower(bare, index, lambda vectors: None).operations
+        operations = lower(_of_used_qubits(bare), index, lambda vectors: None).operations
     except CannotCompile as reason:
         found = str(reason).split(". ")[0].rstrip(".")  # its remedy is for other callers
         raise ValueError(
@@ -113,6 +114,19 @@ def _frequencies(
     inputs = list(range(len(built.inputs)) if entering is None else entering)
     for operation in operations:
         yield from _of_operation(operation, inputs)
+
+
+def _of_used_qubits(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Leave out qubits that no gate acts on: a device has many, and a program 2^n entries."""
+    gates = [step for step in circuit.data if not isinstance(step.operation, Barrier)]
+    acted = {qubit for step in gates for qubit in step.qubits}
+    if circuit.num_identifiers or len(acted) == circuit.num_qubits:
+        return circuit
+    used = [qubit for qubit in circuit.qubits if qubit in acted]
+    smaller = QuantumCircuit(used, circuit.clbits, global_phase=circuit.global_phase)
+    for step in gates:
+        smaller.append(step)
+    return smaller
 
 
 def _of_operation(operation: Operation, entering: list[int]) -> list[set[float]]:

@@ -25,6 +25,7 @@ from qiskit.primitives import (
 )
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.primitives.containers.sampler_pub import SamplerPub
+from qiskit.transpiler import StagedPassManager, TranspileLayout
 from typing_extensions import override
 
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
@@ -137,6 +138,38 @@ class TranspilingSampler(BaseSamplerV2):  # type: ignore[misc]
                 "names, or use ExactSampling or ShotSampling, which take any gate with a matrix."
             ) from error
         return transpiled
+
+
+def passes_in_place(passes: Any) -> Any:
+    """Return a pass manager for circuits that it has placed on the device already.
+
+    Placing them once more would move them: a list of places fits the original qubits alone. What
+    else a preset pass manager does keeps each gate on its qubits.
+    """
+    if not isinstance(passes, StagedPassManager):
+        return passes
+    kept = StagedPassManager([stage for stage in passes.stages if stage not in _PLACING])
+    for stage in kept.expanded_stages:
+        setattr(kept, stage, getattr(passes, stage))
+    return kept
+
+
+def transpile_in_sampler(gradient: Any, layout: TranspileLayout | None) -> None:
+    """Give the pass manager of a gradient to its sampler, which keeps what it has transpiled.
+
+    Args:
+        gradient: That of a `SamplerQNN`; it is changed.
+        layout: Where the circuit of the network lies; None where it has not been placed.
+    """
+    passes = getattr(gradient, "_pass_manager", None)
+    if passes is not None:
+        passes = passes if layout is None else passes_in_place(passes)
+        gradient._sampler = TranspilingSampler(gradient._sampler, passes)
+        gradient._pass_manager = None
+
+
+_PLACING = ("init", "layout", "routing")
+"""Stages that place qubits, and the one before: it may leave out swaps for them to undo."""
 
 
 def prepared_for_aer(primitive: Any) -> Any:

@@ -14,12 +14,19 @@ from qiskit.circuit import (
     Reset,
 )
 from qiskit.exceptions import QiskitError
-from qiskit.primitives import BaseSamplerV2
-from qiskit_machine_learning.primitives import QMLSampler
+from qiskit.primitives import BaseSamplerV2, StatevectorEstimator, StatevectorSampler
+from qiskit_machine_learning.primitives import QMLEstimator, QMLSampler
 from typing_extensions import override
 
 from lightning_qsgd.backends.backend import promises_end
 from lightning_qsgd.backends.keyed_sampler import KeyedSampler
+from lightning_qsgd.backends.plugins.vectorized_sampler import VectorizedSampler
+from lightning_qsgd.circuits.measurements import (
+    MEASURES_ON_THE_WAY,
+    CannotReadOut,
+    measured_bits,
+    without_measurements,
+)
 
 
 class Sampling(ABC):
@@ -125,6 +132,39 @@ def check_one_state(circuit: QuantumCircuit) -> None:
             )
         if not isinstance(operation, Barrier | Delay):
             touched |= qubits
+
+
+_OF_ONE_STATE = (
+    QMLSampler,
+    StatevectorSampler,
+    VectorizedSampler,
+    QMLEstimator,
+    StatevectorEstimator,
+)
+
+
+def check_sampler(primitive: Any, circuit: QuantumCircuit) -> None:
+    """Refuse circuits with several final states on what draws from one of them.
+
+    Args:
+        primitive: A sampler or estimator; one of another class may be able to run any circuit.
+        circuit: A circuit with its measurements.
+
+    Raises:
+        ValueError: With what can run the circuit.
+    """
+    if type(primitive) not in _OF_ONE_STATE:
+        return
+    measured_bits(circuit)
+    bare = without_measurements(circuit)
+    branches = [step.operation.name for step in bare.data if step.clbits]
+    if branches:
+        raise CannotReadOut(
+            f"Cannot run a circuit with `{branches[0]}` on {type(primitive).__name__}: each shot "
+            "may end in another state. Write the circuit without it; or, for values alone, "
+            f"{MEASURES_ON_THE_WAY}."
+        )
+    check_one_state(bare)
 
 
 def _is_opaque(operation: Any) -> bool:

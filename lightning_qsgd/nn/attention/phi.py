@@ -94,7 +94,8 @@ class ProbabilityPhi(Phi):
     :math:`\sum_{b=0}^{n-1} |\langle b | C(s) \rangle|^2` over the first n of the :math:`2^n` basis
     states in qiskit's order (qubit 0 is the least significant bit). It is what a sampler can
     estimate, lies in [0, 1], and does not depend on a global phase. A circuit whose `interpret`
-    exchanges outcomes is read at the first n of its outputs.
+    exchanges outcomes is read at the first n of its outputs. Of a transpiled circuit n is the
+    number of qubits that it was written with.
 
     Args:
         backend: What evaluates the circuit.
@@ -108,7 +109,7 @@ class ProbabilityPhi(Phi):
     def __init__(self, backend: CircuitBackend) -> None:
         super().__init__(backend)
         _refuse_observables(backend)
-        num_qubits = backend.describe().num_qubits
+        num_qubits = backend.describe().num_own_qubits
         if backend.num_outputs != 2**num_qubits:
             raise ValueError(
                 f"Cannot read the first {num_qubits} of 2^{num_qubits} probabilities: the circuit "
@@ -119,7 +120,7 @@ class ProbabilityPhi(Phi):
     def read(self, inputs: Tensor, weights: Tensor, keys: np.ndarray | None) -> Tensor:
         """Add up the first probabilities; see `Phi.read`."""
         probabilities = self.backend.probabilities(inputs, keys, weights).flatten(1)
-        return probabilities[:, : self.backend.describe().num_qubits].sum(1)
+        return probabilities[:, : self.backend.describe().num_own_qubits].sum(1)
 
     def spectrum(self) -> Spectrum:
         """Return the frequencies of probabilities; see `Phi.spectrum`."""

@@ -167,12 +167,13 @@ def test_network_that_cannot_be_compiled_falls_back_only_in_auto_and_says_so() -
         backend_of(nonlinear(), "auto")
 
 
-def test_opaque_gate_is_left_to_the_sampler() -> None:
+def test_opaque_gate_is_left_to_a_sampler_of_the_users_alone() -> None:
     circuit = QuantumCircuit(1)
     circuit.append(Gate("box", 1, []), [0])
-    with pytest.warns(UserWarning, match="Cannot compile"):
-        engine = backend_of(network(ParametrizedCircuit(circuit, [])), "auto")
-    assert isinstance(engine, NetworkBackend)
+    built = ParametrizedCircuit(circuit, [])
+    assert isinstance(backend_of(network(built, sampler=Unnamed())), NetworkBackend)
+    with pytest.raises(ValueError, match=r"`box` from one state vector.*Decompose it"):
+        backend_of(network(built))
 
 
 def test_settings_reach_the_compiled_circuit() -> None:
