@@ -14,7 +14,6 @@ from lightning_qsgd.backends.compiled.angles import Affine, AngleTable, Row
 from lightning_qsgd.backends.compiled.derivatives import (
     Plain,
     asks_for_more,
-    is_traced,
     is_transformed,
     pull_back,
 )
@@ -95,21 +94,19 @@ class Plan:
             Outputs, shape (B, outputs), and the final state, shape (parts, 2^n, B).
         """
         fixed = self.fixed_part(weights) if fixed is None else fixed
-        state = self._state(Tape(fixed, self._quarters, self._phases, inputs), inputs)
+        state = self._state(Tape(fixed, self._quarters, self._phases, inputs), len(inputs))
         return self._readout.read(state), state
 
     def plain(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """Return the outputs in plain operations, which torch can differentiate: slower, larger."""
         fixed = self.fixed_part(weights)
         tape = PlainTape(fixed, self._quarters, self._phases, inputs)
-        return self._readout.read(self._state(tape, inputs))
+        return self._readout.read(self._state(tape, len(inputs)))
 
-    def _state(self, tape: Tape, inputs: Tensor) -> Tensor:
+    def _state(self, tape: Tape, rows: int) -> Tensor:
         """Return the final state, shape (parts, 2^n, B)."""
-        state, rows = run_forward(self._steps, self._start, tape), inputs.shape[0]
-        if not is_traced() and state.shape[2] == rows:
-            return state
-        return state.expand(-1, -1, rows).contiguous()
+        state = run_forward(self._steps, self._start, tape)
+        return state if state.shape[2] == rows else state.expand(-1, -1, rows).contiguous()
 
     def backward(
         self, inputs: Tensor, weights: Tensor, state: Tensor, cotangent: Tensor

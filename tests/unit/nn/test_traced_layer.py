@@ -54,11 +54,12 @@ def layer(kind: Callable[[QuantumCircuit], None], observables: Any = None) -> Ci
 
 
 def without_use_of_inputs() -> CircuitLayer:
+    """Phases that come last change no probability."""
     circuit = QuantumCircuit(2)
-    circuit.p(X[0], 0)
-    circuit.rz(X[1], 1)
     circuit.ry(W[0], 0)
     circuit.ry(W[1], 1)
+    circuit.p(X[0], 0)
+    circuit.rz(X[1], 1)
     return CircuitLayer(ParametrizedCircuit(circuit, X, W))
 
 
