@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.optimizers.motion import nested_optimizers
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training import PerturbationCallback, PerturbationMixin
 from lightning_qsgd.training.recorded_run import RecordedRun, load_run
@@ -118,12 +120,14 @@ class Unperturbed(Callback):
     """Switches off optimizers that the module or the config perturbs itself."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give every perturbed optimizer strength 0, at which it takes its base's steps."""
-        for optimizer in trainer.optimizers:
+        """Give every perturbed optimizer strength 0, at which it takes its base's steps.
+
+        Those inside another optimizer too, such as what SAM steps. They are changed in place: the
+        module may hold them, too.
+        """
+        for optimizer in chain.from_iterable(map(nested_optimizers, trainer.optimizers)):
             if isinstance(optimizer, PerturbedOptimizer):
-                PerturbedOptimizer.__init__(
-                    optimizer, optimizer.base, switched_off(optimizer.perturbation)
-                )
+                optimizer._describe(switched_off(optimizer.perturbation))
 
 
 def switched_off(perturbation: Perturbation | None) -> Perturbation:

@@ -199,7 +199,8 @@ class PerturbationCLI(LightningCLI):
             self._report()
         goal, run = self.convergence.goal, self.convergence.run
         is_asked = goal.metric != Goal().metric or self.is_baseline or self.baseline is not None
-        if is_asked and not run.curve(goal.metric).steps:
+        # A bare trainer logs nothing, whatever is asked for.
+        if is_asked and not self.trainer.barebones and not run.curve(goal.metric).steps:
             raise ValueError(never_logged(goal.metric, self.convergence.logged))
 
     def _own_config(self) -> Namespace:
@@ -255,7 +256,8 @@ class PerturbationCLI(LightningCLI):
         given: dict[str, Any] = {}
         if config["trainer"]["default_root_dir"] is None:
             given["default_root_dir"] = str(folder)
-        if config["trainer"]["logger"] in (None, True):
+        # Lightning refuses any logger where a trainer is to be bare.
+        if config["trainer"]["logger"] in (None, True) and not config["trainer"].get("barebones"):
             given["logger"] = TensorBoardLogger(
                 folder.parent, name="", version=folder.name, default_hp_metric=False
             )

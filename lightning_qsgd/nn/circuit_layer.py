@@ -140,8 +140,9 @@ def _first_weights(
     given: Sequence[float] | np.ndarray | Tensor | None, count: int, seed: int
 ) -> Tensor:
     if given is None:
-        drawn = torch.rand(count, generator=torch.Generator().manual_seed(seed))
-        return drawn.mul_(2).sub_(1).to(torch.get_default_dtype())
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.rand(count, generator=generator, device="cpu").mul_(2).sub_(1)
+        return drawn.to(torch.get_default_device(), torch.get_default_dtype())
     weights = torch.as_tensor(given).detach().clone()
     if not (weights.is_complex() or (isinstance(given, Tensor) and weights.is_floating_point())):
         weights = weights.to(torch.get_default_dtype())  # numpy's numbers are float64 unasked

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.identity import StandIn
-from lightning_qsgd.optimizers.motion import nested_optimizers
+from lightning_qsgd.optimizers.motion import nested_optimizers, share_parameters
 from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
 from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded, whole
 from lightning_qsgd.perturbations import Perturbation
@@ -116,11 +116,10 @@ def _is_held(hook: Any, own: set[int]) -> bool:
 
 
 def _refuse_perturbed_inside(base: Optimizer) -> None:
-    own = set(map(id, parameters_of(base.param_groups)))
     for inner in nested_optimizers(base):
         if not isinstance(inner, StandIn) or inner.perturbation.is_off:
             continue
-        if not own.isdisjoint(map(id, parameters_of(inner.param_groups))):  # no mere reference
+        if share_parameters(base, inner):
             outer, name = type(base).__name__, type(inner).__name__
             raise TypeError(
                 f"Cannot perturb {outer}: the {name} inside it is perturbed already, so each step "

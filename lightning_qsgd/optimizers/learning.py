@@ -169,7 +169,7 @@ class LearningStep(PerturbedStep):
         gradient = descended(entries.read_gradients(), entries, self._groups)
         if learning.strength_rate > 0:
             change = strength_hypergradient(gradient, pending.direction.to(gradient))
-            factor = max(0.0, factor - learning.strength_rate * change)
+            factor = max(0.0, factor - float(learning.strength_rate) * change)
         if weights is not None and pending.coefficients is not None and pending.inputs is not None:
             blocks = cache.blocks_of(entries.rows)
             modulate = partial(self._modulate, pending.inputs.to(gradient), blocks, pending)

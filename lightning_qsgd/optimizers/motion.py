@@ -35,7 +35,8 @@ class MotionWatch:
     """Counts the steps that a base takes past its wrapper.
 
     Optimizers inside the base count as well: two-phase optimizers step an inner one in methods
-    of their own. A step that no hook of torch's sees shows only in `fingerprint`.
+    of their own. One that shares no parameter with the base, such as the partner in a GAN, is only
+    referred to. A step that no hook of torch's sees shows only in `fingerprint`.
 
     Args:
         base: The wrapped optimizer.
@@ -51,8 +52,9 @@ class MotionWatch:
         self.past = 0
         self.last = ""
         for optimizer in nested_optimizers(base):
-            handle = optimizer.register_step_post_hook(MotionHook(self))
-            finalize(self, handle.remove)
+            if optimizer is base or share_parameters(base, optimizer):
+                handle = optimizer.register_step_post_hook(MotionHook(self))
+                finalize(self, handle.remove)
 
 
 class MotionHook:
@@ -96,6 +98,12 @@ def _nested(value: Any, seen: set[int]) -> Iterator[Optimizer]:
 
 
 _LARGE = {"state", "param_groups", "defaults"}
+
+
+def share_parameters(one: Optimizer, other: Optimizer) -> bool:
+    """Whether two optimizers hold a parameter in common; else one merely refers to the other."""
+    own = set(map(id, parameters_of(one.param_groups)))
+    return not own.isdisjoint(map(id, parameters_of(other.param_groups)))
 
 
 class CopyWatch:

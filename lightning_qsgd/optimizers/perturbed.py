@@ -45,7 +45,7 @@ from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, St
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
 from lightning_qsgd.optimizers.rows import steps_as_torch
 from lightning_qsgd.optimizers.touched import EntriesCache
-from lightning_qsgd.perturbations import Perturbation, Strength
+from lightning_qsgd.perturbations import Perturbation
 
 STATE_KEY = "quantum_perturbation"
 MEASURE_EVERY = 50
@@ -118,7 +118,6 @@ class PerturbedOptimizer(StandIn):
     _asked: tuple[str, ...]
     _sample: MotionSample
     report: StepReport | None
-    _schedule: Strength
     _cache: EntriesCache
     _watch: SizeWatch
     _motion: MotionWatch
@@ -141,8 +140,7 @@ class PerturbedOptimizer(StandIn):
         if not perturbation.is_off:
             perturbation.backend.check_ready()
         self.base = base
-        self.perturbation = perturbation
-        self.own_state = OwnState(learned=Learned.fresh(perturbation))
+        self._describe(perturbation)
         self.measure_every = MEASURE_EVERY
         self.measure_model_every = None
         self._start_afresh()
@@ -153,10 +151,14 @@ class PerturbedOptimizer(StandIn):
     def _class_around(cls, base: type[Optimizer]) -> type[Self]:
         return class_for(cls, base, cls.known_as or base.__name__)
 
+    def _describe(self, perturbation: Perturbation) -> None:
+        """Set what is added from now on; counters and what is learned start anew."""
+        vars(self)["perturbation"] = perturbation
+        self.own_state = OwnState(learned=Learned.fresh(perturbation))
+
     def _start_afresh(self) -> None:
         """Set what neither checkpoints nor pickles keep."""
         self.report = None
-        self._schedule = self.perturbation.schedule
         self._cache = EntriesCache(self.perturbation)
         self._watch = SizeWatch()
         self._asked = ()
@@ -215,7 +217,7 @@ class PerturbedOptimizer(StandIn):
                 or the gradients are still scaled. No parameter has moved.
         """
         self.base._opt_called = True  # type: ignore[attr-defined]
-        strength = self._schedule.at(self.own_state.steps)
+        strength = self.perturbation.schedule.at(self.own_state.steps)
         if has_hooks(self) or has_hooks(self.base):
             is_bare = strength == 0 and not self.own_state.awaits_gradient
             # torch runs those of a bare step in its own order, as it does around global ones.

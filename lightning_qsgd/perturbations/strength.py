@@ -147,9 +147,10 @@ class Strength:
         since_start = step - self.start_step
         if since_start < 0 or since_start % self.every:
             return 0.0
+        peak = float(self.value)  # one of numpy's would end up in checkpoints, which refuse it
         if since_start < self.warmup_steps:
-            return self.value * (since_start + 1) / self.warmup_steps
-        return self.value * self._left(since_start - self.warmup_steps)
+            return peak * (since_start + 1) / self.warmup_steps
+        return peak * self._left(since_start - self.warmup_steps)
 
     def _left(self, step: int) -> float:
         """Return what the decay has left of the strength; a decay of the user's may be none."""

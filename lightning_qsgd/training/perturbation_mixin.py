@@ -1,5 +1,6 @@
 """Perturbs the optimizers of a LightningModule by inheritance."""
 
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from inspect import currentframe
@@ -11,6 +12,7 @@ from torch.optim import Optimizer
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.training.perturbation_callback import PerturbationCallback
+from lightning_qsgd.training.publishing import described
 from lightning_qsgd.training.wrapping import is_placeholder, perturb_configured
 
 
@@ -24,6 +26,9 @@ class PerturbationMixin:
 
     A class that defines its own `configure_optimizers` would hide the mixin's; such methods are
     wrapped when the class is made.
+
+    A checkpoint says in words which perturbation the module has. One that is loaded into a module
+    with another, as `load_from_checkpoint` makes it where it is given none, is warned of.
 
     Args:
         perturbation: What to add to the optimizers' steps; Eq. 1 and 2 with strength 0.5 by
@@ -82,7 +87,8 @@ class PerturbationMixin:
         """Save all but the perturbation: a checkpoint that held one could not be resumed.
 
         torch loads plain values only (``weights_only=True``). Give `perturbation` again to
-        `load_from_checkpoint`; see `LightningModule.save_hyperparameters`.
+        `load_from_checkpoint`, which warns if it differs; see
+        `LightningModule.save_hyperparameters`.
         """
         ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
         caller = currentframe() if frame is None else None
@@ -92,6 +98,16 @@ class PerturbationMixin:
             frame=frame if caller is None else caller.f_back,
             **kwargs,
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the perturbation in words; see `LightningModule.on_save_checkpoint`."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        _note(self, None, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Warn of another perturbation; see `LightningModule.on_load_checkpoint`."""
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        _compare(self, None, checkpoint)
 
     def optimizer_step(
         self,
@@ -112,6 +128,47 @@ class PerturbationMixin:
                 "Remove that, or wrap the new optimizer in a PerturbedOptimizer."
             )
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)  # type: ignore[misc]
+
+
+def _note(module: PerturbationMixin, returned: Any, checkpoint: dict[str, Any]) -> Any:
+    """Note the module's perturbation in a checkpoint that is saved."""
+    checkpoint[NOTED] = _in_words(module)
+    return returned
+
+
+def _compare(module: PerturbationMixin, returned: Any, checkpoint: dict[str, Any]) -> Any:
+    """Warn if a checkpoint that is to be trained on was saved with another perturbation.
+
+    What the checkpoint notes is taken out, so that it is told of once, even if the method of a
+    class calls that of its parent.
+    """
+    noted = checkpoint.pop(NOTED, None)
+    trainer = vars(module).get("_trainer")
+    is_trained = trainer is None or trainer.training  # not only measured
+    now, name = _in_words(module), type(module).__name__
+    if is_trained and isinstance(noted, dict):
+        pairs = {key: (noted.get(key, own), own) for key, own in now.items()}
+        differing = [f"{key} {was}, not {own}" for key, (was, own) in pairs.items() if was != own]
+        if differing:
+            warnings.warn(_DIFFERS.format(name, "; ".join(differing)), stacklevel=4)
+    return returned
+
+
+_DIFFERS = (
+    "{0} was saved with another perturbation than it has now ({1}): a checkpoint says in words "
+    "which one that was, and restores none. Give `perturbation` where the module is made, such as "
+    "in {0}.load_from_checkpoint(path, perturbation=...), to train on with the same one. If it is "
+    "meant to differ, or is not trained any more, nothing is wrong."
+)
+NOTED = "lightning_qsgd.perturbation"
+"""Key of a checkpoint under which the module's perturbation stands in words."""
+
+
+def _in_words(module: PerturbationMixin) -> dict[str, str]:
+    """Say what a module's perturbation is; as text, since a strength may be a number of numpy's."""
+    own: Any = Perturbation() if module.perturbation is None else module.perturbation
+    is_own = isinstance(own, Perturbation)  # something else is refused where it is trained
+    return {name: str(value) for name, value in described(own).items()} if is_own else {}
 
 
 def _perturb(module: PerturbationMixin, configured: Any) -> Any:
@@ -164,7 +221,7 @@ def _adapted(method: Callable[..., Any], adapt: Callable[..., Any]) -> Callable[
 
     @wraps(method)
     def adapted(self: PerturbationMixin, *args: Any, **kwargs: Any) -> Any:
-        return adapt(self, method(self, *args, **kwargs))
+        return adapt(self, method(self, *args, **kwargs), *args, **kwargs)
 
     vars(adapted)["adapted"] = adapted
     return adapted
@@ -175,4 +232,9 @@ def _is_adapted(method: Callable[..., Any]) -> bool:
     return vars(method).get("adapted") is method
 
 
-_ADAPTED = {"configure_optimizers": _perturb, "configure_callbacks": _add_callback}
+_ADAPTED: dict[str, Callable[..., Any]] = {
+    "configure_optimizers": _perturb,
+    "configure_callbacks": _add_callback,
+    "on_save_checkpoint": _note,
+    "on_load_checkpoint": _compare,
+}

@@ -1,6 +1,7 @@
 """Tiny modules, data and runs that the integration tests share."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.optimizers import SAM, ConfiguredPerturbedOptimizer, PerturbedOptimizer
 from lightning_qsgd.perturbations import AllEntries, Perturbation, RandomEntries
 from lightning_qsgd.training import Classifier, PerturbationMixin
 
@@ -89,6 +90,33 @@ class Perturbed(PerturbationMixin, Finished):
 
 class PerturbedClassifier(PerturbationMixin, Classifier):
     """The mixin over the stock classifier, with all arguments left to its parents."""
+
+
+class WrapsItself(Classifier):
+    """Perturbs its own optimizer, in one of several ways; "" leaves it bare."""
+
+    def __init__(self, network: nn.Module, way: str = "") -> None:
+        super().__init__(network)
+        self.way = way
+        self.automatic_optimization = way != "by hand"
+
+    def configure_optimizers(self) -> Any:
+        make = partial(ConfiguredPerturbedOptimizer, base=adamw, perturbation=VISIBLE)
+        if self.way.endswith("inside SAM"):
+            return SAM(self.parameters(), make if self.way == "inside SAM" else adamw)
+        return make(self.parameters()) if self.way else adamw(self.parameters())
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        if not self.automatic_optimization:
+            self.optimizers().zero_grad()
+            self.manual_backward(loss)
+            self.optimizers().step()
+        return loss
+
+
+class WrappedByTheMixin(PerturbationMixin, WrapsItself):
+    """Has the mixin wrap what is made."""
 
 
 class RateLess(Optimizer):

@@ -162,6 +162,37 @@ def test_baseline_is_plain_adamw_even_if_the_config_perturbs_elsewhere(
     assert not same(command_line.checkpoint("arm"), command_line.checkpoint("plain"))
 
 
+OWN_WAYS = [
+    ("WrapsItself", "returned", ""),
+    ("WrapsItself", "by hand", ""),
+    ("WrapsItself", "inside SAM", "not inside SAM"),
+    ("WrappedByTheMixin", "", ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "way", "bare"), OWN_WAYS)
+def test_own_baseline_of_a_module_that_perturbs_itself_takes_bare_steps(
+    kind: str, way: str, bare: str, command_line: Any
+) -> None:
+    made = (f"--model=tests.integration.modules.{kind}", *NETWORK[:1], "--optimizer=null")
+    command_line.fit(*made, f"--model.way={way}", "--baseline=own", "--run.arm=arm")
+    module = ("--model=tests.integration.modules.WrapsItself", *made[1:])
+    command_line.fit(*module, f"--model.way={bare}", "--run.arm=bare")
+    assert same(command_line.checkpoint("own"), command_line.checkpoint("bare"))
+    assert not same(command_line.checkpoint("arm"), command_line.checkpoint("bare"))
+
+
+def test_own_baseline_of_a_perturbed_optimizer_takes_the_steps_of_its_base(
+    command_line: Any,
+) -> None:
+    wrapped = "--optimizer=lightning_qsgd.ConfiguredPerturbedOptimizer"
+    command_line.fit(wrapped, "--baseline=own", "--run.arm=arm")
+    command_line.fit("--optimizer=torch.optim.AdamW", "--run.arm=bare")
+    assert counters(command_line.checkpoint("arm"))["applied"] == 4
+    assert counters(command_line.checkpoint("own"))["applied"] == 0
+    assert same(command_line.checkpoint("own"), command_line.checkpoint("bare"))
+
+
 def test_baseline_takes_its_own_learning_rate_when_given(command_line: Any) -> None:
     command_line.fit(*arm("sine_0.5"), "--baseline.lr=0.05", "--baseline.weight_decay=0.0")
     command_line.fit(

@@ -299,3 +299,14 @@ def test_a_run_is_named_and_told_as_perturbed_wherever_that_is_asked_for(
 def test_a_run_that_is_not_perturbed_has_strength_zero(command_line: Any) -> None:
     row = hyperparameters_of(command_line.open().folder)
     assert (row["arm"], row["perturbation/strength"]) == ("adamw", 0.0)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_a_bare_trainer_fits_without_loggers_and_measures_the_seconds(command_line: Any) -> None:
+    bare = ("--trainer.barebones=true", "--trainer.log_every_n_steps=0")
+    printed = command_line.fit(*arm("sine_0.5"), *bare, "--baseline=own", "--goal.metric=val/acc")
+    for name in ("sine_0.5", "own"):
+        folder = command_line.run_folder(name)
+        assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "record.json"]
+        assert load_run(folder / "record.json").curve("train/loss").steps == [1.0, 2.0, 3.0, 4.0]
+    assert "seconds of training" in printed

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -223,6 +224,59 @@ def test_mixin_reloads_with_a_perturbation_given_again(tmp_path: Path) -> None:
     assert loaded.perturbation is SHOTS
     assert loaded.hparams["learning_rate"] == 1e-3
     assert torch.equal(weights(loaded), trained)
+
+
+def reloaded(folder: Path, kind: type[Any] = PerturbedClassifier, **given: Any) -> Any:
+    return kind.load_from_checkpoint(
+        folder / "epoch=0.ckpt", network=Noisy(), weights_only=True, **given
+    )
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, np.float64(0.3)])
+def test_a_mixin_that_reloads_without_its_perturbation_is_warned_of(
+    strength: float, tmp_path: Path
+) -> None:
+    trained, *_ = run(tmp_path, Perturbation(strength=strength), max_epochs=1, mixin=True)
+    said = (
+        rf"PerturbedClassifier was saved with another .*\(strength {strength}, not 0\.5\): .*Give"
+    )
+    with pytest.warns(UserWarning, match=said):
+        loaded = reloaded(tmp_path)
+    assert torch.equal(weights(loaded), trained)
+    assert reloaded(tmp_path, perturbation=Perturbation(strength=0.3 if strength else 0.0))
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used to")
+def test_a_resumed_mixin_is_warned_of_another_perturbation_and_one_that_is_measured_is_not(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path, SHOTS, max_epochs=1, mixin=True)
+    saved = tmp_path / "epoch=0.ckpt"
+    with pytest.warns(UserWarning, match="saved with another perturbation.*coordinates.*seed 2, n"):
+        run(tmp_path / "next", Perturbation(strength=0.5), ckpt=saved, mixin=True)
+    module = PerturbedClassifier(Noisy())
+    Trainer(**QUIET).validate(module, datamodule=DigitsDataModule(order_seed=0), ckpt_path=saved)
+
+
+class KeepsMore(PerturbedClassifier):
+    """Overrides both methods, and calls its parent's in one of them."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["more"] = 1
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert checkpoint["more"] == 1
+        super().on_load_checkpoint(checkpoint)
+
+
+def test_a_module_that_adds_to_its_checkpoints_is_warned_of_once(tmp_path: Path) -> None:
+    trainer = Trainer(**QUIET, max_steps=1)
+    trainer.fit(KeepsMore(Noisy()), datamodule=DigitsDataModule(order_seed=0))
+    trainer.lightning_module.perturbation = Perturbation(strength=0.1)
+    trainer.save_checkpoint(tmp_path / "epoch=0.ckpt")
+    with pytest.warns(UserWarning, match="KeepsMore was saved with another") as told:
+        reloaded(tmp_path, KeepsMore)
+    assert len(told) == 1
 
 
 def test_state_of_a_resume_does_not_leak_into_a_later_fit(tmp_path: Path) -> None:

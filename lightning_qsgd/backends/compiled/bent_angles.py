@@ -24,6 +24,7 @@ from lightning_qsgd.backends.compiled.angles import (
     points_of,
     real_value,
 )
+from lightning_qsgd.backends.compiled.derivatives import to_be_kept
 
 _FUNCTIONS: dict[type, Callable[[Tensor], Tensor]] = {
     sympy.Abs: torch.abs,
@@ -59,7 +60,8 @@ class BentAngle:
 
     def __call__(self, columns: Sequence[Tensor]) -> Tensor:
         """Evaluate for columns of all parameters, each of shape (B,) or ()."""
-        return torch.as_tensor(self._evaluated(self._expression, columns))
+        found = self._evaluated(self._expression, columns)
+        return found if isinstance(found, Tensor) else columns[0].new_tensor(found)
 
     def _evaluated(self, part: sympy.Expr, columns: Sequence[Tensor]) -> Any:
         if part.is_Symbol:
@@ -155,7 +157,8 @@ class BentAngles:
         if not angles:
             return inputs
         columns = [*inputs.unbind(1), *weights[: self._num_weights].unbind()]
-        found = [angle(columns).to(inputs).expand(len(inputs)) for angle in angles]
+        # A number of rows would become a constant of a trace.
+        found = [angle(columns).to(inputs).expand_as(columns[0]) for angle in angles]
         return torch.cat((inputs, torch.stack(found, dim=1)), dim=1)
 
     def __len__(self) -> int:
@@ -209,11 +212,18 @@ def _check(
         )
     for point in points:
         expected = real_value(value, point)
-        columns = [torch.zeros((), dtype=torch.float64)] * (max(index.values()) + 1)
-        for parameter, number in point.items():
-            columns[index[parameter]] = torch.tensor(number, dtype=torch.float64)
-        if expected is None or not agrees_with(float(angle(columns)), expected):
+        if expected is None or not agrees_with(_number(angle, point, index), expected):
             raise CannotCompile(
                 f"Cannot compile gate `{gate}` with the angle {value}: torch and qiskit evaluate "
                 "it differently. Evaluate this circuit with SamplerBackend, or rewrite the angle."
             )
+
+
+def _number(
+    angle: BentAngle, point: Mapping[Parameter, float], index: Mapping[Parameter, int]
+) -> float:
+    with to_be_kept():
+        columns = [torch.zeros((), dtype=torch.float64)] * (max(index.values()) + 1)
+        for parameter, number in point.items():
+            columns[index[parameter]] = torch.tensor(number, dtype=torch.float64)
+        return float(angle(columns))

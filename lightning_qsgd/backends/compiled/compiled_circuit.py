@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.bent_angles import BentAngles
-from lightning_qsgd.backends.compiled.derivatives import mapped_copies, to_be_kept
+from lightning_qsgd.backends.compiled.derivatives import is_traced, mapped_copies, to_be_kept
 from lightning_qsgd.backends.compiled.lowering import lower, vectors_expected
 from lightning_qsgd.backends.compiled.memory import (
     bytes_needed,
@@ -294,7 +294,7 @@ class CompiledCircuit:
         self._check_memory(len(inputs), dtype, plan.num_outputs, inputs.device)
         angles, chunk = inputs.to(dtype), self._chunk(dtype, inputs.device)
         angles = self._bent.extend_inputs(angles, weights)
-        if len(angles) <= chunk:
+        if is_traced() or len(angles) <= chunk:
             return run(angles)
         return torch.cat([run(rows) for rows in angles.split(chunk)])
 

@@ -20,6 +20,7 @@ from torch._functorch.pyfunctorch import (
     temporarily_clear_interpreter_stack,
 )
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _disable_current_modes
 
 Plain = Callable[..., Tensor]
 """A function of tensors in plain, differentiable operations that change nothing in place."""
@@ -28,6 +29,11 @@ Plain = Callable[..., Tensor]
 def is_transformed() -> bool:
     """Whether `torch.func` or forward mode is at work: they follow plain operations alone."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_traced() -> bool:
+    """Whether `torch.jit.trace` records: no branch may then be taken by the number of rows."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def asks_for_more(cotangent: Tensor) -> bool:
@@ -81,12 +87,19 @@ def to_be_kept() -> Iterator[None]:
 
     Those made in inference mode can carry no gradient later, those made inside of a transform of
     `torch.func` cannot be used after it, and `torch.jit.trace` takes those made while it traces as
-    part of its graph.
+    part of its graph. `torch.export` would make fake ones, and a default device, such as meta on
+    which large models are built, ones without numbers: here they are made on the CPU unless the
+    caller names a device.
     """
     traced = torch._C._get_tracing_state()
     torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
-        with torch.inference_mode(False), temporarily_clear_interpreter_stack():
+        with (
+            torch.inference_mode(False),
+            temporarily_clear_interpreter_stack(),
+            _disable_current_modes(),
+            torch.device("cpu"),
+        ):
             yield
     finally:
         torch._C._set_tracing_state(traced)  # type: ignore[attr-defined]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from functools import reduce
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class CellReadout(Readout):
     """
 
     def __init__(self, cells: np.ndarray | Tensor, count: int) -> None:
-        self._cells = torch.as_tensor(cells)
+        self._cells = _as_tensor(cells)
         self._order = _inverse(self._cells, count)
         self.count = count
 
@@ -85,6 +86,11 @@ class CellReadout(Readout):
         return state * cotangent.t().index_select(0, self._cells).mul_(2)
 
 
+def _as_tensor(values: np.ndarray | Tensor) -> Tensor:
+    """Return a tensor where it is: `torch.as_tensor` would move one to the default device."""
+    return values if isinstance(values, Tensor) else torch.from_numpy(values)
+
+
 def _inverse(cells: Tensor, count: int) -> Tensor | None:
     """Return which basis state is in each cell, if that is one for each: nothing to add up."""
     order = torch.argsort(cells)
@@ -100,7 +106,7 @@ class MarginalReadout(Readout):
     """
 
     def __init__(self, signs: np.ndarray | Tensor) -> None:
-        self._signs = torch.as_tensor(signs)
+        self._signs = _as_tensor(signs)
         self._factors = torch.cat((self._signs, self._signs), dim=1)
         self.count = len(signs)
 
@@ -173,19 +179,20 @@ class ObservableReadout(Readout):
 
     @override
     def read(self, state: Tensor) -> Tensor:
-        total = None
+        return reduce(torch.add, self._read_parts(state)).t().contiguous()
+
+    def _read_parts(self, state: Tensor) -> Iterator[Tensor]:
+        """Yield what each x adds, shape (observables, B)."""
         for stays, partner, (real, imaginary) in self._each():
             if stays:
-                part = in_blocks(real, probabilities_of(state))
+                yield in_blocks(real, probabilities_of(state))
             elif len(state) == 1:
-                part = in_blocks(real, state[0] * state[0].index_select(0, partner))
+                yield in_blocks(real, state[0] * state[0].index_select(0, partner))
             else:
                 other = state.index_select(1, partner)
                 part = in_blocks(real, (state * other).sum(0))
                 turned = state[0] * other[1] - state[1] * other[0]
-                part = part - in_blocks(imaginary, turned)
-            total = part if total is None else total + part
-        return torch.as_tensor(total).t().contiguous()
+                yield part - in_blocks(imaginary, turned)
 
     @override
     def pull(self, cotangent: Tensor, state: Tensor) -> Tensor:

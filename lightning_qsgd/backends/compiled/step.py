@@ -182,7 +182,8 @@ def rotate(pairs: Tensor, cos: Tensor, sin: Tensor, direction: int, plain: bool 
         sin = sin * direction
         return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=1)
     turned = pairs * cos
-    out_first, out_second = turned.unbind(1)
+    # What `unbind` returns may not be changed in place where torch records, as it does in a trace.
+    out_first, out_second = turned.select(1, 0), turned.select(1, 1)
     out_first.addcmul_(second, sin, value=-direction)
     out_second.addcmul_(first, sin, value=direction)
     return turned

@@ -18,6 +18,7 @@ from qiskit.quantum_info import Statevector
 from torch import Tensor
 
 from lightning_qsgd.backends.compiled.angles import CannotCompile, defined_point
+from lightning_qsgd.backends.compiled.derivatives import to_be_kept
 from lightning_qsgd.backends.compiled.standard_gates import GATES
 from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.circuits.measurements import CannotReadOut, unitary_part
@@ -131,7 +132,7 @@ def _difference(built: ParametrizedCircuit, amplitudes: Amplitudes, point: Point
 def _evaluated(amplitudes: Amplitudes, point: Point) -> np.ndarray:
     inputs, weights = point
     # Whatever the caller has set for tensors of their own does not concern these.
-    with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+    with to_be_kept(), torch.no_grad():
         found: np.ndarray = amplitudes(torch.tensor(inputs[None]), torch.tensor(weights))[0].numpy()
     return found
 

@@ -1,23 +1,28 @@
 """The configuration of a baseline and how its record is found again."""
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_qsgd.cli.baseline import (
     Baseline,
+    Unperturbed,
     baseline_config,
     find_recorded,
     words_for_replaced,
 )
 from lightning_qsgd.compare.planning.job import what_determines
 from lightning_qsgd.nn import MLP
+from lightning_qsgd.optimizers import PerturbedOptimizer
+from lightning_qsgd.perturbations import Learning, Perturbation
 from lightning_qsgd.training import Classifier
 from lightning_qsgd.training.recorded_run import RecordedRun, fingerprint, save_run
 
@@ -69,6 +74,21 @@ def test_own_baseline_keeps_the_arms_optimizer() -> None:
     assert changed["optimizer"] == sgd(lr=0.5)
     assert changed["perturbation"] is None
     assert changed["run"]["arm"] == "own"
+
+
+def test_own_baseline_switches_off_the_very_optimizer_that_a_module_may_hold() -> None:
+    theta, hooked = torch.nn.Parameter(torch.full((4,), 0.5)), []
+    asked = Perturbation(strength=0.5, learning=Learning(strength_rate=0.1))
+    optimizer = PerturbedOptimizer(torch.optim.SGD([theta], lr=0.1), asked)
+    optimizer.register_step_post_hook(lambda *_: hooked.append(1))
+    trainer: Any = SimpleNamespace(optimizers=[optimizer])
+    Unperturbed().on_fit_start(trainer, LightningModule())
+    theta.grad = torch.ones(4)
+    optimizer.step()
+    assert torch.equal(theta.detach(), torch.full((4,), 0.4))
+    assert hooked == [1]
+    assert optimizer.perturbation == replace(asked, strength=0.0, learning=None)
+    assert (optimizer.own_state.due, optimizer.own_state.learned) == (0, None)
 
 
 def test_own_baseline_takes_no_rates() -> None:

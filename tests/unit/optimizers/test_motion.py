@@ -63,6 +63,37 @@ def test_steps_past_the_wrapper_are_counted_and_warned_of_once(place: str) -> No
         optimizer.step()
 
 
+class Partner(SGD):
+    """Knows the other side of a GAN, whose parameters it does not hold."""
+
+    def __init__(self, params: Any, partner: Optimizer) -> None:
+        self.partner = partner
+        super().__init__(params, lr=1e-2)
+
+
+def test_steps_of_an_optimizer_of_other_parameters_are_not_past_the_wrapper() -> None:
+    problem, other = dense_problem(), dense_problem()
+    bare = SGD(other.parameters, lr=1e-2)
+    optimizer = wrapped(Partner(problem.parameters, bare))
+    for _ in range(3):  # a step past the wrapper would be warned of
+        problem.backward()
+        other.backward()
+        bare.step()
+        optimizer.step()
+    assert (optimizer.steps_past, optimizer.own_state.applied) == (0, 3)
+    optimizer.base.step()
+    assert (optimizer.steps_past, optimizer._motion.last) == (1, "Partner")
+
+
+def test_a_base_whose_parameters_come_later_is_watched() -> None:
+    problem = dense_problem()
+    base = SGD([{"params": []}], lr=1e-2)
+    optimizer = wrapped(base)
+    optimizer.add_param_group({"params": problem.parameters})
+    base.step()
+    assert optimizer.steps_past == 1
+
+
 @pytest.mark.parametrize("again", [deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_are_watched_apart(again: Any) -> None:
     problem = dense_problem()

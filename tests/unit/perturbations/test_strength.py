@@ -3,6 +3,7 @@
 from math import cos, inf, nan, pi
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,12 @@ BY_HAND: dict[str, tuple[Strength, list[float]]] = {
         [0.0, 1.0, 1.0, 0.5, 0.0],
     ),
 }
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 4])
+def test_a_strength_of_numpys_is_plain_at_each_step(warmup_steps: int) -> None:
+    strength = Strength(np.float64(0.5), warmup_steps=warmup_steps)
+    assert [type(strength.at(step)) for step in range(6)] == [float] * 6
 
 
 @pytest.mark.parametrize("name", BY_HAND)
