@@ -362,6 +362,18 @@ def test_runs_that_are_no_pairs_are_refused_unless_allowed(compare: Compare) -> 
     assert len(check_pairing(results)[0].different) == 3
 
 
+def test_seeds_that_change_nothing_are_refused(compare: Compare) -> None:
+    model = {"class_path": f"{MODULES}.SeedsItself"}
+    arms = {"good": {"kind": "baseline", "overlay": {"model": model}}}
+    arms |= {"bad": {"overlay": {"model": model, **FAST}}}
+    refused = compare.refuse(arms=arms, budget={"max_steps": 2})
+    assert "Seed 1: bad and good repeat seed 0 to the last bit" in refused
+    assert "leave out a fixed `seed_everything`" in refused
+    (verdict,) = verdicts(analyse(load_results(compare.folder / "out"))).values()
+    assert verdict.outcome is Outcome.NO_CLAIM
+    assert "both repeat an earlier seed to the last bit at seeds 1" in verdict.reason
+
+
 def test_ctrl_c_says_how_to_go_on(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt

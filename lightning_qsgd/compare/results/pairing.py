@@ -1,13 +1,15 @@
 """What runs have in common: the start and the data of a pair, the ends of trials."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.training.recorded_run import (
+    DATA_ORDER,
+    FINAL_WEIGHTS,
     INITIAL_WEIGHTS,
     PAIRED_CHECKS,
     TRAINED_ON,
@@ -68,6 +70,50 @@ def unpaired(results: Results) -> set[tuple[str, int]]:
     They are left out of every difference: it would hold more than the effect of the arm.
     """
     return {key for found in check_pairing(results) for key in found.different}
+
+
+def marks_of(run: RecordedRun, other: RecordedRun, metric: str) -> Hashable | None:
+    """Return what pairs of two seeds have in common only if one is a copy of the other.
+
+    A seed that changes nothing gives the same first weights, batches, final weights and metric. The
+    state of the generators does not count: nothing may draw from them. Where one of two arms varies
+    with the seed, as by dropout, so do their gains, and the pairs are no copies.
+
+    Args:
+        run: Run of an arm.
+        other: Run of another arm at the same seed.
+        metric: Name of the goal's metric.
+
+    Returns:
+        The marks; None if the final weights are unknown, or neither run has moved any.
+    """
+    both = (run, other)
+    first, final = ([one.checks.get(name) for one in both] for name in _FIRST_AND_FINAL)
+    if None in final or first == final:
+        return None
+    order = [one.checks.get(DATA_ORDER) for one in both]
+    values = [repr(one.final.get(metric)) for one in both]
+    return tuple(zip(first, order, final, values, strict=True))
+
+
+_FIRST_AND_FINAL = (INITIAL_WEIGHTS, FINAL_WEIGHTS)
+
+
+def copied(results: Results, arm: str, other: str) -> dict[int, int]:
+    """Find seeds at which two arms did, to the last bit, what they did at an earlier seed.
+
+    Such a pair is no further sample: left in, one pair made eight times would pass for eight.
+
+    Returns:
+        The earlier seed, by seed.
+    """
+    theirs, metric = results.runs_of(other), results.comparison.goal.metric
+    first, found = dict[Hashable, int](), dict[int, int]()
+    for seed, run in results.runs_of(arm).items():
+        marks = marks_of(run, theirs[seed], metric) if seed in theirs else None
+        if marks is not None and first.setdefault(marks, seed) != seed:
+            found[seed] = first[marks]
+    return found
 
 
 def ended_apart(results: Results) -> dict[str, list[int]]:

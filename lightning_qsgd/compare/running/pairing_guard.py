@@ -1,9 +1,10 @@
-"""Checks, run by run, that the arms of a seed started alike and were given the same data."""
+"""Checks, run by run, that the arms of a seed are a pair, and no copy of one at another seed."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from lightning_qsgd.compare.planning.job import Job
-from lightning_qsgd.compare.results.pairing import agree
+from lightning_qsgd.compare.results.pairing import agree, marks_of
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.recorded_run import (
     DATA_ORDER,
@@ -31,13 +32,16 @@ class PairingGuard:
 
     Attributes:
         baseline: Name of the baseline.
-        violations: What was found, by (check, seed).
+        metric: Name of the goal's metric.
+        violations: What was found.
     """
 
     baseline: str
+    metric: str = ""
     violations: list[str] = field(default_factory=list)
     _baselines: dict[int, RecordedRun] = field(default_factory=dict)
     _waiting: dict[int, list[RecordedRun]] = field(default_factory=dict)
+    _marks: dict[tuple[str, Hashable], int] = field(default_factory=dict)
 
     def look(self, job: Job, stored: StoredRun) -> list[str]:
         """Take note of a run, and compare whatever it makes comparable.
@@ -56,10 +60,28 @@ class PairingGuard:
         baseline = self._baselines.get(job.seed)
         if baseline is None:
             return []
-        found = [words for other in waiting if (words := _violation(other, baseline))]
+        found = [
+            words
+            for other in waiting
+            if (words := _violation(other, baseline) or self._copy(other, baseline))
+        ]
         waiting.clear()
         self.violations += found
         return found
+
+    def _copy(self, run: RecordedRun, baseline: RecordedRun) -> str:
+        """Say which seed a pair is a copy of; empty if of none that was seen."""
+        marks = marks_of(run, baseline, self.metric)
+        first = run.seed if marks is None else self._marks.setdefault((run.arm, marks), run.seed)
+        if first == run.seed:
+            return ""
+        return (
+            f"Seed {run.seed}: {run.arm} and {baseline.arm} repeat seed {first} to the last bit, "
+            f"{COPIED}."
+        )
+
+
+COPIED = "from the first weights and batches to the final weights and metric"
 
 
 def refuse_unpaired(violation: str) -> None:
@@ -68,6 +90,14 @@ def refuse_unpaired(violation: str) -> None:
     Raises:
         RuntimeError: Always.
     """
+    if violation.endswith(f"{COPIED}."):
+        raise RuntimeError(
+            f"{violation} A seed that changes nothing makes a copy, and a test would take copies "
+            "for samples. Let model and data draw from the generators that `seed_everything` "
+            "seeds: leave out a fixed `seed_everything` or `manual_seed` of their own, or the "
+            "fixed generator of a shuffling loader. Where nothing is left to chance, one seed "
+            "shows all. Or add `--unpaired allow` to go on and leave copies out."
+        )
     raise RuntimeError(
         f"{violation} They are no pair: their difference would hold more than the effect of the "
         "arm. Let model and data draw from the generators that `seed_everything` seeds, never "
