@@ -1,15 +1,20 @@
-"""Seeds that change nothing are no samples: one run made eight times says what one run says."""
+"""Which runs are pairs, and which pairs are samples: copies, drawn buffers, runs that end early."""
+
+from dataclasses import replace
 
 import pytest
+import torch
 
 from lightning_qsgd.compare import Arm, Comparison, Method, Outcome, Results, analyse, verdicts
 from lightning_qsgd.compare.report import write_report
 from lightning_qsgd.compare.results.gains import gains_over
-from lightning_qsgd.compare.results.pairing import copied
+from lightning_qsgd.compare.results.pairing import agree, check_pairing, copied, unpaired
 from lightning_qsgd.compare.running import Job
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.stored_run import StoredRun
 from lightning_qsgd.training.convergence_callback import Goal
+from lightning_qsgd.training.first_weights import PairingCallback
+from lightning_qsgd.training.recorded_run import FirstWeights
 from tests.comparison_cases import METRIC, made_run
 
 SEEDS = range(8)
@@ -123,3 +128,56 @@ def test_a_seed_that_changes_one_of_two_arms_is_not_refused(still):
         for name in PAIR
     ]
     assert looked_at(runs) == []
+
+
+def with_buffer(name, seed, value):
+    run = made(name, seed)
+    return replace(run, first_weights=FirstWeights({"head": f"{seed}"}, 1, {"B": value}))
+
+
+BUFFERS = {
+    "drawn anew in each run": (lambda name, seed: f"{name} {seed}", [0, 1]),
+    "drawn anew at one seed": (lambda name, seed: f"{name if seed == 1 else seed}", [1]),
+    "drawn from the seed": (lambda name, seed: f"{seed}", []),
+    "set by the arm": (lambda name, seed: name, []),
+    "one for all": (lambda name, seed: "b", []),
+}
+
+
+@pytest.mark.parametrize(("value_of", "apart"), BUFFERS.values(), ids=BUFFERS)
+def test_buffers_that_were_drawn_apart_make_no_pair(value_of, apart):
+    runs = [with_buffer(name, seed, value_of(name, seed)) for seed in (0, 1) for name in PAIR]
+    frame = found_in(PAIR, lambda name, seed: seed)
+    results = Results(frame.comparison, tuple(runs))
+    assert unpaired(results) == {("arm", seed) for seed in apart}
+    assert list(gains_over(results, "arm", "base", unpaired(results))) == [
+        seed for seed in (0, 1) if seed not in apart
+    ]
+    words = ["Seed 1: arm and base differ in the buffers (B)."] if apart else []
+    assert looked_at(runs) == words
+
+
+def test_models_without_such_buffers_and_runs_stored_before_are_not_said_to_be_checked():
+    results = found_in(PAIR, lambda name, seed: seed)
+    assert "initial_buffers" not in [check.check for check in check_pairing(results)]
+
+
+def seeing(name, *batches):
+    """A run that saw these batches, hashed as the callback does."""
+    callback = PairingCallback()
+    for number, batch in enumerate(batches):
+        callback.on_train_batch_start(None, None, torch.tensor([batch]), number)
+    orders = {"data_order": callback.data_order, "seen_batches": callback.seen_batches}
+    return made_run(name, 0, 0.5, checks=orders)
+
+
+@pytest.mark.parametrize(
+    ("batches", "is_pair"),
+    [((1, 2, 3), True), ((1,), True), ((1, 2, 4), False), ((3, 2, 1, 0), False), ((), False)],
+)
+def test_a_run_that_ends_before_its_eighth_batch_is_a_pair_if_it_began_alike(batches, is_pair):
+    whole, short = seeing("base", *range(1, 13)), seeing("arm", *batches)
+    assert agree("data_order", short, whole) is agree("data_order", whole, short) is is_pair
+    stored = replace(whole, checks={"data_order": whole.checks["data_order"]})  # by 0.2
+    assert agree("data_order", short, stored) is False
+    assert agree("data_order", seeing("arm", *range(1, 13)), stored) is True
