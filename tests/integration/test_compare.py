@@ -371,7 +371,7 @@ def test_seeds_that_change_nothing_are_refused(compare: Compare) -> None:
     assert "leave out a fixed `seed_everything`" in refused
     (verdict,) = verdicts(analyse(load_results(compare.folder / "out"))).values()
     assert verdict.outcome is Outcome.NO_CLAIM
-    assert "both repeat an earlier seed to the last bit at seeds 1" in verdict.reason
+    assert "both repeat an earlier seed to the last bit at seed 1" in verdict.reason
 
 
 def test_ctrl_c_says_how_to_go_on(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,8 +145,8 @@ def _too_few(challenge: Challenge, analysis: Analysis) -> str:
     lost = {one.arm.name: one.lost for one in ends}
     reasons = [f"{name} {words}" for name, words in lost.items() if words]
     if challenge.copies:
-        seeds = ", ".join(map(str, challenge.copies))
-        reasons.append(f"both repeat an earlier seed to the last bit at seeds {seeds}")
+        seeds = f"seed{'s' * (len(challenge.copies) > 1)} {', '.join(map(str, challenge.copies))}"
+        reasons.append(f"both repeat an earlier seed to the last bit at {seeds}")
     why = f", for {', and '.join(reasons)}" if reasons else ""
     return f"{few}{why}; {FEWEST_PAIRS} are needed."
 

@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_qsgd.compare import Arm, Comparison, Method, Outcome, Results, analyse, verdicts
+from lightning_qsgd.compare import (
+    Arm,
+    Comparison,
+    FailedRun,
+    Method,
+    Outcome,
+    Results,
+    analyse,
+    verdicts,
+)
 from lightning_qsgd.compare.report import write_report
 from lightning_qsgd.compare.results.gains import gains_over
 from lightning_qsgd.compare.results.pairing import agree, check_pairing, copied, unpaired
@@ -72,6 +81,18 @@ def test_a_verdict_over_copies_is_none(tmp_path, without_matplotlib):
     report = (tmp_path / "report.md").read_text()
     assert "**7 seeds left out as copies**" in report
     assert "`arm` and `base` repeat, to the last bit, seed 0 at seed 1, seed 0 at seed 2" in report
+
+
+@pytest.mark.parametrize("lost", PAIR)
+def test_an_arm_whose_only_planned_run_failed_has_no_claim(lost):
+    comparison = replace(found_in(PAIR, lambda name, seed: seed).comparison, seeds=(5,))
+    runs = [made(name, 5) for name in PAIR if name != lost]
+    results = Results(comparison, tuple(runs), (FailedRun(lost, 5, "ValueError: bad"),))
+    (verdict,) = verdicts(analyse(results)).values()
+    assert verdict.outcome is Outcome.NO_CLAIM
+    assert f"for {lost} failed at 1 seed" in verdict.reason
+    whole = replace(results, runs=tuple(made(name, 5) for name in PAIR), failures=())
+    assert verdicts(analyse(whole))["arm"].outcome is Outcome.TOO_FEW
 
 
 @pytest.mark.parametrize("check", ["initial_weights", "data_order", "final_weights"])
