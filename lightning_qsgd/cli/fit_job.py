@@ -31,6 +31,7 @@ from lightning_qsgd.training.recorded_run import (
     DATA_ORDER,
     FINAL_WEIGHTS,
     RANDOM_STATE,
+    SEEN_BATCHES,
     VALIDATION_BATCHES,
     VALIDATION_DATA,
     RecordedCurve,
@@ -299,6 +300,7 @@ def _checks(cli: JobCLI) -> dict[str, str]:
     hashes = {
         **convergence.run.checks,
         DATA_ORDER: cli.pairing.data_order,
+        SEEN_BATCHES: cli.pairing.seen_batches,
         RANDOM_STATE: cli.pairing.random_state,
         VALIDATION_BATCHES: cli.pairing.validation_batches,
         VALIDATION_DATA: cli.pairing.validation_data,

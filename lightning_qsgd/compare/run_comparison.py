@@ -78,7 +78,7 @@ def run_comparison(
         text = f"[bold red]HORIZONS[/] of {escape(arm)}: {escape(words)}"
         console.print(text, soft_wrap=True)
     console.print(question.design.words(spread_of(question, workshop.store, goal)), soft_wrap=True)
-    guards = {job.block: PairingGuard(question.plan.baseline) for job in jobs}
+    guards = {job.block: PairingGuard(question.plan.baseline, goal.metric) for job in jobs}
 
     def watch(job: Job, stored: StoredRun) -> None:
         for violation in guards[job.block].look(job, stored):

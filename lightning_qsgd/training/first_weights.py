@@ -33,9 +33,10 @@ DIGITS = 16
 
 
 def hashed_weights(module: nn.Module) -> FirstWeights:
-    """Hash every parameter and stored buffer of a module on its own.
+    """Hash every parameter and every buffer of a module on its own.
 
-    What is lazy and has no values yet has an empty hash; see `with_late_weights`.
+    What is lazy and has no values yet has an empty hash; see `with_late_weights`. Buffers that are
+    not stored with the weights are kept apart; a lazy one of these is left out.
 
     Example:
         >>> first = hashed_weights(nn.Linear(2, 3))
@@ -46,7 +47,9 @@ def hashed_weights(module: nn.Module) -> FirstWeights:
     trainable = (weight.numel() for weight in known if weight.requires_grad)
     stored = module.state_dict().items()
     hashes = {name: "" if is_lazy(value) else _hash(value) for name, value in stored}
-    return FirstWeights(hashes, sum(trainable))
+    others = ((name, value) for name, value in module.named_buffers() if name not in hashes)
+    buffers = {name: _hash(value) for name, value in others if not is_lazy(value)}
+    return FirstWeights(hashes, sum(trainable), buffers)
 
 
 def with_late_weights(
@@ -247,7 +250,7 @@ class PairingCallback(Callback):
     def _begin(self) -> None:
         self.random_state = ""
         self._batches = hashlib.sha256()
-        self._seen = 0
+        self._prefixes: list[str] = []
         self._readable = True
         self._trained, self._rows, self._ahead = 0, 0, 0
         self._has_rows = True
@@ -266,6 +269,11 @@ class PairingCallback(Callback):
     def data_order(self) -> str:
         """Hash of the batches seen so far, of the first 8 at most; empty if they are unreadable."""
         return self._batches.hexdigest() if self._readable else ""
+
+    @property
+    def seen_batches(self) -> str:
+        """Hashes of the first batch, the first two, and so on; empty if they are unreadable."""
+        return " ".join(self._prefixes) if self._readable else ""
 
     @property
     def validation_batches(self) -> str:
@@ -305,9 +313,9 @@ class PairingCallback(Callback):
     ) -> None:
         """Hash one of the first batches, and count its rows before the module may change it."""
         self._ahead = rows_of(batch)
-        if self._seen < FIRST_BATCHES:
-            self._seen += 1
+        if len(self._prefixes) < FIRST_BATCHES:
             self._readable = add_to_hash(self._batches, batch) and self._readable
+            self._prefixes.append(self._batches.hexdigest()[:DIGITS])
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Count a batch; one that a hook has skipped does not come here."""

@@ -19,6 +19,10 @@ FORMAT = 1
 INITIAL_WEIGHTS = "initial_weights"
 DATA_ORDER = "data_order"
 RANDOM_STATE = "random_state"
+SEEN_BATCHES = "seen_batches"
+"""Hashes of the first batch, the first two, and so on: what `DATA_ORDER` is for the last of them.
+By these a run that ended before its 8th batch is compared with a longer one."""
+INITIAL_BUFFERS = "initial_buffers"
 VALIDATION_BATCHES = "validation_batches"
 VALIDATION_DATA = "validation_data"
 FINAL_WEIGHTS = "final_weights"
@@ -120,10 +124,14 @@ class FirstWeights:
             empty of a lazy one that has no values yet.
         parameters: Number of numbers that are trained: those that take gradients, and that an
             optimizer holds; 0 if unknown.
+        buffers: Likewise of the buffers that are not stored with the weights, such as a projection
+            that is drawn and then fixed; empty in runs of earlier versions. No part of `digest`,
+            which runs of earlier versions have to agree with.
     """
 
     hashes: Mapping[str, str] = field(default_factory=dict)
     parameters: int = 0
+    buffers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -264,7 +272,7 @@ def start_alike(one: FirstWeights, other: FirstWeights) -> bool | None:
         return None
     fewer, more = sorted((one.hashes, other.hashes), key=len)
     pairs = [(value, more.get(name)) for name, value in fewer.items()]
-    if any(two is None or (one and two and one != two) for one, two in pairs):
+    if any(None in pair for pair in pairs) or changed(fewer, more):
         return False
     return None if any("" in pair for pair in pairs) else True
 
@@ -281,11 +289,14 @@ def unlike(one: FirstWeights, other: FirstWeights) -> list[str]:
     """
     if start_alike(one, other) is not False:
         return []
-    common = {
-        name: {one.hashes[name], other.hashes[name]} for name in one.hashes.keys() & other.hashes
-    }
-    changed = [name for name, values in common.items() if len(values - {""}) > 1]
-    return sorted(changed or one.hashes.keys() ^ other.hashes.keys())
+    common = changed(one.hashes, other.hashes)
+    return common or sorted(one.hashes.keys() ^ other.hashes.keys())
+
+
+def changed(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Name what both have, with known hashes that differ, in alphabetical order."""
+    common = sorted(one.keys() & other.keys())
+    return [name for name in common if len({one[name], other[name]} - {""}) > 1]
 
 
 def require_pair(ours: FirstWeights, baseline: FirstWeights, continued: str = "") -> None:
@@ -303,10 +314,11 @@ def require_pair(ours: FirstWeights, baseline: FirstWeights, continued: str = ""
         >>> weights = FirstWeights({"head": "a1"}, 4)
         >>> require_pair(weights, weights)
     """
-    if start_alike(ours, baseline) is False:
+    apart = unlike(ours, baseline) or changed(ours.buffers, baseline.buffers)
+    if apart:
         remedy = _GO_ON_ALONE.format(continued) if continued else _START_ALIKE
         raise RuntimeError(
-            f"The baseline started from other weights ({', '.join(unlike(ours, baseline)[:3])}), "
+            f"The baseline started from other weights ({', '.join(apart[:3])}), "
             "so the two runs are no pair: their difference would mix the perturbation with the "
             f"initialisation. {remedy}"
         )

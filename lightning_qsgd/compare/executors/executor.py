@@ -1,5 +1,6 @@
 """Who carries out jobs, and how one is chosen."""
 
+import random
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
@@ -9,6 +10,9 @@ from math import nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeAlias
+
+import numpy as np
+import torch
 
 from lightning_qsgd.compare.planning.job import Job, Running
 from lightning_qsgd.training.recorded_run import RecordedRun
@@ -42,6 +46,9 @@ class Attempt:
 def attempt(fit: Fit, job: Job) -> Attempt:
     """Make one run, and catch what it raises.
 
+    Random generators have the job's seed from here on: a module of the user's may draw when the
+    run imports it, and must draw the same whenever and wherever the comparison goes on.
+
     Args:
         fit: Trains the run.
         job: What to run.
@@ -53,6 +60,9 @@ def attempt(fit: Fit, job: Job) -> Attempt:
         'ZeroDivisionError: division by zero'
     """
     start = perf_counter()
+    random.seed(job.seed)
+    np.random.seed(job.seed)  # noqa: NPY002 - the global generator is meant
+    torch.manual_seed(job.seed)
     try:
         return Attempt(job, fit(job), wall=perf_counter() - start)
     except (Exception, SystemExit):  # a parser in the run may exit; the others must go on

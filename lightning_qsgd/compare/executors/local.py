@@ -3,6 +3,7 @@
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -11,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_context, spawn
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing_extensions import override
 from lightning_qsgd.compare.executors.executor import SCRATCH, Attempt, Executor, Fit, attempt
 from lightning_qsgd.compare.planning.job import Job, Running
 from lightning_qsgd.compare.results.results import usable_cores
+from lightning_qsgd.training.recorded_run import RecordedRun
 
 PACKAGE = __name__.split(".")[0]
 
@@ -31,7 +34,7 @@ def modules_of(configs: Iterable[Mapping[str, Any]]) -> list[str]:
     """List the modules of this package that configurations name by `class_path`.
 
     Others are left to the runs: what a module of the user does on import, such as starting threads
-    or opening a device, need not survive a fork.
+    or opening a device, need not survive a fork, and what it draws has to have the run's seed.
 
     Args:
         configs: Configurations of runs, plain values.
@@ -43,7 +46,11 @@ def modules_of(configs: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     paths = {path for config in configs for path in _class_paths(config)}
     modules = {path.rpartition(".")[0] for path in paths}
-    return sorted(name for name in modules if name.split(".")[0] == PACKAGE)
+    return sorted(filter(_is_ours, modules))
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == PACKAGE
 
 
 def _class_paths(node: Any) -> Iterator[str]:
@@ -56,11 +63,11 @@ def _class_paths(node: Any) -> Iterator[str]:
             yield from _class_paths(inner)
 
 
-def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path, scratch: Path) -> None:
+def work(make: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path, scratch: Path) -> None:
     """Make one run and send what became of it.
 
     Args:
-        fit: Trains the run.
+        make: Trains the run, after it has imported the user's modules.
         job: What to run.
         parent: Where the attempt is sent.
         log: File for everything that the run prints.
@@ -77,9 +84,51 @@ def work(fit: Fit, job: Job, parent: "Connection[Attempt, Any]", log: Path, scra
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
         faulthandler.enable(output)
-        parent.send(attempt(fit, job))
+        parent.send(attempt(make, job))
         faulthandler.disable()
     parent.close()
+
+
+def _import_and_fit(packed: bytes, script: dict[str, Any], job: Job) -> RecordedRun:
+    """Import the script that was started, then what it hands over, and train.
+
+    Modules may draw on import. So this comes after the seeding of `attempt`, and what they print
+    or raise is the run's.
+    """
+    here: Any = multiprocessing.current_process()
+    here._inheriting = True  # a script that starts a comparison on import is told so
+    try:
+        spawn.prepare(script)
+        fit: Fit = pickle.loads(packed)
+    finally:
+        del here._inheriting
+    return fit(job)
+
+
+SCRIPT = ("init_main_from_name", "init_main_from_path")
+"""What multiprocessing tells a process about the script of its parent."""
+
+
+def _script() -> dict[str, Any]:
+    """Return what a process needs to import this one's script."""
+    data = spawn.get_preparation_data("")
+    return {name: data[name] for name in SCRIPT if name in data}
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Let a process that is started inside import no script before it does anything else."""
+    module: Any = spawn
+    whole = module.get_preparation_data
+
+    def rest(name: str) -> dict[str, Any]:
+        return {key: value for key, value in whole(name).items() if key not in SCRIPT}
+
+    module.get_preparation_data = rest
+    try:
+        yield
+    finally:
+        module.get_preparation_data = whole
 
 
 def _die_with_parent(scratch: Path) -> None:
@@ -104,7 +153,12 @@ def _end(process: BaseProcess) -> None:
     process.join()
 
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""Several runs share the cores already."""
+
+HASH_SEED = "PYTHONHASHSEED"
+"""Without it a set of texts has another order in every invocation: so would a vocabulary."""
+
 SECONDS_TO_END = 5.0
 """How long a run whose result is there may take to end; what it has started may keep it."""
 
@@ -149,11 +203,12 @@ class LocalExecutor(Executor):
         """Make runs; see `Executor.run`."""
         waiting, working = deque(jobs), Working()
         if sys.platform == "linux":
-            preload = [fit.__module__, *modules_of(job.config for job in jobs)]
+            named = [fit.__module__, *modules_of(job.config for job in jobs)]
+            preload = [__name__, *filter(_is_ours, named)]
             get_context("forkserver").set_forkserver_preload(preload)
         # Owned here: a run that is killed, as all are after Ctrl-C, leaves its checkpoints behind.
         folder = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
-        with folder as scratch, _one_thread_each():
+        with folder as scratch, _environment_of_runs():
             try:
                 while waiting or working:
                     while waiting and len(working) < self._processes:
@@ -177,8 +232,10 @@ class LocalExecutor(Executor):
         log.parent.mkdir(parents=True, exist_ok=True)
         # No daemon: those may have no processes of their own, such as the workers of a loader.
         own = Path(mkdtemp(dir=scratch))
-        process = context.Process(target=work, args=(fit, job, theirs, log, own))
-        process.start()
+        make = partial(_import_and_fit, pickle.dumps(fit), _script())
+        process = context.Process(target=work, args=(make, job, theirs, log, own))
+        with _without_script():
+            process.start()
         theirs.close()  # or the end of the process would not be seen
         return {ours: (process, job, own)}
 
@@ -225,10 +282,11 @@ def _cause(exitcode: int | None) -> str:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes that are started inside use one thread: several share the cores already."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+def _environment_of_runs() -> Iterator[None]:
+    """Let processes that are started inside use one thread, and order sets as all others do."""
+    names = (*ONE_THREAD, HASH_SEED)
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({**ONE_THREAD, HASH_SEED: before[HASH_SEED] or "0"})
     try:
         yield
     finally:

@@ -1,8 +1,9 @@
 """What a search over hyperparameters may try, on which seeds, within which budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, floor, isfinite, sqrt
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from lightning_qsgd.compare.planning.job import has_place, value_at
@@ -15,7 +16,12 @@ MOST_SEEDS = 100_000
 """Of one block; the next one starts as far away."""
 
 
-def seed_list(name: str, seeds: int | Sequence[int], first: int = 0) -> tuple[int, ...]:
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or numpy; true and false are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def seed_list(name: str, seeds: Any, first: int = 0) -> tuple[int, ...]:
     """Return the seeds that a config asks for.
 
     Args:
@@ -24,18 +30,25 @@ def seed_list(name: str, seeds: int | Sequence[int], first: int = 0) -> tuple[in
         first: Seed to count from.
 
     Raises:
-        ValueError: If there is none, or one is out of range or named twice.
+        ValueError: If there is none, or one is no whole number, out of range or named twice.
 
     Example:
         >>> seed_list("seeds", 3, first=100), seed_list("seeds", [7, 3])
         ((100, 101, 102), (7, 3))
     """
-    if isinstance(seeds, int) and seeds > MOST_SEEDS:
+    given = list(seeds) if isinstance(seeds, Iterable) and not isinstance(seeds, str) else [seeds]
+    if not all(map(_is_whole, given)):
+        raise ValueError(
+            f"Expected `{name}` to be the number of seeds or a list of seeds, got {seeds!r}: seeds "
+            "are whole numbers. Write 8, or [0, 1, 2]."
+        )
+    is_number = _is_whole(seeds)
+    if is_number and seeds > MOST_SEEDS:
         raise ValueError(
             f"Expected `{name}` to be at most {MOST_SEEDS} seeds, got {seeds}: so many runs would "
             "not end. A single seed is written as a list: [7]."
         )
-    listed = tuple(range(first, first + seeds)) if isinstance(seeds, int) else tuple(seeds)
+    listed = tuple(map(int, range(first, first + seeds) if is_number else given))
     if not listed:
         raise ValueError(
             f"Expected `{name}` to be the number of seeds or a list of seeds, got {seeds}: nothing "
@@ -65,7 +78,8 @@ class Budget:
             clock do not repeat bit for bit.
 
     Raises:
-        ValueError: If not exactly one limit is given, or it is not above 0.
+        ValueError: If not exactly one limit is given, or it is no number above 0, a whole one of
+            steps or epochs.
 
     Example:
         >>> str(Budget(max_steps=300))
@@ -87,6 +101,13 @@ class Budget:
                 "on the arm which of them ends a run. Keep one."
             )
         for name, value in given.items():
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if not is_number or (name != "seconds" and not _is_whole(value)):
+                what = "a number" if name == "seconds" else "a whole number"
+                raise ValueError(
+                    f"Expected `budget.{name}` to be {what}, got {value!r}: runs are measured by "
+                    "it. Write it as a number, without quotes."
+                )
             if not (isfinite(value) and value > 0):
                 raise ValueError(
                     f"Expected `budget.{name}` to be above 0 and finite, got {value}: no run could "
@@ -292,6 +313,13 @@ class Search:
                 f"{' and no '.join(missing)}: an arm could seem better because the baseline was "
                 "left at a poor value of it. Add a range."
             )
+        for name in ("trials", "sampler_seed", "extensions", "finalists"):
+            if not _is_whole(getattr(self, name)):
+                raise ValueError(
+                    f"Expected `tuning.{name}` to be a whole number, got "
+                    f"{getattr(self, name)!r}: it is counted, or names a random stream. Write it "
+                    "as a number, without quotes."
+                )
         if self.trials < 1:
             raise ValueError(
                 f"Expected `tuning.trials` to be at least 1, got {self.trials}: nothing would be "

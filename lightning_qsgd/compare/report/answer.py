@@ -275,6 +275,12 @@ def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) 
             f"**{number} left out** for another start or other data than the baseline's: see "
             "Pairing."
         )
+    copies = {seed for challenge in analysis.challenges for seed in challenge.copies}
+    if copies:
+        number = count(len(copies), "seed")
+        notices.append(
+            f"**{number} left out as copies** of others: the seed changed nothing. See Pairing."
+        )
     notices += _apart(results)
     notices += [f"**{title}** {text}" for title, text in set_apart(results).items()]
     edges = [tuned.arm for tuned in results.tuning if any(v.at_edge for v in tuned.values)]

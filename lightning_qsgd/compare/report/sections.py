@@ -20,6 +20,7 @@ from lightning_qsgd.compare.report.tables import count
 from lightning_qsgd.compare.results.pairing import (
     PairingCheck,
     check_pairing,
+    copied,
     extra_parameters,
     parameters_of,
 )
@@ -192,7 +193,7 @@ def pairing_section(results: Results) -> list[Block]:
             "measured on the same data. So hashes of each run are held against those of the "
             "baseline's run at the same seed:"
         ),
-        Bullets(tuple(found)),
+        Bullets((*found, *_copies(results))),
     ]
     return [*blocks, *_other_lengths(results), *_other_sizes(results)]
 
@@ -280,6 +281,21 @@ def _other_sizes(results: Results) -> list[Block]:
         "may help by itself, whatever it is: look for a control with as many parameters."
     )
     return [Paragraph(text), Bullets(arms)]
+
+
+def _copies(results: Results) -> list[str]:
+    """Name the pairs that repeat an earlier seed."""
+    baseline = results.comparison.baseline.name
+    found = {
+        arm.name: copied(results, arm.name, baseline) for arm in results.comparison.challengers
+    }
+    return [
+        f"Seeds that change nothing, **left out**: `{arm}` and `{baseline}` repeat, to the last "
+        f"bit, {', '.join(f'seed {first} at seed {seed}' for seed, first in seeds.items())}. Does "
+        "model or data set a seed of its own?"
+        for arm, seeds in found.items()
+        if seeds
+    ]
 
 
 def _pairing(check: PairingCheck) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_qsgd.compare.results.pairing import unpaired
+from lightning_qsgd.compare.results.pairing import copied, unpaired
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.metrics.functional import steps_to_target
 from lightning_qsgd.tracking import tags
@@ -32,8 +32,8 @@ def gains_over(
 ) -> dict[int, float]:
     """Subtract one arm from another, seed by seed, so that positive is better.
 
-    Seeds where a run is missing, failed, diverged or known to be no pair are left out. Numbers that
-    differ by rounding alone count as equal.
+    Seeds where a run is missing, failed, diverged or known to be no pair are left out, and so are
+    those that copy an earlier one. Numbers that differ by rounding alone count as equal.
 
     Args:
         results: The runs.
@@ -46,10 +46,12 @@ def gains_over(
     """
     sign = 1.0 if results.comparison.goal.higher_is_better else -1.0
     ours, theirs = final_values(results, arm), final_values(results, other)
+    copies = copied(results, arm, other)
     return {
         seed: 0.0 if _alike(ours[seed], theirs[seed]) else sign * (ours[seed] - theirs[seed])
         for seed in ours
-        if isfinite(ours[seed])
+        if seed not in copies
+        and isfinite(ours[seed])
         and isfinite(theirs.get(seed, nan))
         and not {(arm, seed), (other, seed)}.intersection(apart)
     }
@@ -184,7 +186,8 @@ Surplus = NDArray[np.float64]
 def surpluses(results: Results, arm: str, other: str) -> tuple[Surplus, Surplus]:
     """Return by how much two arms are beyond the target at the end of each horizon.
 
-    Seeds at which a run of either is missing, failed or no pair, at any horizon, are left out.
+    Seeds at which a run of either is missing, failed or no pair, at any horizon, are left out, and
+    those that copy an earlier one.
 
     Args:
         results: The runs; the last horizon is the whole budget.
@@ -197,14 +200,15 @@ def surpluses(results: Results, arm: str, other: str) -> tuple[Surplus, Surplus]
     """
     goal = results.comparison.goal
     parts = [*results.horizons.values(), results]
-    apart = [unpaired(part) for part in parts]
+    apart, copies = [unpaired(part) for part in parts], copied(results, arm, other)
     sign, target = (1.0 if goal.higher_is_better else -1.0), goal.target
     target = nan if target is None else target
     ends = [[final_values(part, name) for part in parts] for name in (arm, other)]
     seeds = [
         seed
         for seed in results.comparison.seeds
-        if all(seed in values for values in (*ends[0], *ends[1]))
+        if seed not in copies
+        and all(seed in values for values in (*ends[0], *ends[1]))
         and not any((name, seed) in found for found in apart for name in (arm, other))
     ]
     ours, theirs = (

@@ -1,17 +1,22 @@
 """What runs have in common: the start and the data of a pair, the ends of trials."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from lightning_qsgd.compare.results.results import Results
 from lightning_qsgd.training.recorded_run import (
+    DATA_ORDER,
+    FINAL_WEIGHTS,
+    INITIAL_BUFFERS,
     INITIAL_WEIGHTS,
     PAIRED_CHECKS,
+    SEEN_BATCHES,
     TRAINED_ON,
     RecordedRun,
+    changed,
     start_alike,
 )
 
@@ -38,6 +43,7 @@ def agree(check: str, run: RecordedRun, baseline: RecordedRun) -> bool | None:
 
     First weights are compared tensor by tensor, so that an arm may have parameters besides the
     baseline's; see `start_alike`. Runs stored without them are compared by the hash of the whole.
+    Of a run that ended before its 8th batch, the batches that it saw are compared.
 
     Returns:
         The answer; None if either run did not record it.
@@ -47,7 +53,19 @@ def agree(check: str, run: RecordedRun, baseline: RecordedRun) -> bool | None:
         if alike is not None:
             return alike
     ours, theirs = run.checks.get(check), baseline.checks.get(check)
+    if check == DATA_ORDER and ours != theirs and _begin_alike(run, baseline):
+        return True
     return None if ours is None or theirs is None else ours == theirs
+
+
+def _begin_alike(run: RecordedRun, other: RecordedRun) -> bool:
+    """Whether two runs saw the same batches for as long as both went on; `ended_apart` names them.
+
+    No, if either did not record it, as runs of earlier versions.
+    """
+    both = [one.checks.get(SEEN_BATCHES, "").split() for one in (run, other)]
+    fewer, more = sorted(both, key=len)
+    return bool(fewer) and fewer == more[: len(fewer)]
 
 
 def check_pairing(results: Results) -> list[PairingCheck]:
@@ -57,9 +75,9 @@ def check_pairing(results: Results) -> list[PairingCheck]:
         results: The runs.
 
     Returns:
-        One finding per name in `PAIRED_CHECKS`.
+        One finding per name in `PAIRED_CHECKS`, and one of the buffers where runs share any.
     """
-    return [_check(results, name) for name in PAIRED_CHECKS]
+    return [*(_check(results, name) for name in PAIRED_CHECKS), *_check_buffers(results)]
 
 
 def unpaired(results: Results) -> set[tuple[str, int]]:
@@ -68,6 +86,93 @@ def unpaired(results: Results) -> set[tuple[str, int]]:
     They are left out of every difference: it would hold more than the effect of the arm.
     """
     return {key for found in check_pairing(results) for key in found.different}
+
+
+def marks_of(run: RecordedRun, other: RecordedRun, metric: str) -> Hashable | None:
+    """Return what pairs of two seeds have in common only if one is a copy of the other.
+
+    A seed that changes nothing gives the same first weights, batches, final weights and metric. The
+    state of the generators does not count: nothing may draw from them. Where one of two arms varies
+    with the seed, as by dropout, so do their gains, and the pairs are no copies.
+
+    Args:
+        run: Run of an arm.
+        other: Run of another arm at the same seed.
+        metric: Name of the goal's metric.
+
+    Returns:
+        The marks; None if the final weights are unknown, or neither run has moved any.
+    """
+    both = (run, other)
+    first, final = ([one.checks.get(name) for one in both] for name in _FIRST_AND_FINAL)
+    if None in final or first == final:
+        return None
+    order = [one.checks.get(DATA_ORDER) for one in both]
+    values = [repr(one.final.get(metric)) for one in both]
+    return tuple(zip(first, order, final, values, strict=True))
+
+
+_FIRST_AND_FINAL = (INITIAL_WEIGHTS, FINAL_WEIGHTS)
+
+
+def copied(results: Results, arm: str, other: str) -> dict[int, int]:
+    """Find seeds at which two arms did, to the last bit, what they did at an earlier seed.
+
+    Such a pair is no further sample: left in, one pair made eight times would pass for eight.
+
+    Returns:
+        The earlier seed, by seed.
+    """
+    theirs, metric = results.runs_of(other), results.comparison.goal.metric
+    first, found = dict[Hashable, int](), dict[int, int]()
+    for seed, run in results.runs_of(arm).items():
+        marks = marks_of(run, theirs[seed], metric) if seed in theirs else None
+        if marks is not None and first.setdefault(marks, seed) != seed:
+            found[seed] = first[marks]
+    return found
+
+
+def drawn_apart(pairs: Mapping[int, tuple[RecordedRun, RecordedRun]]) -> dict[int, list[str]]:
+    """Find buffers that were drawn, and not alike: those besides the stored weights.
+
+    A buffer that each of two arms has alike at all seeds, with other values, is no draw. It is what
+    the arm is on trial for, such as the frequencies of a rotary embedding.
+
+    Args:
+        pairs: Runs of an arm and of the baseline, by seed.
+
+    Returns:
+        Names of buffers by seed, of seeds with such a buffer alone.
+    """
+    first = next(iter(pairs.values()), None)
+    drawn = {
+        name
+        for pair in pairs.values()
+        for one, known in zip(pair, first or pair, strict=True)
+        for name in changed(one.first_weights.buffers, known.first_weights.buffers)
+    }
+    found = {
+        seed: changed(run.first_weights.buffers, baseline.first_weights.buffers)
+        for seed, (run, baseline) in pairs.items()
+    }
+    own = {seed: [name for name in names if name in drawn] for seed, names in found.items()}
+    return {seed: names for seed, names in own.items() if names}
+
+
+def _check_buffers(results: Results) -> list[PairingCheck]:
+    """Compare buffers as `_check` does hashes; nothing is said where no two runs share any."""
+    theirs = results.runs_of(results.comparison.baseline.name)
+    equal, unknown, different = 0, 0, list[tuple[str, int]]()
+    for arm in results.comparison.challengers:
+        ours = results.runs_of(arm.name)
+        pairs = {seed: (run, theirs[seed]) for seed, run in ours.items() if seed in theirs}
+        found = [[one.first_weights.buffers for one in pair] for pair in pairs.values()]
+        shared = [pair for pair in found if pair[0].keys() & pair[1].keys()]
+        equal += sum(not changed(*pair) for pair in shared)
+        unknown += len(ours) - len(shared)
+        different += [(arm.name, seed) for seed in drawn_apart(pairs)]
+    check = PairingCheck(INITIAL_BUFFERS, equal, tuple(different), unknown)
+    return [check] if equal or different else []
 
 
 def ended_apart(results: Results) -> dict[str, list[int]]:

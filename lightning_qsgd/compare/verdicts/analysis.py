@@ -18,7 +18,7 @@ from lightning_qsgd.compare.results.gains import (
     rounding_of,
     surpluses,
 )
-from lightning_qsgd.compare.results.pairing import unpaired
+from lightning_qsgd.compare.results.pairing import copied, unpaired
 from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.statistics import (
     Design,
@@ -117,6 +117,7 @@ class Challenge:
         pairs_for_half: Number of pairs that could show half of it; 0 without a finite one.
         horizon: How long training has to be for the target, over the baseline's, with an interval
             that holds together with those of the other arms on trial; None if nobody asked.
+        copies: Seeds that are left out: arm and baseline repeat an earlier seed to the last bit.
     """
 
     summary: ArmSummary
@@ -131,6 +132,7 @@ class Challenge:
     detectable: float
     pairs_for_half: int
     horizon: HorizonRatio | None = None
+    copies: tuple[int, ...] = ()
 
     @property
     def arm(self) -> Arm:
@@ -243,6 +245,7 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
                 detectable=_sensitivity(gain, method, count)[0],
                 pairs_for_half=_sensitivity(gain, method, count)[1],
                 horizon=_horizon(results, arm, method),
+                copies=tuple(copied(results, arm.name, baseline)),
             )
         )
     return Analysis(method, design, _summary(results, asked.baseline), tuple(challenges))

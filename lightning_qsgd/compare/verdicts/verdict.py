@@ -2,7 +2,8 @@
 
 1. Every number at every planned seed equal to the baseline's: identical; equal but for rounding:
    equal.
-2. Fewer than three pairs: no claim possible, or too few seeds to tell if no more were planned.
+2. Fewer than three pairs: no claim possible, or too few seeds to tell if no more were planned and
+   none was lost.
 3. p > alpha after Holm's correction over the arms on trial, where p is the largest of three tests
    (t, t corrected for skew, BCa bootstrap): no detectable effect, or too few seeds to tell if there
    are not enough pairs to see even an effect of two standard deviations.
@@ -13,6 +14,7 @@
 Runs that diverged or failed are no pairs, and those that are left flatter who lost them. So an arm
 that lost runs is never better, one whose baseline lost runs is never worse, and neither is without
 a detectable effect: no claim is possible. A control that lost runs matches an arm, and beats none.
+Pairs that copy an earlier one to the last bit are none, too: their seeds changed nothing.
 
 `analysis.py` computes what the rule reads.
 """
@@ -99,8 +101,10 @@ def _outcome(challenge: Challenge, baseline: str, analysis: Analysis) -> tuple[O
     if challenge.summary.untuned:
         return Outcome.NO_CLAIM, challenge.summary.untuned
     if not gain.enough:
-        planned = analysis.design.seeds >= FEWEST_PAIRS  # and runs failed, diverged or are missing
-        return Outcome.NO_CLAIM if planned else Outcome.TOO_FEW, _too_few(challenge, analysis)
+        planned = analysis.design.seeds >= FEWEST_PAIRS  # and some are missing, or copies
+        lost = challenge.summary.lost or analysis.baseline.lost
+        no_claim = planned or lost or challenge.copies
+        return Outcome.NO_CLAIM if no_claim else Outcome.TOO_FEW, _too_few(challenge, analysis)
     if challenge.equal:
         return Outcome.EQUAL, f"Every number equals that of {baseline} at every seed, to rounding."
     shown = describe_gain(gain, challenge.interval, method)
@@ -140,6 +144,9 @@ def _too_few(challenge: Challenge, analysis: Analysis) -> str:
     ends = (challenge.summary, analysis.baseline)
     lost = {one.arm.name: one.lost for one in ends}
     reasons = [f"{name} {words}" for name, words in lost.items() if words]
+    if challenge.copies:
+        seeds = f"seed{'s' * (len(challenge.copies) > 1)} {', '.join(map(str, challenge.copies))}"
+        reasons.append(f"both repeat an earlier seed to the last bit at {seeds}")
     why = f", for {', and '.join(reasons)}" if reasons else ""
     return f"{few}{why}; {FEWEST_PAIRS} are needed."
 

@@ -18,6 +18,7 @@ from transformers import BatchEncoding
 
 from lightning_qsgd.cli.job_cli import MemoryLogger
 from lightning_qsgd.training.first_weights import FIRST_BATCHES, PairingCallback, hashed_weights
+from lightning_qsgd.training.recorded_run import require_pair
 
 X = torch.arange(6.0).reshape(2, 3)
 
@@ -192,6 +193,21 @@ def test_another_value_shape_or_precision_changes_the_hash_of_its_tensor_alone(o
     ours, theirs = hashed_weights(Net(1.0)).hashes, hashed_weights(other).hashes
     assert ours["layer"] != theirs["layer"]
     assert ours["count"] == theirs["count"]
+
+
+def test_a_buffer_that_is_not_stored_is_hashed_beside_the_others():
+    def made(value):
+        net = Net(1.0)
+        net.register_buffer("drawn", torch.full((2,), value), persistent=False)
+        return hashed_weights(net)
+
+    first, other = made(1.0), made(2.0)
+    assert set(first.buffers) == {"drawn"}
+    assert first.hashes == hashed_weights(Net(1.0)).hashes  # runs stored before agree with them
+    require_pair(first, made(1.0))
+    require_pair(first, hashed_weights(Net(1.0)))
+    with pytest.raises(RuntimeError, match=r"The baseline started from other weights \(drawn\)"):
+        require_pair(first, other)
 
 
 def test_logger_keeps_every_point():

@@ -1,5 +1,6 @@
 """A plan refuses what would make a comparison unfair or impossible."""
 
+import numpy as np
 import pytest
 
 from lightning_qsgd.compare.planning import ArmPlan, Budget, GoalPlan, Plan, Range, Search
@@ -29,6 +30,22 @@ def test_budget_is_positive_and_finite(limits):
 
 
 @pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max_steps": "8"}, "max_steps` to be a whole number, got '8'"),
+        ({"max_steps": 4.5}, "max_steps` to be a whole number, got 4.5"),
+        ({"max_epochs": True}, "max_epochs` to be a whole number, got True"),
+        ({"max_epochs": [1]}, r"max_epochs` to be a whole number, got \[1\]"),
+        ({"seconds": "60"}, "seconds` to be a number, got '60'"),
+        ({"seconds": True}, "seconds` to be a number, got True"),
+    ],
+)
+def test_budget_is_a_number(limits, words):
+    with pytest.raises(ValueError, match=rf"Expected `budget\.{words}: .*Write it as a number"):
+        Budget(**limits)
+
+
+@pytest.mark.parametrize(
     ("budget", "words", "arguments"),
     [
         (Budget(max_steps=3), "3 steps", (3, -1, None)),
@@ -48,6 +65,25 @@ def test_budget_lifts_all_other_limits(budget, words, arguments):
 def test_impossible_seeds_are_refused(seeds, message):
     with pytest.raises(ValueError, match=message):
         seed_list("seeds", seeds)
+
+
+@pytest.mark.parametrize("seeds", ["8", ["a"], None, [0.5, 1, 2], True, [True, 2], 8.0, ["1", "2"]])
+def test_seeds_that_are_no_whole_numbers_are_refused(seeds):
+    with pytest.raises(ValueError, match=r"`seeds` to be the number of seeds or a list of seeds"):
+        made_plan({**BASE, "sine": ArmPlan()}, seeds=seeds)
+
+
+def test_seeds_of_numpy_and_ranges_are_seeds():
+    assert seed_list("seeds", np.arange(2, 4)) == seed_list("seeds", range(2, 4)) == (2, 3)
+    assert [type(seed) for seed in seed_list("seeds", np.arange(2))] == [int, int]
+    assert seed_list("seeds", np.int64(2), 7) == (7, 8)
+
+
+@pytest.mark.parametrize("name", ["trials", "sampler_seed", "extensions", "finalists"])
+@pytest.mark.parametrize("value", ["3", 2.5, True, None])
+def test_counts_of_a_search_are_whole_numbers(name, value):
+    with pytest.raises(ValueError, match=rf"`tuning\.{name}` to be a whole number, got {value!r}"):
+        Search(**{name: value})
 
 
 def test_two_baselines_are_refused():
