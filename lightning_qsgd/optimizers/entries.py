@@ -210,20 +210,15 @@ class DenseEntries(Entries):
 
     def _dense_gradients(self) -> list[Tensor] | None:
         """Return the gradients; None if one is missing, of another type or layout."""
-        dtype = self._views[0].dtype
-        gradients = [parameter.grad for parameter in self._parameters]
-        is_plain = all(_is_dense(gradient, dtype) for gradient in gradients)
-        return gradients if is_plain else None  # type: ignore[return-value]
-
-
-def _is_dense(gradient: Tensor | None, dtype: torch.dtype) -> bool:
-    return (
-        gradient is not None
-        and gradient.dtype is dtype
-        and gradient.layout is torch.strided
-        and gradient.is_contiguous()
-        and not gradient.is_neg()
-    )
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        is_plain = (  # no call of Python per gradient: this runs at every step
+            len(gradients) == len(self._parameters)
+            and {gradient.dtype for gradient in gradients} == {self._views[0].dtype}
+            and {gradient.layout for gradient in gradients} == {torch.strided}
+            and all(map(Tensor.is_contiguous, gradients))
+            and not any(map(Tensor.is_neg, gradients))
+        )
+        return gradients if is_plain else None
 
 
 def _is_short(parameter: Tensor) -> bool:

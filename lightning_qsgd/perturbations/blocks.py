@@ -143,7 +143,8 @@ def checked_readout(
     u = backend.readout(inputs, keys, **given)
     is_dense = isinstance(u, Tensor) and u.is_floating_point() and u.layout == torch.strided
     if backend.bounded and is_dense and u.shape == shape:
-        return u.to(device, dtype)  # at nearly every step: no text is made for it
+        # At nearly every step: no text is made for it, nor a call that changes nothing.
+        return u if u.dtype == dtype and u.device == device else u.to(device, dtype)
     start = f"{type(backend).__name__} returned a readout"
     when = "" if step is None else f" at step {step}"
     if not is_dense:

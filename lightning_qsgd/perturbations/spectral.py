@@ -174,12 +174,12 @@ class SpectralInjection(Injection):
         """Return the coefficients of a few matrices, which stay in a processor's cache."""
         moved = step.without_decay()
         matrices = moved.neg() if self.matrix == "step" else _momenta(step)
-        part = torch.empty_like(moved)
+        parts: dict[tuple[int, int], Tensor] = {}  # by their places
         for blocks in _by_smaller_side(step):
             stacks = [block.stacked(matrices) for block in blocks]
             for block, shaped in zip(blocks, self._parts(stacks, step, blocks), strict=True):
-                block.write(part, shaped)
-        return _change(part, moved, step)
+                parts.update(zip(block.places, shaped.flatten(1).unbind(), strict=True))
+        return _change(torch.cat([parts[place] for place in sorted(parts)]), moved, step)
 
     def _parts(
         self, matrices: list[Tensor], step: TouchedStep, blocks: list["_Block"]
@@ -266,11 +266,6 @@ class _Block(NamedTuple):
     def stacked(self, entries: Tensor) -> Tensor:
         """Return a copy of their entries, shape (matrices, rows, columns)."""
         return torch.stack([entries[start:stop].view(self.shape) for start, stop in self.places])
-
-    def write(self, entries: Tensor, matrices: Tensor) -> None:
-        """Overwrite their entries."""
-        for (start, stop), matrix in zip(self.places, matrices, strict=True):
-            entries[start:stop].view(self.shape).copy_(matrix)
 
 
 def _by_smaller_side(step: TouchedStep) -> Iterable[list[_Block]]:

@@ -43,6 +43,7 @@ LEEWAY = 0.02
 DECOMPOSED = 16
 """Gram matrices of up to so many rows are decomposed, which costs less than power iteration."""
 
+_NOTHING = 1e-30  # in place of 0, to divide by
 _ODD_NODES = 256
 _BETWEEN_NORMS = 4  # products with a matrix whose largest eigenvalue is at least 1 / rows
 
@@ -216,26 +217,34 @@ def polynomial_parts(
         products: Precision of the products of matrices; None takes that of the matrices.
     """
     products = stacks[0].dtype if products is None else products
-    wides = [_wide(matrices).to(products) for matrices in stacks]
-    gram = torch.cat([_product(wide, wide.mT) for wide in wides]).to(stacks[0].dtype)
+    own = [matrices.to(products) for matrices in stacks]
+    gram = _grams(own).to(stacks[0].dtype)
     traces = _diagonal(gram).sum(dim=1).tolist()
     if not all(SMALLEST < trace < 1 / SMALLEST for trace in traces):  # false for NaN, too
-        wides = [_wide(_scaled(matrices)).to(products) for matrices in stacks]
-        gram = torch.cat([_product(wide, wide.mT) for wide in wides]).to(stacks[0].dtype)
+        own = [_scaled(matrices).to(products) for matrices in stacks]
+        gram = _grams(own).to(stacks[0].dtype)
     largest, vectors = largest_eigenvalue(gram, start, iterations)
-    largest = _or_one(largest)[:, None, None]
+    largest = largest.clamp_(min=_NOTHING)[:, None, None]
     if len(coefficients) == 1:
         factors = coefficients[0] / largest.sqrt()  # no product, and so no rounding of it
     else:
         twice = gram.mul_(4.0 / largest)  # 2 Y, from here on
         _diagonal(twice).sub_(2.0)
         factors = _clenshaw(twice.to(products), coefficients).div_(largest.sqrt())
-    split = factors.split([len(wide) for wide in wides])
-    parts = [
-        factor * wide if len(coefficients) == 1 else _product(factor, wide)
-        for factor, wide in zip(split, wides, strict=True)
-    ]
-    return [_like(part, own) for part, own in zip(parts, stacks, strict=True)], vectors
+    split = factors.split([len(matrices) for matrices in own])
+    applied = torch.mul if len(coefficients) == 1 else _applied
+    parts = [applied(factor, matrices) for factor, matrices in zip(split, own, strict=True)]
+    return [part.to(stacks[0].dtype) for part in parts], vectors
+
+
+def _grams(stacks: Sequence[Tensor]) -> Tensor:
+    return torch.cat([_product(wide, wide.mT) for wide in map(_wide, stacks)])
+
+
+def _applied(factors: Tensor, matrices: Tensor) -> Tensor:
+    """Multiply by symmetric ones from the shorter side; entries lie in memory as they did."""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    return _product(matrices, factors) if is_tall else _product(factors, matrices)
 
 
 def _clenshaw(twice: Tensor, coefficients: Sequence[float]) -> Tensor:
@@ -268,8 +277,8 @@ def largest_eigenvalue(
 
     Args:
         gram: Shape (batch, rows, rows), positive semi-definite.
-        start: As for `polynomial_part`; where it is None, or not of length 1 as a matrix of zeros
-            leaves it, the row of largest norm, ten times as often multiplied.
+        start: As for `polynomial_part`; None takes the longest rows, ten times as often multiplied.
+            A vector of zeros, which a matrix of zeros leaves, or of NaN is found to miss all.
         iterations: Products with a vector.
 
     Returns:
@@ -277,13 +286,14 @@ def largest_eigenvalue(
     """
     if gram.shape[1] <= DECOMPOSED:
         return _decomposed(gram), _longest_row(gram)
-    trace = _or_one(_diagonal(gram).sum(dim=1))
+    trace = _diagonal(gram).sum(dim=1).clamp_(min=_NOTHING)
     scaled = gram / trace[:, None, None]  # eigenvalues of at most 1: nothing over- or underflows
-    start, iterations = _started(scaled, start, iterations)
+    if start is None:
+        start, iterations = _longest_row(scaled), 10 * iterations
     found, vectors = _power_iteration(scaled, start, iterations)
     below, products = _exceeded(scaled, found), 10 * iterations
     if below:
-        vectors[below] = _unit(vectors[below] + _longest_row(scaled[below]))
+        vectors[below] = _unit(vectors[below].nan_to_num_(0.0) + _longest_row(scaled[below]))
     while below and products < gram.shape[1]:  # more would cost more than to decompose
         again, vectors[below] = _power_iteration(scaled[below], vectors[below], products)
         found.update(zip(below, again.values(), strict=True))
@@ -322,8 +332,8 @@ def _exceeded(scaled: Tensor, found: dict[int, list[float]]) -> list[int]:
         unsure = [i for i, norm in bounds.items() if _may_exceed(found[i][0], found[i][1], norm, 4)]
     if not unsure:
         return []
-    left = scaled[unsure].neg_()
-    _diagonal(left).add_(left.new_tensor([(1.0 + LEEWAY) * found[i][0] for i in unsure])[:, None])
+    left, limits = scaled[unsure].neg_(), [(1.0 + LEEWAY) * found[i][0] for i in unsure]
+    _diagonal(left).add_(left.new_tensor(limits).nan_to_num_(0.0)[:, None])
     failed = torch.linalg.cholesky_ex(_on_host(left)).info.tolist()
     return [i for i, place in zip(unsure, failed, strict=True) if place > 0]
 
@@ -333,7 +343,7 @@ def _may_exceed(least: float, missed: float, norm: float, power: int = 2) -> boo
     # the eigenvalues' powers is no larger, so that what `least` leaves of it bounds B.
     others = float(max(norm**power - least**power, 0.0) ** (1.0 / power))
     limit = (1.0 + LEEWAY) * least
-    return limit < others or (limit - least) * (limit - others) < missed**2
+    return not (limit >= others and (limit - least) * (limit - others) >= missed**2)  # or NaN
 
 
 def _decomposed(gram: Tensor) -> Tensor:
@@ -345,31 +355,21 @@ def _on_host(matrices: Tensor) -> Tensor:  # Apple's graphics cards decompose no
     return matrices.cpu() if matrices.device.type == "mps" else matrices
 
 
-def _started(gram: Tensor, start: Tensor | None, iterations: int) -> tuple[Tensor, int]:
-    """Return vectors, and ten times the iterations if one is new: a matrix of zeros leaves none."""
-    if start is None:
-        return _longest_row(gram), 10 * iterations
-    norms = torch.linalg.vector_norm(start, dim=1).tolist()
-    lost = [index for index, norm in enumerate(norms) if not norm > 0.5]  # NaN is lost, too
-    if not lost or not bool(_diagonal(gram[lost]).any()):
-        return start, iterations
-    start = start.clone()
-    start[lost] = _longest_row(gram[lost])
-    return start, 10 * iterations
-
-
 def _longest_row(gram: Tensor) -> Tensor:
     chosen = _diagonal(gram).argmax(dim=1)
     return _unit(gram[torch.arange(len(gram), device=gram.device), chosen])
 
 
 def _image(symmetric: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply a vector by each matrix; a batched product takes up to six times as long."""
-    return (symmetric * vectors[:, None, :]).sum(dim=2)
+    """Multiply a vector by each matrix, from the left: up to four times as fast."""
+    images = torch.empty_like(vectors)
+    torch.bmm(vectors[:, None], symmetric, out=images[:, None])  # autocast spares what has an `out`
+    return images
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(vectors, dim=1, eps=1e-30)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / lengths.clamp_(min=_NOTHING)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:  # a batch of one takes twice as long

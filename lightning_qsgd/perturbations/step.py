@@ -110,10 +110,11 @@ def starts_and_counts(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=64)
-def _places(sizes: tuple[int, ...]) -> np.ndarray:
-    """Return where a few entries of each tensor lie, shape (tensors, 8)."""
+def _places(sizes: tuple[int, ...]) -> list[list[int]]:
+    """Return where eight entries of each tensor lie; some twice in short ones."""
     starts, counts = starts_and_counts(sizes)
-    return starts[:, None] + counts[:, None] * np.arange(8) // 8
+    places: list[list[int]] = (starts[:, None] + counts[:, None] * np.arange(8) // 8).tolist()
+    return places
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -267,13 +268,12 @@ class TouchedStep:
         """
         if step.device.type != "cpu":
             return None
-        places = _places(tuple(self.sizes))  # several: rows of an embedding are often at rest
-        moved, stood = (each.detach().numpy()[places].tolist() for each in (step, self.theta))
         # In Python: the first entry of most tensors is enough, and after the base's step the
-        # caches hold nothing of NumPy.
+        # caches hold nothing of NumPy. Several: rows of an embedding are often at rest.
+        moved, stood = (each.detach().numpy().item for each in (step, self.theta))
         return [
-            all(abs(a) <= residue * abs(b) for a, b in zip(*pair, strict=True))
-            for pair in zip(moved, stood, strict=True)
+            all(abs(moved(place)) <= residue * abs(stood(place)) for place in places)
+            for places in _places(tuple(self.sizes))
         ]
 
     def _residue(self) -> float:

@@ -1,6 +1,7 @@
 """Settings of the integration tests: silence what other people's libraries say on every run."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             for rule in SILENCED:
                 item.add_marker(pytest.mark.filterwarnings(rule), append=False)
+
+
+@pytest.fixture(autouse=True)
+def reports_without_pictures(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leave out the pictures, which take most of the time of a report, but where a test is on them.
+
+    Tests that are marked `pictures` draw them, as do commands in processes of their own.
+    """
+    if "pictures" not in request.keywords:
+        writer = import_module("lightning_qsgd.compare.report.write_report")
+        monkeypatch.setattr(writer, "can_draw", lambda: False)
 
 
 class CommandLine:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import SILENCED
+from tests.integration.conftest import SILENCED, reports_without_pictures
+
+__all__ = ["reports_without_pictures"]  # for every test of this folder too
 
 HERE = Path(__file__).parent
 ALSO = (

@@ -211,8 +211,41 @@ def test_a_vector_that_a_step_of_zeros_left_is_found_anew(left: float) -> None:
     expected, start = largest_eigenvalue(gram)
     start[1] = left
     values, vectors = largest_eigenvalue(gram, start)
+    expected[1] = torch.linalg.eigvalsh(gram[1])[-1]
     torch.testing.assert_close(values, expected, rtol=1e-3, atol=0.0)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3, dtype=gram.dtype))
+
+
+@pytest.mark.parametrize("rows", [24, 200])
+def test_a_vector_that_is_lost_costs_its_own_matrix_alone(
+    rows: int, products: list[Tensor]
+) -> None:
+    settled = torch.arange(float(rows), 0.0, -1.0).diag().repeat(2, 1, 1)
+    start = torch.eye(rows)[:1].repeat(2, 1)
+    start[1] = torch.nan
+    values, vectors = largest_eigenvalue(settled, start, iterations=2)
+    torch.testing.assert_close(values, torch.full((2,), float(rows)), rtol=1e-2, atol=0.0)
+    torch.testing.assert_close(vectors, torch.eye(rows)[:1].repeat(2, 1), rtol=0.0, atol=0.1)
+    assert {len(vector) for vector in products[3:]} == {1}
+
+
+def test_autocast_rounds_nothing() -> None:
+    gram = torch.stack([random((24, 40), seed).float() for seed in range(4)])
+    gram = gram @ gram.mT
+    start = torch.eye(24)[0].repeat(4, 1)  # of none of them
+    expected, following = largest_eigenvalue(gram, start)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values, vectors = largest_eigenvalue(gram, start)
+    torch.testing.assert_close(values, expected, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(vectors, following)
+
+
+@pytest.mark.parametrize("shape", [(20, 48), (48, 20)])
+def test_a_part_lies_in_memory_as_its_matrices_do(shape: tuple[int, int]) -> None:
+    matrix = random(shape)[None]
+    for coefficients in ([1.0], [1.0, 0.5], [1.0, 0.5, 0.2, 0.1]):
+        part, _ = polynomial_part(matrix, coefficients)
+        assert part.is_contiguous()  # or it would be copied, entry by entry, at every step
 
 
 def test_a_matrix_of_zeros_asks_for_no_more_iterations(products: list[Tensor]) -> None:
