@@ -84,7 +84,8 @@ def _refuse(name: str, known: Sequence[str], message: str, group: str = "") -> N
     root = re.match(r"[\w-]*", name)[0]  # type: ignore[index]
     if any(option.startswith(root) for option in known):  # parsers take options that are cut short
         return
-    nearest = get_close_matches(root, known, n=1, cutoff=0.7)
+    words = [word for word in reversed(root.split("_")) if word in known]  # such as search_space
+    nearest = get_close_matches(root, known, n=1, cutoff=0.7) or words
     if nearest:
         raise ValueError(f"{message}. Did you mean {group}{nearest[0]}?")
 
