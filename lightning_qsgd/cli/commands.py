@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -193,6 +193,19 @@ def plain_console(markup: bool = False) -> "Console":
     from rich.console import Console  # not at the top: `--help` must come at once
 
     return Console(markup=markup, emoji=False, highlight=False)
+
+
+def nearest_name(name: str, known: Collection[str]) -> str:
+    """Return what somebody may have meant by an unknown name; empty if nothing is near.
+
+    Example:
+        >>> nearest_name("strenght", ["strength", "seed"])
+        'strength'
+        >>> nearest_name("search_space", ["overlay", "space"])
+        'space'
+    """
+    words = [word for word in reversed(name.split("_")) if word in known]
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.7) or words), "")
 
 
 def refuse_unknown(name: str) -> None:
