@@ -1,10 +1,15 @@
-"""The commands beside those of LightningCLI: their names, what they are for, where they live."""
+"""The commands: their names, what they are for, where they live, and how they refuse."""
 
+import errno
+import os
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -190,6 +195,19 @@ def plain_console(markup: bool = False) -> "Console":
     return Console(markup=markup, emoji=False, highlight=False)
 
 
+def nearest_name(name: str, known: Collection[str]) -> str:
+    """Return what somebody may have meant by an unknown name; empty if nothing is near.
+
+    Example:
+        >>> nearest_name("strenght", ["strength", "seed"])
+        'strength'
+        >>> nearest_name("search_space", ["overlay", "space"])
+        'space'
+    """
+    words = [word for word in reversed(name.split("_")) if word in known]
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.7) or words), "")
+
+
 def refuse_unknown(name: str) -> None:
     """Refuse a command that does not exist, with the nearest that does.
 
@@ -202,3 +220,66 @@ def refuse_unknown(name: str) -> None:
     hint = f"Did you mean {nearest[0]}?" if nearest else f"Commands are {', '.join(COMMANDS)}."
     sys.stderr.write(f"error: There is no command {name!r}. {hint}\n")
     raise SystemExit(2)
+
+
+PACKAGE = Path(__file__).parent.parent
+
+EXPECTED = (
+    *(TypeError, ValueError, RuntimeError),
+    *(ModuleNotFoundError, FileNotFoundError, TimeoutError),
+)
+"""What this package raises about its input."""
+
+UNWRITABLE = {
+    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EPIPE")
+}
+"""Errors of the system that no change of the input mends; some are unknown on Windows."""
+
+
+@contextmanager
+def in_one_message() -> Iterator[None]:
+    """Show errors about the input, and a disk that is full, without a traceback.
+
+    Errors of libraries and of the user's own code keep theirs, and so does every error where
+    ``LIGHTNING_QSGD_DEBUG`` is set.
+
+    Raises:
+        SystemExit: With status 2, instead of such an error.
+    """
+    try:
+        yield
+    except EXPECTED as error:
+        if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
+            raise
+        _refuse(error, str(error))
+    except OSError as error:
+        if os.environ.get("LIGHTNING_QSGD_DEBUG") or error.errno not in UNWRITABLE:
+            raise
+        _drop_unwritten_output()
+        _refuse(
+            error,
+            f"Cannot write {error.filename or 'a file, or what is shown here'}: {error.strerror}. "
+            "What had been written before is complete. Make room, or choose a folder on another "
+            "disk, and repeat the command. LIGHTNING_QSGD_DEBUG=1 shows where it was.",
+        )
+
+
+def _refuse(error: Exception, words: str) -> None:
+    lines = [f"error: {words}", *getattr(error, "__notes__", [])]
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.exit(2)
+
+
+def _drop_unwritten_output() -> None:
+    """Let go what cannot be shown: Python would fail once more with it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):  # it may be no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether the error was raised by this package's own code, not by a library or a model."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)

@@ -22,7 +22,7 @@ import yaml
 from docstring_parser import parse
 
 from lightning_qsgd.argument_checks import text_of
-from lightning_qsgd.cli.commands import COMMANDS, Command
+from lightning_qsgd.cli.commands import COMMANDS, Command, nearest_name
 from lightning_qsgd.cli.suggesting_parser import about_module, read_yaml
 
 
@@ -84,9 +84,9 @@ def _refuse(name: str, known: Sequence[str], message: str, group: str = "") -> N
     root = re.match(r"[\w-]*", name)[0]  # type: ignore[index]
     if any(option.startswith(root) for option in known):  # parsers take options that are cut short
         return
-    nearest = get_close_matches(root, known, n=1, cutoff=0.7)
+    nearest = nearest_name(root, known)
     if nearest:
-        raise ValueError(f"{message}. Did you mean {group}{nearest[0]}?")
+        raise ValueError(f"{message}. Did you mean {group}{nearest}?")
 
 
 def _refuse_keys(found: Mapping[Any, Any], name: str, where: str) -> None:

@@ -19,6 +19,7 @@ from lightning_qsgd.cli.compare_command import ROOT, carry_out, workshop_in
 from lightning_qsgd.cli.main import hush
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 from lightning_qsgd.cli.recipe import Recipe, refuse_while_imported
+from lightning_qsgd.compare.executors.local import has_script
 from lightning_qsgd.compare.planning import ArmPlan, Budget, GoalPlan, Plan, Search
 from lightning_qsgd.compare.planning.job import as_yaml
 from lightning_qsgd.compare.results.results import Results
@@ -188,8 +189,10 @@ def _obstacle(function: Any, module: str, name: str) -> str:
         return "a lambda has no name to import it by"
     if "<locals>" in name:
         return "it is defined inside a function"
-    if module == "__main__" and not hasattr(sys.modules[module], "__file__"):
-        return "it was typed into a notebook or a prompt, which no process can import"
+    if module == "__main__" and not has_script():
+        return (
+            "it was typed into a notebook or a prompt, or is in no file: no process can import it"
+        )
     try:
         found: Any = import_module(module)
         for part in name.split("."):

@@ -1,17 +1,13 @@
 """The entry point of the command."""
 
 import argparse
-import errno
 import logging
 import os
 import shutil
 import sys
 import textwrap
-import traceback
 import warnings
-from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from lightning_qsgd.cli.commands import (
@@ -20,6 +16,7 @@ from lightning_qsgd.cli.commands import (
     OWN,
     PROGRAM,
     TERMINATED,
+    in_one_message,
     overview,
     refuse_unknown,
 )
@@ -39,20 +36,6 @@ def hush() -> None:
 
 def _is_no_tip(record: logging.LogRecord) -> bool:
     return "Tip: For seamless" not in record.getMessage()
-
-
-PACKAGE = Path(__file__).parent.parent
-
-EXPECTED = (
-    *(TypeError, ValueError, RuntimeError),
-    *(ModuleNotFoundError, FileNotFoundError, TimeoutError),
-)
-"""What this package raises about its input."""
-
-UNWRITABLE = {
-    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EPIPE")
-}
-"""Errors of the system that no change of the input mends; some are unknown on Windows."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,7 +77,7 @@ def _run(arguments: list[str] | None) -> None:
     refuse_unknown(given[0])
     find_modules_here()
     hush()
-    try:
+    with in_one_message():
         from lightning_qsgd.cli.configs_command import with_shipped_configs
         from lightning_qsgd.cli.first_look import refuse_misspelt
 
@@ -111,20 +94,6 @@ def _run(arguments: list[str] | None) -> None:
             from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
 
             PerturbationCLI(args=given)
-    except EXPECTED as error:
-        if os.environ.get("LIGHTNING_QSGD_DEBUG") or not _raised_here(error):
-            raise
-        _refuse(error, str(error))
-    except OSError as error:
-        if os.environ.get("LIGHTNING_QSGD_DEBUG") or error.errno not in UNWRITABLE:
-            raise
-        _drop_unwritten_output()
-        _refuse(
-            error,
-            f"Cannot write {error.filename or 'a file, or what is shown here'}: {error.strerror}. "
-            "What had been written before is complete. Make room, or choose a folder on another "
-            "disk, and repeat the command. LIGHTNING_QSGD_DEBUG=1 shows where it was.",
-        )
 
 
 def short_help(name: str) -> str:
@@ -156,21 +125,6 @@ def _row(option: str, text: str) -> list[str]:
     return [f"  {option}".ljust(len(indent)) + lines[0].lstrip(), *lines[1:]]
 
 
-def _refuse(error: Exception, words: str) -> None:
-    lines = [f"error: {words}", *getattr(error, "__notes__", [])]
-    sys.stderr.write("\n".join(lines) + "\n")
-    sys.exit(2)
-
-
-def _drop_unwritten_output() -> None:
-    """Let go what cannot be shown: Python would fail once more with it at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError, ValueError):  # it may be no file
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def completing(line: str) -> list[str]:
     """Offer the commands to a shell, or return the one whose parser offers what follows.
 
@@ -197,9 +151,3 @@ def find_modules_here() -> None:
     """
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
-
-
-def _raised_here(error: BaseException) -> bool:
-    """Whether the error was raised by this package's own code, not by a library or a model."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)

@@ -115,8 +115,19 @@ def next_command(results: Results) -> str:
         return ""
     design = Design(len(asked.seeds), len(asked.on_trial), Method(asked.alpha))
     if asked.on_trial and not design.is_comparison:
-        return f"{command} --seeds {design.seeds_needed}"
+        return _with_seeds(command, design.seeds_needed)
     return "" if "--arm" in command else f"{command} --arm {ANOTHER}"
+
+
+def _with_seeds(command: str, seeds: int) -> str:
+    """Ask for so many seeds, in place of those that a command asks for."""
+    kept, words = list[str](), iter(shlex.split(command))
+    for word in words:
+        if word == "--seeds":
+            next(words, None)
+        elif not word.startswith("--seeds="):
+            kept.append(word)
+    return shlex.join([*kept, "--seeds", str(seeds)])
 
 
 def _without(command: str, arms: Iterable[str]) -> str:

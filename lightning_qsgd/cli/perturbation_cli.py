@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -30,7 +31,7 @@ from lightning_qsgd.cli.baseline import (
     remove_perturbation,
     words_for_replaced,
 )
-from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN, plain_console
+from lightning_qsgd.cli.commands import FIT_OPTIONS, OWN, in_one_message, plain_console
 from lightning_qsgd.cli.outcome import (
     GoalWatch,
     Outcome,
@@ -80,6 +81,10 @@ class PerturbationCLI(LightningCLI):
     A class of your own may link arguments, add some, and override every hook of LightningCLI,
     with or without calling `super`.
 
+    Without `args` it reads the command line. What this package then raises about its input ends the
+    script with a message and status 2, as the package's own command does; set
+    ``LIGHTNING_QSGD_DEBUG=1`` to see the traceback.
+
     Args:
         classes: Model class, data class and further positional arguments of LightningCLI.
         args: Arguments, as for LightningCLI.
@@ -90,7 +95,9 @@ class PerturbationCLI(LightningCLI):
     def __init__(
         self, *classes: Any, args: ArgsType = None, is_baseline: bool = False, **keywords: Any
     ) -> None:
-        self.start(*classes, args=args, is_baseline=is_baseline, **keywords)
+        # A script that reads the command line is the program; whoever gives arguments is a caller.
+        with in_one_message() if args is None else nullcontext():
+            self.start(*classes, args=args, is_baseline=is_baseline, **keywords)
 
     def start(
         self, *classes: Any, args: ArgsType = None, is_baseline: bool = False, **keywords: Any

@@ -2,10 +2,13 @@
 
 import multiprocessing
 import pickle
+import pickletools
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
+
+from lightning_qsgd.compare.executors.local import has_script
 
 
 def refuse_while_imported() -> None:
@@ -81,13 +84,21 @@ class Recipe:
         """Refuse a command line that other processes could not make.
 
         Raises:
-            ValueError: If something in it cannot be pickled.
+            ValueError: If something in it cannot be pickled, or is in no file.
         """
         try:
-            pickle.loads(pickle.dumps(self))
+            packed = pickle.dumps(self)
+            pickle.loads(packed)
         except Exception as error:  # whatever the parts raise
             raise ValueError(
                 f"Cannot hand {self.kind.__name__} to the processes of a comparison: {error}. "
                 "Define its classes, functions and callbacks at the top level of a file, not "
                 "inside a function."
             ) from error
+        named = {argument for _, argument, _ in pickletools.genops(packed)}
+        if "__main__" in named and not has_script():
+            raise ValueError(
+                f"Cannot hand {self.kind.__name__} to the processes of a comparison: it, or what "
+                "it was given, is in no file, as with `python -c` and `python -`. Write it into a "
+                "file, and start that."
+            )

@@ -17,6 +17,8 @@ from typing import Any, NoReturn, Union, get_args, get_origin
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
+from lightning_qsgd.cli.commands import nearest_name
+
 EXTRAS = {
     "plot": ("matplotlib", "pylatexenc"),
     "compare": ("optuna",),
@@ -186,18 +188,14 @@ def with_suggestion(message: str, known: list[str]) -> str:
     name, option = unknown["name"], unknown["option"]
     candidates = _parameters_of(unknown["owner"]) if option else known
     wrong = option or ".".join(filter(None, (unknown["group"], name)))
-    nearest = [
-        match
-        for part in (wrong, wrong.split(".")[0])
-        for match in get_close_matches(part, candidates, n=1, cutoff=0.7)
-    ]
-    return f"{message.rstrip('.')}. Did you mean {nearest[0]}?" if nearest else message
+    nearest = nearest_name(wrong, candidates) or nearest_name(wrong.split(".")[0], candidates)
+    return f"{message.rstrip('.')}. Did you mean {nearest}?" if nearest else message
 
 
 _UNKNOWN = re.compile(
     r"(?:unrecognized arguments: -*|(?:Group '(?P<group>[\w.]+)' )?does not accept option '"
     r"|^\s*Option ')(?P<name>[\w.]+)"
-    r"|class_path '(?P<owner>[\w.]+)':\s+Option '(?P<option>\w+)' is not accepted"
+    r"|class_path '(?P<owner>[\w.]+)':\s+Option '(?P<option>\w+)[\w.]*' is not accepted"
 )
 
 

@@ -19,9 +19,9 @@ from lightning_qsgd.cli.commands import TERMINATED, plain_console
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser, read_yaml
 from lightning_qsgd.compare.planning import ArmPlan, Plan, Search, Task
 from lightning_qsgd.compare.planning.plan import require_arms
-from lightning_qsgd.compare.report.suite_page import suite_answer, write_suite
+from lightning_qsgd.compare.report.suite_page import suite_answer, words_for_stored, write_suite
 from lightning_qsgd.compare.results.arm import require_folder_name
-from lightning_qsgd.compare.results.results_folder import load_results
+from lightning_qsgd.compare.results.results_folder import RESULTS, load_results
 from lightning_qsgd.compare.running.folder_lock import locked, require_free
 from lightning_qsgd.compare.statistics import Method
 from lightning_qsgd.compare.verdicts.suite import analyse_suite, share_of
@@ -83,10 +83,12 @@ def suite_command(
         plans = _plans(suite, config.parent, parser, chosen, _added(suite, others))
         method = Method(float(taken.get("--alpha", suite.get("alpha", Method.alpha))))
         root = Path(taken.get("--folder") or suite.get(FOLDER) or ROOT / config.stem)
+        dry = bool(suite.get("dry_run")) or not {"--dry_run", "--dry-run"}.isdisjoint(others)
+        if not dry:
+            _refuse_dropped_tasks(root, suite, others)
     except (TypeError, ValueError) as error:
         parser.error(str(error), error)
     console = plain_console(markup=True)
-    dry = bool(suite.get("dry_run")) or not {"--dry_run", "--dry-run"}.isdisjoint(others)
     for name in (name for name in suite[TASKS] if name not in plans):
         text = f"{name} is left out: none of its arms is asked for."
         console.print(text, soft_wrap=True, markup=False)
@@ -145,9 +147,41 @@ def _answer(
     if not results:
         return
     analysis = analyse_suite(results, method, unanswered)
-    console.print(suite_answer(analysis).replace("**", "").replace("`", ""), markup=False)
-    page = write_suite(name, results, analysis, root)
+    stored = [task for task in _stored_tasks(root) if task not in tasks]
+    for text in (suite_answer(analysis), *words_for_stored(stored)):
+        plain = text.replace("**", "").replace("`", "")
+        console.print(plain, soft_wrap=bool(stored), markup=False)
+    page = write_suite(name, results, analysis, root, stored)
     console.print(f"Page of the suite: {page}", soft_wrap=True, markup=False)
+
+
+def _stored_tasks(root: Path) -> list[str]:
+    """List the tasks of a suite's folder that have results."""
+    return sorted(file.parent.name for file in root.glob(f"*/{RESULTS}") if _is_task(file.parent))
+
+
+def _is_task(folder: Path) -> bool:
+    return (folder / PLAN).is_file()  # a comparison by itself has none
+
+
+def _refuse_dropped_tasks(root: Path, suite: Mapping[str, Any], arguments: list[str]) -> None:
+    """Refuse a folder that has results of a task which the suite does not name any more.
+
+    Raises:
+        ValueError: If there is such a task, and nothing may be replaced.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--changed", default=suite.get("changed"))
+    if parser.parse_known_args(arguments)[0].changed == "rerun":
+        return
+    dropped = [task for task in _stored_tasks(root) if task not in suite[TASKS]]
+    if dropped:
+        raise ValueError(
+            f"The folder {root} holds another suite: it has results of the tasks {dropped}, and "
+            f"`{TASKS}` names {[*suite[TASKS]]}. The page of the suite would be replaced by one of "
+            "fewer tasks, each with a larger share of the level. Choose another `--folder`, or "
+            "`--changed rerun` for a page that says which tasks it leaves out."
+        )
 
 
 def _look_at(what: str, call: Call, scratch: Path, folder: Path | None, check: Check) -> None:

@@ -1,9 +1,12 @@
 """What a perturbation does and costs, logged while training runs."""
 
 from collections.abc import Sequence
+from functools import partial
+from math import hypot, isnan
 from time import perf_counter
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -118,8 +121,8 @@ class PerturbationMonitor(Callback):
     monitors.
 
     Attributes:
-        relative_sizes: Size of the perturbation in each logged report, relative to the base step
-            on the perturbed entries.
+        relative_sizes: Size of the perturbation at each logged step, relative to the base step on
+            the perturbed entries; of all optimizers together, see `together`.
         model_relative_sizes: Its size relative to the whole model's base step, where estimated.
 
     Example:
@@ -179,6 +182,9 @@ class PerturbationMonitor(Callback):
     ) -> None:
         """If this batch is logged, log each optimizer's newest report that was not logged yet.
 
+        Several optimizers have a number behind their tags. The sizes of all of them together stand
+        under the tags without one, which comparisons read.
+
         It may be of an earlier step: where one step in several is perturbed, or optimizers take
         turns, the steps that are logged need not be those that are measured.
         """
@@ -194,20 +200,36 @@ class PerturbationMonitor(Callback):
         # Of batches whose gradients are accumulated, all count as logged: the one that steps is.
         stepped = any(o.own_state.steps > self._steps.get(id(o), 0) for o in optimizers)
         scalars: dict[str, float] = {}
+        new: list[StepReport] = []
         for index, optimizer in enumerate(optimizers):
             suffix = f"/{index}" if len(optimizers) > 1 else ""
             if optimizer.own_state.skipped > 0:
                 scalars[f"{tags.SKIPPED}{suffix}"] = float(optimizer.own_state.skipped)
             if stepped and id(optimizer) in self._unlogged:
                 report, seconds = self._unlogged.pop(id(optimizer))
-                self.relative_sizes.append(report.relative_size)
-                if report.model_relative_size is not None:
-                    self.model_relative_sizes.append(report.model_relative_size)
-                new = report_scalars(report, seconds).items()
-                scalars.update({f"{tag}{suffix}": value for tag, value in new})
+                new.append(report)
+                measured = report_scalars(report, seconds).items()
+                scalars.update({f"{tag}{suffix}": value for tag, value in measured})
+        scalars.update(self._sizes(new))
         if scalars:
             self._logged += 1
             publish(trainer, scalars)
+
+    def _sizes(self, reports: Sequence[StepReport]) -> dict[str, float]:
+        """Keep the sizes of a step, and return them under the tags of a single optimizer."""
+        scalars: dict[str, float] = {}
+        if reports:
+            self.relative_sizes.append(together(reports).relative_size)
+            scalars[tags.RELATIVE_SIZE] = self.relative_sizes[-1]
+        # What a gradient injection adds has no size beside the model's step.
+        known = [report for report in reports if report.base_sum is not None]
+        whole = together(known) if known else None
+        if whole is not None and whole.model_relative_size is not None:
+            self.model_relative_sizes.append(whole.model_relative_size)
+            scalars[tags.MODEL_RELATIVE_SIZE] = whole.model_relative_size
+            if whole.model_relative_size_error is not None:
+                scalars[tags.MODEL_RELATIVE_SIZE_ERROR] = whole.model_relative_size_error
+        return {tag: value for tag, value in scalars.items() if not isnan(value)}
 
     def _watch_for_slow_circuits(
         self, trainer: Trainer, optimizer: PerturbedOptimizer, report: StepReport, seconds: float
@@ -219,6 +241,34 @@ class PerturbationMonitor(Callback):
                 rank_zero_info(message)
                 if trainer.progress_bar_callback is not None:
                     trainer.progress_bar_callback.print(message)
+
+
+def together(reports: Sequence[StepReport]) -> StepReport:
+    """Report on several optimizers as if they were one: their squared norms add up.
+
+    So the size is the norm of all that was added over that of all base steps, and an optimizer
+    with small steps counts for little. Entries, circuits and seconds add up as well. What is
+    learned is left out: each optimizer learns its own.
+
+    Args:
+        reports: At least one.
+    """
+    if len(reports) == 1:
+        return reports[0]
+    bases = [report.base_sum for report in reports]
+    errors = [float(report.base_error or 0.0) for report in reports]
+    is_known = all(base is not None for base in bases)
+    as_tensor = partial(torch.tensor, dtype=torch.float64)
+    return StepReport(
+        touched=sum(report.touched for report in reports),
+        total=sum(report.total for report in reports),
+        circuits=sum(report.circuits for report in reports),
+        seconds=sum(report.seconds for report in reports),
+        # Optimizers may be on several devices, one of which may have no float64.
+        sums=torch.stack([report.sums.cpu().double() for report in reports]).sum(0),
+        base_sum=as_tensor(sum(float(base or 0.0) for base in bases)) if is_known else None,
+        base_error=as_tensor(hypot(*errors)) if is_known and any(errors) else None,
+    )
 
 
 def described_perturbations(optimizers: Sequence[PerturbedOptimizer]) -> dict[str, Any]:

@@ -6,16 +6,20 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lightning_qsgd.cli import commands
+from lightning_qsgd.cli import PerturbationCLI, commands
 from lightning_qsgd.cli.main import main
+from lightning_qsgd.compare import save_results
 from lightning_qsgd.compare.executors.executor import Executor, attempts_of
 from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.running.folder_lock import locked
 from lightning_qsgd.training import ConvergenceCallback
+from tests.comparison_cases import made_results
 
 SAMPLER = ("--perturbation.backend=lightning_qsgd.SamplerBackend",)
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -199,6 +203,40 @@ def test_debug_shows_the_traceback(command_line: Any, monkeypatch: pytest.Monkey
         command_line.fit(
             "--optimizer=tests.integration.modules.RateLess", "--perturbation.strength=0.5"
         )
+
+
+@pytest.fixture
+def in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A command that is refused in the midst of its work: another holds the folder."""
+    save_results(made_results({"base": [0.1, 0.2], "arm": [0.2, 0.3]}), tmp_path)
+    command = ["report", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["train.py", *command])
+    with locked(tmp_path):
+        yield command
+
+
+def test_a_script_of_the_users_ends_with_the_message_of_the_command(
+    in_use: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(PerturbationCLI):
+        pass
+
+    said = []
+    for start in (Own, lambda: main(in_use)):
+        with pytest.raises(SystemExit) as end:
+            start()
+        said.append((end.value.code, capsys.readouterr().err))
+    assert said[0] == said[1]
+    assert said[0][0] == 2
+    assert re.match(r"error: .* in use", said[0][1])
+    monkeypatch.setenv("LIGHTNING_QSGD_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="in use"):
+        Own()
+
+
+def test_who_gives_the_arguments_to_the_class_gets_the_exception(in_use: list[str]) -> None:
+    with pytest.raises(RuntimeError, match="in use"):
+        PerturbationCLI(args=in_use)
 
 
 def test_an_error_of_the_users_own_code_keeps_its_traceback(command_line: Any) -> None:

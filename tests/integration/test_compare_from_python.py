@@ -177,13 +177,18 @@ REFUSED = {
 def test_what_no_other_process_can_make_is_refused_by_name(
     model: Any, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "train.py", raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
     with pytest.raises(kind, match=f"(?s){said}"):
         Experiment(model, DigitsDataModule)
 
 
-def test_functions_typed_into_a_notebook_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file", [None, "<stdin>"])
+def test_functions_typed_into_a_notebook_are_refused(
+    file: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notebook = ModuleType("__main__")
+    if file is not None:
+        notebook.__file__ = file
     notebook.typed_in = typed_in  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "__main__", notebook)
     with pytest.raises(ValueError, match="typed into a notebook or a prompt"):
@@ -203,7 +208,7 @@ def test_data_must_be_data() -> None:
 def test_functions_of_the_started_script_are_refused_for_other_machines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "train.py", raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "typed_in", typed_in, raising=False)
     with pytest.raises(ValueError, match="`model` to another machine: it is defined in the script"):
         ask(Experiment(typed_in, DigitsDataModule), running=Running(executor="ray"))

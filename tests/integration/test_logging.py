@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -141,10 +142,16 @@ def test_two_optimizers_have_tags_of_their_own(tmp_path: Path) -> None:
             return [sgd(self.network[0].parameters()), sgd(self.network[3].parameters())]
 
     scalars = run(tmp_path / "run", PerturbationCallback(VISIBLE), module=Two())
-    assert tags.RELATIVE_SIZE not in scalars
+    assert tags.COSINE not in scalars
     first, second = (scalars[f"{tags.RELATIVE_SIZE}/{index}"] for index in (0, 1))
     assert len(first.steps) == len(second.steps) == 2 * BATCHES
     assert (first.values != second.values).any()
+    both = scalars[tags.RELATIVE_SIZE]
+    assert both.steps.tolist() == first.steps.tolist()
+    smaller, larger = (choose(first.values, second.values) for choose in (np.minimum, np.maximum))
+    assert ((smaller <= both.values) & (both.values <= larger)).all()
+    whole = scalars[tags.MODEL_RELATIVE_SIZE]
+    assert whole.steps.tolist() == scalars[f"{tags.MODEL_RELATIVE_SIZE}/0"].steps.tolist()
 
 
 def test_monitor_logs_a_module_that_perturbs_itself_once_per_step(tmp_path: Path) -> None:
@@ -429,6 +436,7 @@ def test_optimizers_that_take_turns_are_both_logged(tmp_path: Path) -> None:
     assert (
         scalars[f"{tags.RELATIVE_SIZE}/0"].steps.tolist()
         == scalars[f"{tags.RELATIVE_SIZE}/1"].steps.tolist()
+        == scalars[tags.RELATIVE_SIZE].steps.tolist()
     )
 
 

@@ -1,6 +1,7 @@
 """What projects do beside training, in runs of a comparison: each alone, or side by side."""
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,8 @@ from lightning_qsgd.cli.fit_job import FitJob
 from lightning_qsgd.compare import load_results
 from lightning_qsgd.compare.executors import LocalExecutor
 from lightning_qsgd.compare.planning.job import Job
+from lightning_qsgd.compare.results.gains import relative_size
+from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.recorded_run import FINAL_WEIGHTS, RecordedRun
 from tests.strangers import in_jobs, projects
 from tests.strangers.test_strangers import Project, command, plan
@@ -229,3 +232,15 @@ def test_a_metric_that_begins_after_a_few_steps_is_explained(command: Any) -> No
     config = of(in_jobs.FromTheSecondEpoch)
     printed = command("compare", "--config", plan(config), status=2)
     assert "These were a few steps before a comparison: log it from the first validation" in printed
+
+
+def test_the_size_of_the_perturbation_of_two_optimizers_is_known_to_a_comparison(
+    tmp_path: Path,
+) -> None:
+    perturbation = {**PERTURBED, "strength": 0.5}  # of every tensor's own step, at most
+    config = of(in_jobs.TwoByHand, max_epochs=4) | {"perturbation": perturbation}
+    (ended,) = run(tmp_path, config)
+    there, whole = (ended.curves[tag] for tag in (tags.RELATIVE_SIZE, tags.MODEL_RELATIVE_SIZE))
+    assert 0.1 < relative_size(ended) == median(there.values) < 0.5
+    assert there.steps == [9.0, 19.0]
+    assert whole.values[0] == pytest.approx(there.values[0])  # all entries are perturbed

@@ -109,10 +109,21 @@ SCRIPT = ("init_main_from_name", "init_main_from_path")
 """What multiprocessing tells a process about the script of its parent."""
 
 
+def has_script() -> bool:
+    """Whether a process can import what was started here.
+
+    What was typed into a prompt or a notebook, given to ``python -c``, or came in by standard
+    input is in no file, though Python may call it `<stdin>`.
+    """
+    main = sys.modules["__main__"]
+    is_module = getattr(main, "__spec__", None) is not None
+    return is_module or Path(getattr(main, "__file__", None) or "").is_file()
+
+
 def _script() -> dict[str, Any]:
-    """Return what a process needs to import this one's script."""
+    """Return what a process needs to import this one's script; nothing without one."""
     data = spawn.get_preparation_data("")
-    return {name: data[name] for name in SCRIPT if name in data}
+    return {name: data[name] for name in SCRIPT if name in data} if has_script() else {}
 
 
 @contextmanager

@@ -40,7 +40,11 @@ FARTHEST = 8.0
 
 
 def write_suite(
-    name: str, tasks: Mapping[str, Results], analysis: SuiteAnalysis, folder: Path
+    name: str,
+    tasks: Mapping[str, Results],
+    analysis: SuiteAnalysis,
+    folder: Path,
+    stored: Sequence[str] = (),
 ) -> Path:
     """Write `suite.html`, `suite.md` and `suite.csv`, which need nothing besides themselves.
 
@@ -49,6 +53,7 @@ def write_suite(
         tasks: Results by name of the task.
         analysis: Their statistics.
         folder: Existing folder, with the report of each task in a folder of its name.
+        stored: Other tasks with results in the folder, which the page leaves out.
 
     Returns:
         Path of `suite.html`.
@@ -56,7 +61,7 @@ def write_suite(
     drawn = _picture(analysis) if find_spec("matplotlib") is not None else None
     if drawn is not None:
         write_atomically(folder / PROFILE, drawn.png)
-    blocks = suite_blocks(name, analysis, drawn)
+    blocks = suite_blocks(name, analysis, drawn, stored)
     write_atomically(folder / MARKDOWN, to_markdown(blocks).encode())
     write_atomically(folder / TABLE, suite_csv(analysis, tasks).encode())
     write_atomically(folder / PAGE, to_html(f"{name} - suite", blocks).encode())
@@ -118,13 +123,16 @@ def suite_answer(analysis: SuiteAnalysis) -> str:
     return f"**{which}** can be said to do better than `{analysis.baseline}` over {tasks}."
 
 
-def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> list[Block]:
+def suite_blocks(
+    name: str, analysis: SuiteAnalysis, drawn: Picture | None, stored: Sequence[str] = ()
+) -> list[Block]:
     """Put the sections in the order in which a reader asks for them."""
     better = any(arm.outcome is SuiteOutcome.BETTER for arm in analysis.arms)
     poor = [found for found in analysis.tasks.values() if not found.design.is_comparison]
     blocks: list[Block] = [
         Heading(f"{name}: what helps over {analysis.baseline} on several tasks?", 1),
         Notice(suite_answer(analysis), "good" if better else "plain"),
+        *(Notice(text, "warn") for text in words_for_stored(stored)),
         *_failed_tasks(analysis),
         *_flat_tasks(analysis),
         *_aimless_tasks(analysis),
@@ -151,6 +159,22 @@ def suite_blocks(name: str, analysis: SuiteAnalysis, drawn: Picture | None) -> l
         Paragraph(_method(analysis)),
         Heading("Task by task"),
         Bullets(places),
+    ]
+
+
+def words_for_stored(tasks: Sequence[str]) -> list[str]:
+    """Name tasks whose results are there and do not count; nothing to say without any.
+
+    Example:
+        >>> words_for_stored([])
+        []
+    """
+    if not tasks:
+        return []
+    names = ", ".join(f"`{task}`" for task in tasks)
+    return [
+        f"**Left out, with results in this folder:** {names}. The answer holds if they were not "
+        "left out for what they showed: they have no share of the level here."
     ]
 
 

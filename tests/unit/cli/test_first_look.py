@@ -48,6 +48,7 @@ FILES = {
     "arms.yaml": "arms: {sine: {overlay: {perturbation: {class_path: lightning_qsgd.Perturbation, "
     "init_args: {strenght: 1}}}}}",
     "kind.yaml": "arms: {sine: {knd: control}}",
+    "space.yaml": "arms: {sine: {search_space: {optimizer.init_args.lr: {low: 0.1, high: 1}}}}",
     "budget.yaml": "budget: {max_stepps: 3}",
     "class.yaml": "optimizer: {class_path: torch.optim.AdmW}",
     "short.yaml": "model: lightning_qsgd.training.Clasifier",
@@ -81,6 +82,7 @@ MISSPELT = {
     "fit --config strength.yaml": "'strenght'. Did you mean perturbation.strength?",
     "compare --config arms.yaml": "arm `sine`: lightning_qsgd.Perturbation does not accept option",
     "compare --config kind.yaml": "Group 'arms.sine' does not accept option 'knd'. Did you mean",
+    "compare --config space.yaml": "option 'search_space'. Did you mean arms.sine.space?",
     "compare --config budget.yaml": "Did you mean budget.max_steps?",
     "fit --config class.yaml": "module 'torch.optim' has no attribute 'AdmW'. Did you mean torch.o",
     "fit --config short.yaml": "Did you mean lightning_qsgd.training.Classifier?",

@@ -144,6 +144,15 @@ COMPARE = "lightning-qsgd compare --config demo"
     [
         (COMPARE, 12, "", "", f"{COMPARE} --arm torch.optim.NAdam"),
         (COMPARE, 3, "", "", f"{COMPARE} --seeds 9"),
+        (f"{COMPARE} --seeds 3", 3, "", "", f"{COMPARE} --seeds 9"),
+        (f"{COMPARE} --seeds=3 --skip 'a b'", 3, "", "", f"{COMPARE} --skip 'a b' --seeds 9"),
+        (
+            f"{COMPARE} --seeds '[0, 1, 4]' --alpha 0.05",
+            3,
+            "",
+            "",
+            f"{COMPARE} --alpha 0.05 --seeds 9",
+        ),
         (COMPARE, 12, "arm", "", COMPARE),
         (COMPARE, 12, "", "arm", f"{COMPARE} --skip arm"),
         (f"{COMPARE} --skip a b", 12, "", "arm", f"{COMPARE} --skip arm a b"),

@@ -13,6 +13,8 @@ from lightning_qsgd.cli.suggesting_parser import EXTRAS, about_class_paths, conc
 KNOWN = ["trainer.max_epochs", "goal.target", "perturbation", "run.name"]
 CIRCUIT = "Problem with given class_path 'lightning_qsgd.circuits.SuperpositionCircuit':\n  Option "
 
+ARM = "Problem with given class_path 'lightning_qsgd.compare.planning.ArmPlan':\n  Option "
+
 
 @pytest.mark.parametrize(
     ("message", "nearest"),
@@ -22,10 +24,12 @@ CIRCUIT = "Problem with given class_path 'lightning_qsgd.circuits.SuperpositionC
         ("Subcommand 'fit' does not accept option 'goal.targte'", "goal.target"),
         ("Group 'goal' does not accept option 'targte'", "goal.target"),
         (f"{CIRCUIT}'num_qbits' is not accepted", "num_qubits"),
+        (f"{ARM}'search_space.model.init_args.lr.low' is not accepted", "space"),
     ],
 )
 def test_nearest_name_is_suggested(message: str, nearest: str) -> None:
-    import lightning_qsgd.circuits  # noqa: F401 - the parser has imported it by then
+    import lightning_qsgd.circuits  # the parser has imported both by then
+    import lightning_qsgd.compare.planning  # noqa: F401
 
     assert with_suggestion(message, KNOWN) == f"{message}. Did you mean {nearest}?"
 

@@ -516,3 +516,52 @@ def test_a_suite_that_is_refused_makes_no_folder(suite, tmp_path):
     with pytest.raises(SystemExit):
         suite_command(suite, ["--config", str(suite), "--folder", "out"], Compare(), refuse)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_that_drops_a_task_with_results_is_refused_before_a_task_starts(
+    suite, tmp_path, capsys
+):
+    called(suite)
+    before = contents(tmp_path / "out")
+    shorter = rewritten(suite, tasks={"one": TASKS["one"]})
+    words = refused(shorter, capsys, "--folder", "out")
+    assert "holds another suite: it has results of the tasks ['two']" in words
+    assert "`tasks` names ['one']" in words
+    assert "--changed rerun" in words
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("asked", [["--changed", "rerun"], ["--changed=rerun"]])
+def test_a_dropped_task_is_named_where_the_page_may_be_replaced(suite, asked, tmp_path, capsys):
+    called(suite)
+    shorter = rewritten(suite, tasks={"one": TASKS["one"]})
+    called(shorter, *asked)
+    said = "Left out, with results in this folder:"
+    assert f"{said} two." in capsys.readouterr().out
+    assert f"**{said}** `two`." in (tmp_path / "out/suite.md").read_text()
+
+
+def test_a_task_that_is_not_asked_for_is_named_if_it_has_results(suite, tmp_path, capsys):
+    two = {**TASKS["two"], "skip": ["arm"]}
+    whole = rewritten(suite, tasks={"one": TASKS["one"], "two": two})
+    called(whole, "--only", "arm")
+    assert "with results" not in (tmp_path / "out/suite.md").read_text()
+    called(whole)
+    assert "with results" not in (tmp_path / "out/suite.md").read_text()
+    called(whole, "--only", "arm")
+    assert "with results in this folder:** `two`." in (tmp_path / "out/suite.md").read_text()
+
+
+def test_a_suite_that_gets_a_task_more_and_another_comparison_beside_it_are_no_reason_to_refuse(
+    suite, tmp_path
+):
+    called(rewritten(suite, tasks={"one": TASKS["one"]}))
+    (tmp_path / "out/mine").mkdir()
+    save_results(made_results({"adamw": [1.0, 2.0], "arm": [1.0, 3.0]}), tmp_path / "out/mine")
+    called(rewritten(suite, tasks=TASKS))
+    assert "with results" not in (tmp_path / "out/suite.md").read_text()
+
+
+def test_a_dry_run_refuses_no_folder(suite):
+    called(suite)
+    called(rewritten(suite, tasks={"one": TASKS["one"]}), "--dry_run")

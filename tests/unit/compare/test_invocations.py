@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from lightning_qsgd.compare.executors import attempt
@@ -57,10 +58,11 @@ else:
 """
 
 
-def plain(code: str, folder: Path, **environment: str) -> str:
+def plain(code: str, folder: Path, typed: str = "", **environment: str) -> str:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
     return subprocess.run(
         [sys.executable, *code.split()],
+        input=typed,
         cwd=folder,
         env={**kept, "PYTHONPATH": str(Path(__file__).parents[3]), **environment},
         capture_output=True,
@@ -121,3 +123,66 @@ def test_the_environment_of_runs_ends_with_them(tmp_path, monkeypatch):
             assert os.environ["PYTHONHASHSEED"] == (given or "0")
             assert os.environ["OMP_NUM_THREADS"] == "1"
         assert dict(os.environ) == before
+
+
+FROM_ELSEWHERE = """
+import sys
+from pathlib import Path
+
+from lightning_qsgd.compare.executors import LocalExecutor
+from lightning_qsgd.compare.planning.job import Job
+from project_fit import Fit
+
+if __name__ == "__main__":
+    (ended,) = LocalExecutor(Path("logs"), 1).run(Fit(), [Job("a", 0, {})], lambda job: None)
+    print("made" if ended.run else ended.traceback)
+"""
+FIT = """
+from lightning_qsgd.training.recorded_run import RecordedRun
+
+
+class Fit:
+    def __call__(self, job):
+        return RecordedRun(job.arm, job.seed)
+"""
+
+
+@pytest.mark.parametrize("way", ["-", "-c"])
+def test_a_script_in_no_file_starts_runs_of_what_it_imports(way, tmp_path):
+    (tmp_path / "project_fit.py").write_text(FIT)
+    command, given = ([sys.executable, "-"], FROM_ELSEWHERE)
+    if way == "-c":
+        command, given = ([sys.executable, "-c", FROM_ELSEWHERE], "")
+    ended = subprocess.run(
+        command,
+        input=given,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.strip() == "made", ended.stdout
+
+
+IN_NO_FILE = """
+from lightning_qsgd.cli.recipe import Recipe
+from lightning_qsgd.cli.perturbation_cli import PerturbationCLI
+
+
+class Model: ...
+
+
+Recipe(PerturbationCLI).require_picklable()
+try:
+    Recipe(PerturbationCLI, (Model,)).require_picklable()
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_classes_in_no_file_are_refused_before_a_process_starts(tmp_path):
+    (tmp_path / "script.py").write_text(IN_NO_FILE)
+    assert plain("script.py", tmp_path) == ""
+    words = plain("-", tmp_path, typed=IN_NO_FILE)
+    assert re.match(r"Cannot hand PerturbationCLI .* is in no file, .* Write it into a file", words)

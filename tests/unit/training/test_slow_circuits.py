@@ -1,4 +1,4 @@
-"""Slow circuits are named once, with what would be faster."""
+"""What is told of steps: slow circuits, once, and the sizes of several optimizers together."""
 
 from time import sleep
 
@@ -18,7 +18,7 @@ from lightning_qsgd.data import DigitsDataModule
 from lightning_qsgd.nn import MLP
 from lightning_qsgd.optimizers import StepReport
 from lightning_qsgd.training import Classifier
-from lightning_qsgd.training.perturbation_monitor import SlowCircuits
+from lightning_qsgd.training.perturbation_monitor import SlowCircuits, together
 
 EXACT = SamplerBackend(SuperpositionCircuit(2))
 
@@ -84,3 +84,32 @@ def test_a_training_tells_it_after_its_first_steps_whether_or_not_it_logs(caplog
         trainer.fit(Classifier(MLP()), datamodule=DigitsDataModule())
 
     assert caplog.text.count("perturb fewer entries") == 1
+
+
+def made_report(added, base, whole, error):
+    sums, known = torch.tensor([added, base, 0.0, 1.0]), whole is not None
+    sampled = (torch.tensor(whole), torch.tensor(error)) if known else (None, None)
+    return StepReport(4, 8, 2, 0.5, sums, *sampled, strength_factor=2.0)
+
+
+def test_two_optimizers_are_measured_as_one_that_has_both_their_entries():
+    both = together([made_report(9.0, 16.0, 20.0, 3.0), made_report(0.0, 9.0, 16.0, 4.0)])
+
+    assert both.relative_size == pytest.approx(3 / 5)
+    assert both.model_relative_size == pytest.approx(3 / 6)
+    assert both.model_relative_size_error == pytest.approx(0.5 * (3 / 6) * 5 / 36)
+    assert (both.touched, both.total, both.circuits, both.seconds) == (8, 16, 4, 1.0)
+    assert both.strength_factor is None
+
+
+def test_what_one_of_two_optimizers_did_not_measure_is_unknown_of_both():
+    both = together([made_report(9.0, 16.0, 20.0, 3.0), made_report(9.0, 9.0, None, None)])
+
+    assert both.model_relative_size is None
+    assert both.relative_size == pytest.approx((18 / 25) ** 0.5)
+
+
+def test_one_optimizer_is_measured_as_before():
+    alone = made_report(9.0, 16.0, 20.0, 3.0)
+
+    assert together([alone]) is alone
