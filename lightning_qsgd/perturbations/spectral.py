@@ -14,7 +14,6 @@ base keeps its step, and the same directions are added on top.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -24,9 +23,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
-from lightning_qsgd.backends.backend import is_ours
-from lightning_qsgd.backends.circuit_backend import CircuitBackend
-from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.perturbations.blocks import checked_readout
 from lightning_qsgd.perturbations.controls import cycle
 from lightning_qsgd.perturbations.injection import Injection
@@ -158,12 +154,13 @@ class SpectralInjection(Injection):
         if self.total_steps is not None:
             progress = min(1.0, step.seed_and_step[1] / self.total_steps)
             return _function_of(backend, step.seed_and_step, progress)
-        if backend.stochastic or not _is_hashable(backend):
+        if backend.stochastic:
             return _function_of(backend, step.seed_and_step, 0.0)
-        # Equal backends may have read different circuits, from a file that was changed, and how
-        # those of a user's class are compared may leave out what they differ in.
-        built = backend.describe() if isinstance(backend, CircuitBackend) else None
-        return _once(backend, built, None if is_ours(type(backend)) else id(backend))
+        # Not for other optimizers: a backend or its file may change from one training to the next.
+        if "function" not in step.kept:
+            step.kept["function"] = _function_of(backend, step.seed_and_step, 0.0)
+        function: SpectralFunction = step.kept["function"]
+        return function
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
@@ -193,7 +190,7 @@ class SpectralInjection(Injection):
                 exact_part(stack, _permuted(function, stack, step, block), 1e-5)
                 for stack, block in zip(matrices, blocks, strict=True)
             ]
-        coefficients = _coefficients(function, self.tolerance)
+        coefficients = self._coefficients(function, step)
         memory = step.memory
         keys = [f"start of {row.name}" for block in blocks for row in block.rows]
         count = min(matrices[0].shape[1:])
@@ -203,6 +200,14 @@ class SpectralInjection(Injection):
         parts, vectors = polynomial_parts(matrices, coefficients, start, self.iterations, products)
         memory.update(zip(keys, vectors.unbind(), strict=True))
         return parts
+
+    def _coefficients(self, function: SpectralFunction, step: TouchedStep) -> list[float]:
+        of, known = step.kept.get("coefficients", (None, []))
+        if of is not function:
+            known = odd_coefficients(function, self.tolerance)
+            step.kept["coefficients"] = function, known
+        coefficients: list[float] = known
+        return coefficients
 
 
 def _precision(step: TouchedStep, blocks: list["_Block"], dtype: torch.dtype) -> torch.dtype:
@@ -342,23 +347,3 @@ def _function_of(
         return checked_readout(backend, inputs, keys, seed_and_step[1])[:, 0]
 
     return interpolated(read, is_noisy=backend.stochastic)
-
-
-def _is_hashable(backend: Backend) -> bool:
-    try:
-        hash(backend)
-    except TypeError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=16)
-def _once(
-    backend: Backend, built: ParametrizedCircuit | None, identity: int | None
-) -> SpectralFunction:
-    return _function_of(backend, (0, 0), 0.0)
-
-
-@lru_cache(maxsize=16)
-def _coefficients(function: SpectralFunction, tolerance: float) -> list[float]:
-    return odd_coefficients(function, tolerance)
