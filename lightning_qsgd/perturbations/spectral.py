@@ -18,6 +18,7 @@ from itertools import accumulate
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -28,10 +29,9 @@ from lightning_qsgd.perturbations.controls import cycle
 from lightning_qsgd.perturbations.injection import Injection
 from lightning_qsgd.perturbations.keyed_draws import block_keys, keyed_draws, stream_key
 from lightning_qsgd.perturbations.spectrum import (
-    NODES,
+    LINEAR_BELOW,
     SpectralFunction,
     exact_part,
-    interpolated,
     odd_coefficients,
     polynomial_parts,
 )
@@ -45,6 +45,9 @@ from lightning_qsgd.perturbations.step import (
 
 MOMENTA = ("momentum_buffer", "exp_avg")
 """Keys of a base's state under which its momentum is looked for, in this order."""
+
+NODES = 64
+"""Points of [0, 1] at which a circuit is read out; a smooth function is known between them."""
 
 AVERAGE = 0.95
 """Decay of the gradients' average that stands in where a base keeps no momentum."""
@@ -347,3 +350,48 @@ def _function_of(
         return checked_readout(backend, inputs, keys, seed_and_step[1])[:, 0]
 
     return interpolated(read, is_noisy=backend.stochastic)
+
+
+def interpolated(read: SpectralFunction, is_noisy: bool = False) -> SpectralFunction:
+    """Return a function that is evaluated at 64 Chebyshev nodes of [0, 1], and never again.
+
+    Args:
+        read: Evaluates it, float64, shape (64,).
+        is_noisy: Whether it draws shots: their noise is then interpolated as well.
+
+    Returns:
+        The Chebyshev series through the nodes, for s of any shape.
+
+    Raises:
+        FloatingPointError: If a value is not finite.
+        ValueError: If the series has not converged: the function has too many bends.
+
+    Example:
+        >>> squared = interpolated(lambda s: s**2)
+        >>> round(squared(torch.tensor(0.3)).item(), 6)
+        0.09
+    """
+    angles = np.pi * (np.arange(NODES) + 0.5) / NODES
+    values = read(torch.from_numpy((1 + np.cos(angles)) / 2)).double().cpu()
+    if not bool(torch.isfinite(values).all()):
+        raise FloatingPointError(
+            "The circuit's readout of singular values is not finite: it cannot be trusted. No "
+            "parameter was changed; check the backend and its sampler."
+        )
+    degrees = torch.arange(NODES, dtype=torch.float64)
+    coefficients = 2 / NODES * torch.cos(degrees[:, None] * torch.from_numpy(angles)) @ values
+    coefficients[0] /= 2
+    left = float(coefficients[-4:].abs().sum())
+    if left > LINEAR_BELOW and not is_noisy:
+        raise ValueError(
+            f"Cannot interpolate the circuit's readout between {NODES} singular values: the last "
+            f"coefficients add up to {left:.1e} instead of nearly 0. Use a circuit that the "
+            "singular value enters less often, or with a smaller factor."
+        )
+
+    def function(s: Tensor) -> Tensor:
+        phase = torch.arccos((2.0 * s.double() - 1.0).clamp(-1.0, 1.0))
+        waves = torch.cos(phase[..., None] * degrees.to(s.device))
+        return (waves @ coefficients.to(s.device)).to(s.dtype)
+
+    return function
