@@ -74,14 +74,14 @@ class SpectralInjection(Injection):
         matrix: Whose directions: "momentum" takes the base's, an average of the gradients where it
             keeps none; "step" takes the base's step itself, which a linear u only rescales.
         evaluation: "polynomial" needs matrix products only, and u(0) = 0; "exact" decomposes.
-        tolerance: Largest error of u in the polynomial, above 0; max S is known to 1 %.
+        tolerance: Largest error of u in the polynomial, above 0; that of max S adds 0.01 at most.
         permuted: Give each direction the u of another one, a classical control; exact only.
         total_steps: Steps of the training, where the circuit sees the progress.
 
     Attributes:
         iterations: Products with a vector per step that the polynomial looks for max S by. What
-            they find is checked, and looked for again where it is off by more than 1 %. A subclass
-            may take more of them.
+            they find is checked, and looked for again where it changes u by more
+            than 0.01. A subclass may take more of them.
 
     Raises:
         ValueError: If an argument is out of range, or a permutation is asked of a polynomial.
