@@ -1,6 +1,7 @@
 """The contract between a perturbation and whatever evaluates its circuit."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,29 @@ from lightning_qsgd.circuits import ParametrizedCircuit
 def is_ours(what: Any) -> bool:
     """Whether a class or a method is of this package; what a user's returns is looked at."""
     return str(what.__module__).startswith("lightning_qsgd.")
+
+
+def is_all_ours(part: Any) -> bool:
+    """Whether a part and all parts in it run no code of a user's, as far as classes tell.
+
+    What a user's class returns may differ from call to call, and it may differentiate on its own.
+
+    Args:
+        part: A part of a perturbation, a list of parts, or a value that one of them holds.
+    """
+    kind = type(part)
+    if isinstance(part, list | tuple):
+        return all(map(is_all_ours, part))
+    if not is_ours(kind):
+        return kind.__module__.partition(".")[0] in _LIBRARIES
+    held = vars(part).items() if hasattr(part, "__dict__") else ()
+    made = (name for name, _ in held if isinstance(getattr(kind, name, None), cached_property))
+    skipped = set(made)
+    return all(is_all_ours(value) for name, value in held if name not in skipped)
+
+
+_LIBRARIES = {"builtins", "numpy", "qiskit", "qiskit_aer", "qiskit_machine_learning", "torch"}
+"""Their objects run no code of a user's, such as a number, a function's name or a circuit."""
 
 
 def promises_end(cls: type, methods: set[str], **cautious: Any) -> None:
@@ -62,8 +86,8 @@ class Backend(ABC):
     ) -> Tensor:
         """Evaluate P(1) - P(0) of every qubit.
 
-        Inside a step it is called in `torch.inference_mode`, unless weights are learned: tensors
-        that are kept from one call to the next can then carry no gradient.
+        Inside a step it is called under `torch.no_grad`. A backend that differentiates by itself
+        does so under `torch.enable_grad`.
 
         Args:
             inputs: Model parameters, unitless and finite, shape (num_circuits, num_qubits);

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import pi, prod
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_qsgd.backends.backend import Backend, is_ours
+from lightning_qsgd.backends.backend import Backend, is_all_ours
 from lightning_qsgd.circuits import CircuitSource, ParametrizedCircuit, SuperpositionCircuit
 
 
@@ -86,7 +86,7 @@ class CircuitBackend(Backend):
     @cached_property
     def _described(self) -> ParametrizedCircuit:
         """The circuit, which is kept whatever becomes of the file that it was read from."""
-        if _says_all(self.circuit):
+        if is_all_ours(self.circuit):  # a user's may build another one next time
             return _built(self.circuit, self.circuit.version())
         return _build(self.circuit)
 
@@ -156,17 +156,6 @@ def _check_observables(built: ParametrizedCircuit) -> None:
             f"Cannot perturb with an observable whose weights add up to {max(sizes):g}: a "
             "modulation lies in [-1, 1]. Divide its weights by their sum."
         )
-
-
-def _says_all(source: CircuitSource) -> bool:
-    """Whether equal sources build equal circuits: they have nothing but what is compared.
-
-    A subclass inherits how a dataclass is compared, and its own attributes are none of that.
-    """
-    if is_ours(type(source)):
-        return True
-    known = getattr(source, "__dict__", {}).keys()
-    return known <= {each.name for each in fields(source)} if is_dataclass(source) else not known
 
 
 @lru_cache(maxsize=32)

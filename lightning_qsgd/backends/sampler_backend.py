@@ -1,7 +1,7 @@
 """The reference backend: qiskit-machine-learning's SamplerQNN."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
@@ -12,6 +12,7 @@ from qiskit_machine_learning.neural_networks import SamplerQNN
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_qsgd.backends.backend import is_all_ours
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled_backend import exact_twin
 from lightning_qsgd.backends.evaluation import Evaluation
@@ -129,7 +130,7 @@ class SamplerBackend(CircuitBackend):
         """
         built = self.describe()
         self.recipe.check_size(built.num_qubits)
-        _network(built, self.recipe, False)
+        self._network(False)
 
     @override
     def readout(
@@ -172,7 +173,7 @@ class SamplerBackend(CircuitBackend):
         by_input = torch.is_grad_enabled() and inputs.requires_grad
         if by_input or (torch.is_grad_enabled() and own.requires_grad):
             _check_gradient(self.describe())
-        network = _network(self.describe(), self.recipe, by_input)
+        network = self._network(by_input)
         evaluation = Evaluation(keys, self.max_circuits)
         return sampler_forward(
             bind(network, evaluation),
@@ -182,6 +183,21 @@ class SamplerBackend(CircuitBackend):
             exact_twin(_all_outcomes(self.describe())) if self.recipe.exact else None,
         )
 
+    def _network(self, by_input: bool) -> SamplerQNN:
+        if is_all_ours(self.recipe):
+            return _shared_network(self.describe(), self.recipe, by_input)
+        if by_input not in self._own_networks:  # a user's may build another sampler next time
+            self._own_networks[by_input] = _made_network(self.describe(), self.recipe, by_input)
+        return self._own_networks[by_input]
+
+    @cached_property
+    def _own_networks(self) -> dict[bool, SamplerQNN]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = super().__getstate__()
+        return {name: value for name, value in kept.items() if name != "_own_networks"}
+
 
 def identity(outcome: int) -> int:
     """Interpret a measured integer as itself; at module level, so that the network pickles."""
@@ -189,7 +205,15 @@ def identity(outcome: int) -> int:
 
 
 @lru_cache(maxsize=32)
-def _network(built: ParametrizedCircuit, sampling: Sampling, input_gradients: bool) -> SamplerQNN:
+def _shared_network(
+    built: ParametrizedCircuit, sampling: Sampling, input_gradients: bool
+) -> SamplerQNN:
+    return _made_network(built, sampling, input_gradients)
+
+
+def _made_network(
+    built: ParametrizedCircuit, sampling: Sampling, input_gradients: bool
+) -> SamplerQNN:
     return SamplerQNN(
         circuit=_measured_last(built),
         sampler=prepared_for_aer(sampling.sampler()),

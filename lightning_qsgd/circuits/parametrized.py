@@ -38,7 +38,8 @@ class CircuitSource(ABC):
     """Something that a circuit is built from: a recipe, a function, a file, or a circuit itself.
 
     Sources are what configs name; backends and layers build the circuit when they need it, once.
-    Equal sources of one `version` share it.
+    Equal sources of one `version` share it, unless their class, or that of a source inside, is a
+    user's.
     """
 
     def version(self) -> Hashable:

@@ -75,6 +75,9 @@ class Injector:
 
         Args:
             measured: Whether `added` will be asked for.
+
+        Raises:
+            TypeError: If a part keeps something else than tensors, or returned none.
         """
         step, injection = self.step, self._injection
         features_need = injection.modulated and self._features.needs_gradient
@@ -85,6 +88,7 @@ class Injector:
             self._find_modulation()
         if not injection.needs_base_step:
             self._find_coefficients()
+        self._check_memory()
         if not self._waits:
             self._multiply()
         if not self.moves_parameters:
@@ -117,6 +121,7 @@ class Injector:
                 self._find_modulation()
             if self._injection.needs_base_step:
                 self._find_coefficients()
+            self._check_memory()
             self._multiply()
         if self._scale > 0:
             self.entries.add_to_parameters(self._product, self._scale)
@@ -188,7 +193,7 @@ class Injector:
         self._coefficients = self._entering(returned, "coefficients", self._injection)
 
     def _entering(self, values: Any, method: str, policy: object) -> Tensor:
-        """Return what a user's part returned in the dtype and on the device of theta.
+        """Return what a user's part returned, detached, in the dtype and on the device of theta.
 
         Raises:
             TypeError: If it is no dense tensor of real numbers.
@@ -196,6 +201,8 @@ class Injector:
         """
         theta = self.step.theta
         is_dense = isinstance(values, Tensor) and values.layout == torch.strided
+        if is_dense and values.requires_grad:  # a user's part may have differentiated by itself
+            values = values.detach()
         if is_dense and values.shape == theta.shape:  # at nearly every step: no text is made for it
             if values.dtype == theta.dtype and values.device == theta.device:
                 return values  # type: ignore[no-any-return]
@@ -210,9 +217,33 @@ class Injector:
             "`step.theta`."
         )
 
+    def _check_memory(self) -> None:
+        """Refuse what a checkpoint could not be loaded with, and keep it no longer.
+
+        Raises:
+            TypeError: With its key.
+        """
+        memory = self.step.memory
+        if not memory or all(map(_is_tensor, memory.values())):
+            return
+        odd = {name: value for name, value in memory.items() if not _is_tensor(value)}
+        for name in odd:
+            del memory[name]
+        name, value = next(iter(odd.items()))
+        raise TypeError(
+            f"Expected `step.memory` of {type(self._injection).__name__} to hold tensors, got "
+            f"{type(value).__name__} {value!r:.80} under {name!r}: a checkpoint with it could not "
+            f"be loaded. {self._state}; keep a number as torch.tensor(number), and what is worked "
+            "out once in `step.kept`, which is not saved."
+        )
+
     @property
     def _state(self) -> str:
         return MOVED if self.step.has_moved else UNTOUCHED
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> Tensor:

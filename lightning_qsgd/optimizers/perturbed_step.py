@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -181,7 +181,7 @@ class PerturbedStep:
         reader = self._reader_of(cache, entries, blocks)
         # What is computed once the base has moved exists for one part at a time.
         for part in entries.parts if self._works_by_tensor else (entries,):
-            injector = self._injector_for(part, self._seen_of(part, memory), reader)
+            injector = self._injector_for(part, self._seen_of(part, memory, cache.kept), reader)
             injector.before_base_step(self._measured.entries)
             self._injectors.append(injector)
         if self._measured.model is not None and self._moves_parameters and not self._snapshot:
@@ -200,7 +200,9 @@ class PerturbedStep:
         alone = injection.by_tensor and self._moves_parameters and features.reads_once
         return alone and self.learned is None
 
-    def _seen_of(self, entries: Entries, memory: dict[str, Tensor]) -> TouchedStep:
+    def _seen_of(
+        self, entries: Entries, memory: dict[str, Tensor], kept: dict[str, Any]
+    ) -> TouchedStep:
         """Read what is known of the step before the base moves."""
         time, injection = self._time, self._perturbation.injection
         stood = self._standing
@@ -216,6 +218,7 @@ class PerturbedStep:
             time.strength,
             [decoupled_decay(group) for group in self._groups] if needs_base_step else (),
             memory,
+            kept=kept,
         )
         # Whatever may fail runs while theta and g are still what they were: nothing is undone then.
         if not injection.modulated:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from lightning_qsgd.backends.backend import is_ours
+from lightning_qsgd.backends.backend import is_all_ours, is_ours
 from lightning_qsgd.optimizers.entries import DenseEntries, Entries, GeneralEntries
 from lightning_qsgd.optimizers.rows import (
     ParamGroups,
@@ -185,7 +185,9 @@ class EntriesCache:
             without, when they were last asked. Not known while parameters await their shapes.
         without_gradients: What the entries are read and written in. Inference mode spares each of
             some forty small operations what only autograd needs, where nothing is differentiated
-            at the next step. One object serves all steps: making it costs as much as three of them.
+            at the next step, and no part of a user's may differentiate by itself or keep a tensor
+            for later. One object serves all steps: making it costs as much as three of them.
+        kept: What the injection works out once; see `TouchedStep.kept`.
     """
 
     without_gradients: Any
@@ -193,11 +195,13 @@ class EntriesCache:
     def __init__(self, perturbation: Perturbation) -> None:
         self._perturbation = perturbation
         self._reader: tuple[Tensor | None, Reader] | None = None
+        self._keeps_derivatives = perturbation.learning is not None or not is_all_ours(perturbation)
         self._coordinates = perturbation.coordinates
         self._num_qubits = perturbation.backend.num_qubits
         self._seed = perturbation.seed
         self.evaluates_circuits = perturbation.backend.circuits_for(1) > 0
         self.chooses_nothing = False
+        self.kept: dict[str, Any] = {}
         self._kept: Touched | None = None
         self._layout = Layout([])
 
@@ -211,7 +215,7 @@ class EntriesCache:
         if self._kept is not None and self._layout.is_unchanged(groups):
             return self._kept
         self._kept = None
-        keeps_derivatives = self._perturbation.learning is not None or any(
+        keeps_derivatives = self._keeps_derivatives or any(
             map(is_of_unknown_class, parameters_of(groups))
         )
         self.without_gradients = torch.no_grad() if keeps_derivatives else torch.inference_mode()

@@ -14,28 +14,24 @@ base keeps its step, and the same directions are added on top.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_qsgd.backends import Backend
-from lightning_qsgd.backends.backend import is_ours
-from lightning_qsgd.backends.circuit_backend import CircuitBackend
-from lightning_qsgd.circuits import ParametrizedCircuit
 from lightning_qsgd.perturbations.blocks import checked_readout
 from lightning_qsgd.perturbations.controls import cycle
 from lightning_qsgd.perturbations.injection import Injection
 from lightning_qsgd.perturbations.keyed_draws import block_keys, keyed_draws, stream_key
 from lightning_qsgd.perturbations.spectrum import (
-    NODES,
+    LINEAR_BELOW,
     SpectralFunction,
     exact_part,
-    interpolated,
     odd_coefficients,
     polynomial_parts,
 )
@@ -49,6 +45,9 @@ from lightning_qsgd.perturbations.step import (
 
 MOMENTA = ("momentum_buffer", "exp_avg")
 """Keys of a base's state under which its momentum is looked for, in this order."""
+
+NODES = 64
+"""Points of [0, 1] at which a circuit is read out; a smooth function is known between them."""
 
 AVERAGE = 0.95
 """Decay of the gradients' average that stands in where a base keeps no momentum."""
@@ -75,14 +74,14 @@ class SpectralInjection(Injection):
         matrix: Whose directions: "momentum" takes the base's, an average of the gradients where it
             keeps none; "step" takes the base's step itself, which a linear u only rescales.
         evaluation: "polynomial" needs matrix products only, and u(0) = 0; "exact" decomposes.
-        tolerance: Largest error of u in the polynomial, above 0; max S is known to 1 %.
+        tolerance: Largest error of u in the polynomial, above 0; that of max S adds 0.01 at most.
         permuted: Give each direction the u of another one, a classical control; exact only.
         total_steps: Steps of the training, where the circuit sees the progress.
 
     Attributes:
         iterations: Products with a vector per step that the polynomial looks for max S by. What
-            they find is checked, and looked for again where it is off by more than 1 %. A subclass
-            may take more of them.
+            they find is checked, and looked for again where it changes u by more
+            than 0.01. A subclass may take more of them.
 
     Raises:
         ValueError: If an argument is out of range, or a permutation is asked of a polynomial.
@@ -158,12 +157,13 @@ class SpectralInjection(Injection):
         if self.total_steps is not None:
             progress = min(1.0, step.seed_and_step[1] / self.total_steps)
             return _function_of(backend, step.seed_and_step, progress)
-        if backend.stochastic or not _is_hashable(backend):
+        if backend.stochastic:
             return _function_of(backend, step.seed_and_step, 0.0)
-        # Equal backends may have read different circuits, from a file that was changed, and how
-        # those of a user's class are compared may leave out what they differ in.
-        built = backend.describe() if isinstance(backend, CircuitBackend) else None
-        return _once(backend, built, None if is_ours(type(backend)) else id(backend))
+        # Not for other optimizers: a backend or its file may change from one training to the next.
+        if "function" not in step.kept:
+            step.kept["function"] = _function_of(backend, step.seed_and_step, 0.0)
+        function: SpectralFunction = step.kept["function"]
+        return function
 
     @override
     def coefficients(self, step: TouchedStep) -> Tensor:
@@ -193,7 +193,7 @@ class SpectralInjection(Injection):
                 exact_part(stack, _permuted(function, stack, step, block), 1e-5)
                 for stack, block in zip(matrices, blocks, strict=True)
             ]
-        coefficients = _coefficients(function, self.tolerance)
+        coefficients = self._coefficients(function, step)
         memory = step.memory
         keys = [f"start of {row.name}" for block in blocks for row in block.rows]
         count = min(matrices[0].shape[1:])
@@ -203,6 +203,14 @@ class SpectralInjection(Injection):
         parts, vectors = polynomial_parts(matrices, coefficients, start, self.iterations, products)
         memory.update(zip(keys, vectors.unbind(), strict=True))
         return parts
+
+    def _coefficients(self, function: SpectralFunction, step: TouchedStep) -> list[float]:
+        of, known = step.kept.get("coefficients", (None, []))
+        if of is not function:
+            known = odd_coefficients(function, self.tolerance)
+            step.kept["coefficients"] = function, known
+        coefficients: list[float] = known
+        return coefficients
 
 
 def _precision(step: TouchedStep, blocks: list["_Block"], dtype: torch.dtype) -> torch.dtype:
@@ -344,21 +352,46 @@ def _function_of(
     return interpolated(read, is_noisy=backend.stochastic)
 
 
-def _is_hashable(backend: Backend) -> bool:
-    try:
-        hash(backend)
-    except TypeError:
-        return False
-    return True
+def interpolated(read: SpectralFunction, is_noisy: bool = False) -> SpectralFunction:
+    """Return a function that is evaluated at 64 Chebyshev nodes of [0, 1], and never again.
 
+    Args:
+        read: Evaluates it, float64, shape (64,).
+        is_noisy: Whether it draws shots: their noise is then interpolated as well.
 
-@lru_cache(maxsize=16)
-def _once(
-    backend: Backend, built: ParametrizedCircuit | None, identity: int | None
-) -> SpectralFunction:
-    return _function_of(backend, (0, 0), 0.0)
+    Returns:
+        The Chebyshev series through the nodes, for s of any shape.
 
+    Raises:
+        FloatingPointError: If a value is not finite.
+        ValueError: If the series has not converged: the function has too many bends.
 
-@lru_cache(maxsize=16)
-def _coefficients(function: SpectralFunction, tolerance: float) -> list[float]:
-    return odd_coefficients(function, tolerance)
+    Example:
+        >>> squared = interpolated(lambda s: s**2)
+        >>> round(squared(torch.tensor(0.3)).item(), 6)
+        0.09
+    """
+    angles = np.pi * (np.arange(NODES) + 0.5) / NODES
+    values = read(torch.from_numpy((1 + np.cos(angles)) / 2)).double().cpu()
+    if not bool(torch.isfinite(values).all()):
+        raise FloatingPointError(
+            "The circuit's readout of singular values is not finite: it cannot be trusted. No "
+            "parameter was changed; check the backend and its sampler."
+        )
+    degrees = torch.arange(NODES, dtype=torch.float64)
+    coefficients = 2 / NODES * torch.cos(degrees[:, None] * torch.from_numpy(angles)) @ values
+    coefficients[0] /= 2
+    left = float(coefficients[-4:].abs().sum())
+    if left > LINEAR_BELOW and not is_noisy:
+        raise ValueError(
+            f"Cannot interpolate the circuit's readout between {NODES} singular values: the last "
+            f"coefficients add up to {left:.1e} instead of nearly 0. Use a circuit that the "
+            "singular value enters less often, or with a smaller factor."
+        )
+
+    def function(s: Tensor) -> Tensor:
+        phase = torch.arccos((2.0 * s.double() - 1.0).clamp(-1.0, 1.0))
+        waves = torch.cos(phase[..., None] * degrees.to(s.device))
+        return (waves @ coefficients.to(s.device)).to(s.dtype)
+
+    return function

@@ -20,9 +20,11 @@ References:
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.polynomial.chebyshev import chebval
 from torch import Tensor
 
 SpectralFunction = Callable[[Tensor], Tensor]
@@ -32,65 +34,21 @@ LINEAR_BELOW = 1e-7
 """Below this share of the largest, singular values are rounding: a function is linear there."""
 
 LARGEST_DEGREE = 63
-NODES = 64
-"""Points of [0, 1] at which a circuit is read out; a smooth function is known between them."""
 
 SMALLEST = 1e-20
 """Squares below this, or above its inverse, may be lost in single precision: scale first."""
 
 LEEWAY = 0.02
-"""Largest error of max S squared, as a share of it: 1 % of max S."""
+"""Largest error of max S squared, as a share of it: 1 % of max S, and less where u is steep."""
+LARGEST_CHANGE = 0.01
+"""How far an error of max S may change u: as far as 1 % changes a straight line."""
 DECOMPOSED = 16
 """Gram matrices of up to so many rows are decomposed, which costs less than power iteration."""
 
 _NOTHING = 1e-30  # in place of 0, to divide by
 _ODD_NODES = 256
+_MOST_HALVINGS = 10  # further ones would ask more than float32 can tell
 _BETWEEN_NORMS = 4  # products with a matrix whose largest eigenvalue is at least 1 / rows
-
-
-def interpolated(read: SpectralFunction, is_noisy: bool = False) -> SpectralFunction:
-    """Return a function that is evaluated at 64 Chebyshev nodes of [0, 1], and never again.
-
-    Args:
-        read: Evaluates it, float64, shape (64,).
-        is_noisy: Whether it draws shots: their noise is then interpolated as well.
-
-    Returns:
-        The Chebyshev series through the nodes, for s of any shape.
-
-    Raises:
-        FloatingPointError: If a value is not finite.
-        ValueError: If the series has not converged: the function has too many bends.
-
-    Example:
-        >>> squared = interpolated(lambda s: s**2)
-        >>> round(squared(torch.tensor(0.3)).item(), 6)
-        0.09
-    """
-    angles = np.pi * (np.arange(NODES) + 0.5) / NODES
-    values = read(torch.from_numpy((1 + np.cos(angles)) / 2)).double().cpu()
-    if not bool(torch.isfinite(values).all()):
-        raise FloatingPointError(
-            "The circuit's readout of singular values is not finite: it cannot be trusted. No "
-            "parameter was changed; check the backend and its sampler."
-        )
-    degrees = torch.arange(NODES, dtype=torch.float64)
-    coefficients = 2 / NODES * torch.cos(degrees[:, None] * torch.from_numpy(angles)) @ values
-    coefficients[0] /= 2
-    left = float(coefficients[-4:].abs().sum())
-    if left > LINEAR_BELOW and not is_noisy:
-        raise ValueError(
-            f"Cannot interpolate the circuit's readout between {NODES} singular values: the last "
-            f"coefficients add up to {left:.1e} instead of nearly 0. Use a circuit that the "
-            "singular value enters less often, or with a smaller factor."
-        )
-
-    def function(s: Tensor) -> Tensor:
-        phase = torch.arccos((2.0 * s.double() - 1.0).clamp(-1.0, 1.0))
-        waves = torch.cos(phase[..., None] * degrees.to(s.device))
-        return (waves @ coefficients.to(s.device)).to(s.dtype)
-
-    return function
 
 
 def exact_part(
@@ -223,7 +181,8 @@ def polynomial_parts(
     if not all(SMALLEST < trace < 1 / SMALLEST for trace in traces):  # false for NaN, too
         own = [_scaled(matrices).to(products) for matrices in stacks]
         gram = _grams(own).to(stacks[0].dtype)
-    largest, vectors = largest_eigenvalue(gram, start, iterations)
+    leeway = leeway_of(tuple(coefficients))
+    largest, vectors = largest_eigenvalue(gram, start, iterations, leeway)
     largest = largest.clamp_(min=_NOTHING)[:, None, None]
     if len(coefficients) == 1:
         factors = coefficients[0] / largest.sqrt()  # no product, and so no rounding of it
@@ -267,10 +226,34 @@ def _clenshaw(twice: Tensor, coefficients: Sequence[float]) -> Tensor:
     return last.sub_(before)
 
 
+@lru_cache(maxsize=16)
+def leeway_of(coefficients: tuple[float, ...]) -> float:
+    """Return how far max S squared may be off for u to change by no more than `LARGEST_CHANGE`.
+
+    A polynomial of a high degree is steep, and leaves [-1, 1] at once where s exceeds 1.
+
+    Args:
+        coefficients: As for `polynomial_part`.
+
+    Returns:
+        `LEEWAY`, or a half, a quarter, and so on, of it.
+    """
+    s = np.cos(np.pi * (np.arange(_ODD_NODES // 2) + 0.5) / _ODD_NODES)
+    series = np.zeros(2 * len(coefficients))
+    series[1::2] = coefficients
+    leeway = LEEWAY
+    for _ in range(_MOST_HALVINGS):
+        below, u, above = (chebval(s * (1 + k * leeway / 2), series) for k in (-1, 0, 1))
+        if max(abs(below - u).max(), abs(above - u).max()) <= LARGEST_CHANGE:
+            break
+        leeway /= 2
+    return leeway
+
+
 def largest_eigenvalue(
-    gram: Tensor, start: Tensor | None = None, iterations: int = 4
+    gram: Tensor, start: Tensor | None = None, iterations: int = 4, leeway: float = LEEWAY
 ) -> tuple[Tensor, Tensor]:
-    """Find the largest eigenvalue of Gram matrices, each with an error of at most `LEEWAY`.
+    """Find the largest eigenvalue of Gram matrices, each with an error of at most a `leeway`.
 
     What power iteration leaves, G v - lambda v, says only that *some* eigenvalue is near. So it is
     checked that none is larger; else it goes on, from the longest row too, or G is decomposed.
@@ -280,6 +263,7 @@ def largest_eigenvalue(
         start: As for `polynomial_part`; None takes the longest rows, ten times as often multiplied.
             A vector of zeros, which a matrix of zeros leaves, or of NaN is found to miss all.
         iterations: Products with a vector.
+        leeway: Largest error, as a share of the eigenvalue.
 
     Returns:
         Eigenvalues, shape (batch,), 0 for a matrix of zeros, and unit vectors for the next call.
@@ -291,14 +275,15 @@ def largest_eigenvalue(
     if start is None:
         start, iterations = _longest_row(scaled), 10 * iterations
     found, vectors = _power_iteration(scaled, start, iterations)
-    below, products = _exceeded(scaled, found), 10 * iterations
+    below, products = _exceeded(scaled, found, leeway), 10 * iterations
     if below:
         vectors[below] = _unit(vectors[below].nan_to_num_(0.0) + _longest_row(scaled[below]))
     while below and products < gram.shape[1]:  # more would cost more than to decompose
         again, vectors[below] = _power_iteration(scaled[below], vectors[below], products)
         found.update(zip(below, again.values(), strict=True))
-        below, products = _exceeded(scaled, {index: found[index] for index in below}), 4 * products
-    values = scaled.new_tensor([m + min(missed, LEEWAY * m) for m, missed, _ in found.values()])
+        again = {index: found[index] for index in below}
+        below, products = _exceeded(scaled, again, leeway), 4 * products
+    values = scaled.new_tensor([m + min(missed, leeway * m) for m, missed, _ in found.values()])
     if below:
         values[below] = _decomposed(scaled[below])
     return values * trace, vectors
@@ -319,30 +304,31 @@ def _power_iteration(
     return dict(enumerate(torch.stack([least[:, 0], missed, norms], dim=1).tolist())), vectors
 
 
-def _exceeded(scaled: Tensor, found: dict[int, list[float]]) -> list[int]:
-    """Return where an eigenvalue is larger than v^T G v by more than `LEEWAY`.
+def _exceeded(scaled: Tensor, found: dict[int, list[float]], leeway: float) -> list[int]:
+    """Return where an eigenvalue is larger than v^T G v by more than a leeway.
 
     The norm of G tells often, that of its square nearly always, else a Cholesky decomposition.
     """
-    unsure = [i for i, (least, missed, norm) in found.items() if _may_exceed(least, missed, norm)]
+    unsure = [i for i, known in found.items() if _may_exceed(known, known[2], 2, leeway)]
     if unsure:
         squares = torch.linalg.matrix_power(scaled[unsure], 2)
         norms = torch.linalg.vector_norm(squares, dim=(1, 2)).sqrt_().tolist()
         bounds = dict(zip(unsure, norms, strict=True))
-        unsure = [i for i, norm in bounds.items() if _may_exceed(found[i][0], found[i][1], norm, 4)]
+        unsure = [i for i, norm in bounds.items() if _may_exceed(found[i], norm, 4, leeway)]
     if not unsure:
         return []
-    left, limits = scaled[unsure].neg_(), [(1.0 + LEEWAY) * found[i][0] for i in unsure]
+    left, limits = scaled[unsure].neg_(), [(1.0 + leeway) * found[i][0] for i in unsure]
     _diagonal(left).add_(left.new_tensor(limits).nan_to_num_(0.0)[:, None])
     failed = torch.linalg.cholesky_ex(_on_host(left)).info.tolist()
     return [i for i, place in zip(unsure, failed, strict=True) if place > 0]
 
 
-def _may_exceed(least: float, missed: float, norm: float, power: int = 2) -> bool:
+def _may_exceed(known: list[float], norm: float, power: int, leeway: float) -> bool:
+    least, missed, _ = known
     # With v as its first axis, G is [[least, r], [r, B]] with |r| = missed. Without r the sum of
     # the eigenvalues' powers is no larger, so that what `least` leaves of it bounds B.
     others = float(max(norm**power - least**power, 0.0) ** (1.0 / power))
-    limit = (1.0 + LEEWAY) * least
+    limit = (1.0 + leeway) * least
     return not (limit >= others and (limit - least) * (limit - others) >= missed**2)  # or NaN
 
 

@@ -165,8 +165,10 @@ class TouchedStep:
         strength: The schedule's strength at this step.
         decays: For each parameter group, the share of the parameters that decoupled weight decay
             takes away in this step: lr * weight_decay; empty where nothing needs the base's step.
-        memory: What the injection keeps from step to step, by name; saved in checkpoints.
+        memory: What the injection keeps from step to step, tensors by name; saved in checkpoints.
         evaluated: What the injection's `evaluate` returned.
+        kept: What the injection works out once per optimizer, by name; not saved: a copy of the
+            optimizer and a resumed run work it out anew.
         gradient: The gradient of what is minimised (negated where a group maximises), as the base
             saw it. A RuntimeError if it was not asked for.
         base_step: How far the base optimizer has moved the entries, weight decay included. A
@@ -184,6 +186,7 @@ class TouchedStep:
     decays: Sequence[float]
     memory: dict[str, Tensor] = field(default_factory=dict)
     evaluated: Any = None
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
     gradient: Tensor = field(init=False, repr=False)
     base_step: Tensor = field(init=False, repr=False)
     _without_decay: Tensor | None = field(default=None, repr=False)

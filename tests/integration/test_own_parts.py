@@ -29,6 +29,7 @@ ONE_QUBIT = {
 }
 CONFIGS: dict[str, dict[str, Any]] = {
     "injection": {"injection": "my_parts.SignInjection"},
+    "memory": {"injection": "my_parts.AveragedInjection"},
     "coordinates": {
         "coordinates": {"class_path": "my_parts.EveryOther", "init_args": {"stride": 3}}
     },
@@ -48,6 +49,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         }
     },
     "backend": {"backend": "my_parts.CosineBackend"},
+    "keys": {"backend": "my_parts.NoisyBackend"},
     "feature": {
         "features": "my_parts.StepSize",
         "backend": ONE_QUBIT,

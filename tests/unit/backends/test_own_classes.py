@@ -17,8 +17,9 @@ import torch
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.circuit.library import RYGate
+from qiskit.primitives import StatevectorSampler
 from qiskit.quantum_info import Statevector
-from qiskit_aer.noise import NoiseModel
+from qiskit_aer.noise import NoiseModel, ReadoutError
 from qiskit_machine_learning.neural_networks import EstimatorQNN, SamplerQNN
 from qiskit_machine_learning.primitives import QMLSampler
 from torch import Tensor, nn
@@ -408,3 +409,49 @@ def test_an_observable_that_is_not_finite_is_refused() -> None:
     circuit.ry(x, 0)
     with pytest.raises(ValueError, match="a coefficient that is not finite"):
         ParametrizedCircuit(circuit, [x], observables={"Z": np.nan})
+
+
+class Seeded(ExactSampling):
+    """Draws shots from a seed that a script may change."""
+
+    seed = 1
+
+    def sampler(self) -> Any:
+        return StatevectorSampler(default_shots=64, seed=self.seed)
+
+
+@dataclass
+class UnhashableNoise(Noise):
+    """A noise model of a user's: a bit that is always read as 1."""
+
+    flips: bool = False
+
+    def build(self) -> NoiseModel:
+        model = NoiseModel()
+        if self.flips:
+            model.add_all_qubit_readout_error(ReadoutError([[0.0, 1.0], [0.0, 1.0]]))
+        else:
+            model.add_all_qubit_readout_error(ReadoutError([[1.0, 0.0], [1.0, 0.0]]))
+        return model
+
+
+def test_a_sampling_of_a_users_that_has_changed_builds_another_sampler() -> None:
+    circuit, sampling = SuperpositionCircuit(1, reps=1), Seeded()
+    inputs = torch.full((8, 1), 0.3)
+    read = []
+    for seed in (1, 1, 2):
+        sampling.seed = seed
+        backend = SamplerBackend(circuit, sampling=sampling)
+        read.append(backend.readout(inputs))
+        pickle.loads(pickle.dumps(backend))
+    assert torch.equal(read[0], read[1])
+    assert not torch.equal(read[0], read[2])
+
+
+def test_a_noise_of_a_users_that_has_changed_builds_another_sampler() -> None:
+    circuit, noise = SuperpositionCircuit(1, reps=1), UnhashableNoise()
+    for flips, expected in ((False, -1.0), (True, 1.0)):
+        noise.flips = flips
+        backend = SamplerBackend(circuit, sampling=AerSampling(shots=8, noise=noise))
+        keys = np.arange(1, dtype=np.uint64)
+        assert backend.readout(torch.tensor([[0.3]]), keys).item() == expected

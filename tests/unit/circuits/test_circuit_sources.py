@@ -4,11 +4,13 @@ import copy
 import pickle
 import sys
 from copy import deepcopy
+from dataclasses import dataclass
 from importlib import reload
 from math import sin
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from qiskit import qasm2, qpy
@@ -294,3 +296,47 @@ def test_copies_of_a_backend_share_its_circuit_and_hold_no_second_one(backend: A
     for copied in (deepcopy(made), pickle.loads(pickle.dumps(made))):
         assert copied == made
         assert copied.describe() is built
+
+
+class Turned(CircuitSource):
+    """A circuit of a user's: a Ry by the input times a factor."""
+
+    factor: Any
+
+    def build(self) -> ParametrizedCircuit:
+        circuit, x = QuantumCircuit(1), Parameter("x")
+        circuit.h(0)
+        circuit.ry(float(np.sum(self.factor)) * x, 0)
+        return ParametrizedCircuit(circuit, [x])
+
+
+@dataclass
+class HashedByIdentity(Turned):
+    factor: Any
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+@dataclass
+class Unhashable(Turned):
+    factor: Any
+
+
+@dataclass(frozen=True)
+class OfAList(Turned):
+    factor: Any
+
+
+@pytest.mark.parametrize("kind", [HashedByIdentity, Unhashable, OfAList])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_source_of_a_users_that_has_changed_is_built_anew(
+    kind: type[Turned], inside: bool
+) -> None:
+    value = [1.0]
+    source: Any = kind(value)
+    given = ObservedCircuit(source, [{"Z": -1.0}]) if inside else source
+    assert read_out(CompiledBackend(given)) == pytest.approx(sin(0.5))
+    value[0] = 2.0
+    backend = CompiledBackend(given)
+    assert read_out(backend) == pytest.approx(sin(1.0))
+    value[0] = 3.0  # a backend keeps the circuit that it has built
+    assert read_out(backend) == pytest.approx(sin(1.0))

@@ -1,7 +1,6 @@
 """Parameters that are replaced, added, frozen or regrouped while a training runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import MethodType
 
 import pytest
@@ -141,18 +140,20 @@ class Tagged(torch.nn.Parameter):
     """A parameter of a user's class."""
 
 
-def test_a_parameter_of_another_class_ends_inference_mode_from_its_first_step_on() -> None:
+def test_a_parameter_of_another_class_ends_inference_mode_from_its_first_step_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     modes: list[bool] = []
+    plain = UpdateInjection.coefficients
 
-    @dataclass(frozen=True)
-    class Watching(UpdateInjection):
-        def coefficients(self, step: TouchedStep) -> Tensor:
-            modes.append(torch.is_inference_mode_enabled())
-            return super().coefficients(step)
+    def watched(self: UpdateInjection, step: TouchedStep) -> Tensor:
+        modes.append(torch.is_inference_mode_enabled())
+        return plain(self, step)
 
+    monkeypatch.setattr(UpdateInjection, "coefficients", watched)
     problem = dense_problem()
     base = torch.optim.SGD(problem.parameters, lr=0.1)
-    optimizer = PerturbedOptimizer(base, Perturbation(injection=Watching()))
+    optimizer = PerturbedOptimizer(base, Perturbation())
     for parameter in (None, None, Tagged(problem.parameters[1].detach().clone())):
         if parameter is not None:
             problem.parameters[1] = base.param_groups[0]["params"][1] = parameter

@@ -1,6 +1,9 @@
 """Spectral injection around every kind of base, beside an oracle of loops over torch's SVD."""
 
+import gc
+import weakref
 from copy import deepcopy
+from dataclasses import dataclass
 from math import pi, sin
 from typing import Any
 
@@ -519,6 +522,57 @@ def test_vectors_of_the_power_iteration_are_kept_and_saved() -> None:
     saved = optimizer.state_dict()["quantum_perturbation"]["memory"]
     assert len(saved) == len(HIDDEN)
     assert all(abs(float(vector.norm()) - 1) < 1e-9 for vector in saved.values())
+
+
+class Plain(Backend):
+    """A backend of a user's: a readout with a factor that a script may change."""
+
+    num_qubits = 1
+    separable = True
+    reads = 0
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+        self.reads += 1
+        return (self.factor * inputs).sin()
+
+
+@dataclass
+class Unhashable(Plain):
+    factor: float
+
+
+@dataclass
+class HashedByIdentity(Plain):
+    factor: float
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", [Plain, Unhashable, HashedByIdentity])
+@pytest.mark.parametrize("evaluation", ["exact", "polynomial"])
+def test_a_backend_is_read_once_in_a_training_and_anew_in_the_next(
+    kind: type[Plain], evaluation: str
+) -> None:
+    def trained(backend: Plain) -> list[nn.Parameter]:
+        params = parameters()
+        perturbation = spectral(backend, evaluation=evaluation)
+        train(PerturbedOptimizer(BASES["SGD"](params), perturbation), params)
+        return params
+
+    backend = kind(-1.5)
+    before = trained(backend)
+    assert backend.reads == 1
+    backend.factor = 1.5
+    changed, fresh = trained(backend), trained(kind(1.5))
+    for mine, reference, old in zip(changed, fresh, before, strict=True):
+        assert torch.equal(mine, reference)
+        assert mine.dim() == 1 or mine is changed[0] or mine is changed[-1] or mine.ne(old).any()
+    gone = weakref.ref(backend)
+    del backend
+    gc.collect()
+    assert gone() is None
 
 
 def relative_errors(iterations: int, share: float, tolerance: float) -> list[float]:

@@ -304,3 +304,122 @@ def test_a_control_of_the_same_norm_is_taken(
     replace: Callable[[Replaced], Tensor], injection: type[Injection]
 ) -> None:
     controlled(replace, injection)
+
+
+class Slope(Backend):
+    """Differentiates by itself, and keeps what it saw."""
+
+    num_qubits = 1
+    separable = True
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+        self.seen.append(inputs.clone())
+        with torch.enable_grad():
+            x = inputs.detach().requires_grad_()
+            return torch.autograd.grad(x.sin().sum(), x)[0]
+
+
+class Trained(Slope):
+    """Returns what it has recorded for autograd."""
+
+    def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+        self.seen.append(inputs.clone())
+        with torch.enable_grad():
+            return nn.Parameter(inputs.detach()).cos()
+
+
+class Cosine(LinearBackend):
+    def readout(self, inputs: Tensor, keys: Any = None, weights: Any = None) -> Tensor:
+        return inputs.cos()
+
+
+@pytest.mark.parametrize("kind", [Slope, Trained])
+@pytest.mark.parametrize("learning", [None, Learning(strength_rate=0.1)])
+@pytest.mark.parametrize("make", [UpdateInjection, RelativeInjection, GradientInjection])
+def test_a_backend_may_differentiate_by_itself(
+    kind: type[Slope], learning: Learning | None, make: type[Injection]
+) -> None:
+    if make is GradientInjection and learning is not None:
+        learning = None  # it cannot be learned
+
+    def trained(backend: Backend) -> Tensor:
+        parameter = nn.Parameter(torch.linspace(0.1, 0.4, 4))
+        perturbation = Perturbation(
+            backend, AllEntries(), injection=make(), learning=learning, strength=0.5
+        )
+        optimizer = PerturbedOptimizer(SGD([parameter], lr=0.1), perturbation)
+        for _ in range(3):
+            parameter.grad = torch.arange(1.0, 5.0)
+            optimizer.step()
+        return parameter.detach()
+
+    backend = kind()
+    torch.testing.assert_close(trained(backend), trained(Cosine()))
+    assert len(backend.seen) >= 3
+    (nn.Parameter(torch.ones(4)) * backend.seen[0]).sum().backward()  # no inference tensor
+
+
+def test_a_part_inside_of_ours_may_differentiate_by_itself() -> None:
+    class Mine(Control):
+        def replace(self, replaced: Replaced) -> Tensor:
+            with torch.enable_grad():
+                x = replaced.added.detach().clone().requires_grad_()
+                return -torch.autograd.grad(x.square().sum() / 2, x)[0]
+
+    parameter = nn.Parameter(torch.ones(3))
+    perturbation = Perturbation(
+        LinearBackend(), AllEntries(), injection=UpdateInjection(control=Mine())
+    )
+    optimizer = PerturbedOptimizer(SGD([parameter], lr=0.1), perturbation)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    torch.testing.assert_close(parameter.detach(), torch.full((3,), 1.0 - 0.1 + 0.5 * 0.1))
+
+
+def remembering(value: Callable[[int], Any], late: bool = False) -> PerturbedOptimizer:
+    """Return an optimizer whose injection counts its steps in `step.memory`."""
+
+    class Counting(Injection):
+        modulated = False
+        needs_base_step = late
+
+        def coefficients(self, step: TouchedStep) -> Tensor:
+            count = int(step.memory.get("calls", 0)) + 1
+            step.memory["calls"] = value(count)
+            return -0.1 * count * step.gradient
+
+    parameter = nn.Parameter(torch.ones(4))
+    perturbation = Perturbation(coordinates=AllEntries(), injection=Counting(), strength=0.5)
+    optimizer = PerturbedOptimizer(SGD([parameter], lr=0.1), perturbation)
+    parameter.grad = torch.ones(4)
+    return optimizer
+
+
+@pytest.mark.parametrize("value", [lambda n: n, lambda n: [torch.tensor(n)], lambda n: None])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_memory_that_could_not_be_loaded_is_refused_at_the_first_step(
+    value: Callable[[int], Any], late: bool
+) -> None:
+    optimizer = remembering(value, late)
+    (parameter,) = optimizer.param_groups[0]["params"]
+    state = "The base has taken its step" if late else "No parameter was changed"
+    message = rf"`step.memory` of Counting to hold tensors, got .* under 'calls'.* {state}"
+    with pytest.raises(TypeError, match=message):
+        optimizer.step()
+    assert parameter.tolist() == pytest.approx([0.9 if late else 1.0] * 4)
+    assert optimizer.own_state.memory == {}
+
+
+def test_a_memory_of_tensors_is_continued_from_a_checkpoint() -> None:
+    whole, first, second = (remembering(torch.tensor) for _ in range(3))
+    for optimizer in (whole, whole, first):
+        optimizer.step()
+    parameters = [each.param_groups[0]["params"][0] for each in (whole, first, second)]
+    parameters[2].data.copy_(parameters[1].detach())
+    second.load_state_dict(first.state_dict())
+    second.step()
+    assert torch.equal(parameters[0], parameters[2])
+    assert parameters[0].tolist() == pytest.approx([1.0 - 0.2 - 0.05 - 0.1] * 4)

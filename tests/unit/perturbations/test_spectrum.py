@@ -11,6 +11,7 @@ from lightning_qsgd.perturbations import spectrum as spectrum_module
 from lightning_qsgd.perturbations.spectrum import (
     exact_part,
     largest_eigenvalue,
+    leeway_of,
     odd_coefficients,
     polynomial_part,
 )
@@ -311,3 +312,40 @@ def test_a_batch_asks_more_only_of_the_matrix_that_needs_it(products: list[Tenso
     assert [len(vector) for vector in products] == [3] * 3 + [1] * 21
     torch.testing.assert_close(values, torch.full((3,), 40.0), rtol=0.02, atol=0.0)
     assert vectors[0, 0] == vectors[2, 0] == 1
+
+
+@pytest.mark.parametrize("degree", [1, 3, 5, 9, 15, 21, 31])
+@pytest.mark.parametrize("ratio", [1.0098, 1.0001, 0.9999])
+def test_an_error_of_the_largest_singular_value_changes_no_readout_by_more_than_said(
+    degree: int, ratio: float
+) -> None:
+    """A direction that was the largest is kept, and another one is a little larger."""
+    tolerance = 5e-3
+    function: Function = lambda s: -torch.sin(degree * pi / 2 * s)  # noqa: E731
+    coefficients = odd_coefficients(function, tolerance)
+    singular = torch.cat([torch.tensor([1.0, ratio]), torch.linspace(0.9, 0.01, 38)]).double()
+    start = torch.eye(40, dtype=torch.float64)[:1]
+    part, _ = polynomial_part(singular.diag()[None], coefficients, start, iterations=2)
+    found, expected = part[0].diagonal(), function(singular / singular.max())
+    largest = tolerance + spectrum_module.LARGEST_CHANGE
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=largest)
+
+
+def test_steep_functions_ask_for_the_largest_singular_value_more_exactly() -> None:
+    def leeway(factor: float) -> float:
+        return leeway_of(tuple(odd_coefficients(lambda s: torch.sin(factor * pi / 2 * s), 5e-3)))
+
+    assert leeway_of((-1.0,)) == leeway(1.0) == spectrum_module.LEEWAY  # these cost what they did
+    assert leeway(1.0) > leeway(3.0) > leeway(9.0) > leeway(31.0) > 1e-6
+
+
+@pytest.mark.parametrize("leeway", [2e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_eigenvalue_is_as_exact_as_is_asked(leeway: float, seed: int) -> None:
+    start = None
+    for step in range(4):
+        matrices = torch.stack([random((24, 40), 1000 * seed + 10 * step + k) for k in range(3)])
+        gram = matrices @ matrices.mT
+        values, start = largest_eigenvalue(gram, start, 2, leeway)
+        true = torch.linalg.eigvalsh(gram)[:, -1]
+        torch.testing.assert_close(values, true, rtol=leeway, atol=0.0)
