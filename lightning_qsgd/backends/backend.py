@@ -30,9 +30,10 @@ def is_all_ours(part: Any) -> bool:
     if not is_ours(kind):
         return kind.__module__.partition(".")[0] in _LIBRARIES
     held = vars(part).items() if hasattr(part, "__dict__") else ()
-    made = (name for name, _ in held if isinstance(getattr(kind, name, None), cached_property))
-    skipped = set(made)
-    return all(is_all_ours(value) for name, value in held if name not in skipped)
+    return all(
+        isinstance(getattr(kind, name, None), cached_property) or is_all_ours(value)
+        for name, value in held
+    )
 
 
 _LIBRARIES = {"builtins", "numpy", "qiskit", "qiskit_aer", "qiskit_machine_learning", "torch"}

@@ -126,12 +126,14 @@ def read_as_written(circuit: QuantumCircuit) -> QuantumCircuit:
     Where `measure_all` came after it, as within `SamplerQNN`, bit i is that of qubit i of the
     device. It becomes that of original qubit i, and bits of added qubits stay 0.
     """
+    if circuit.layout is None:
+        return circuit
     count = circuit.num_qubits
     register = next((r for r in circuit.cregs if r.name == MEASURED_BY_QISKIT), ())
     as_they_lie = [((qubit,), (bit,)) for qubit, bit in zip(circuit.qubits, register, strict=False)]
     last = [step for step in circuit.data[-count:] if isinstance(step.operation, Measure)]
     found = [(tuple(step.qubits), tuple(step.clbits)) for step in last]
-    if circuit.layout is None or len(found) != count or found != as_they_lie:
+    if len(found) != count or found != as_they_lie:
         return circuit
     changed = circuit.copy()
     del changed.data[-count:]

@@ -170,9 +170,7 @@ def _refuse_dropped_tasks(root: Path, suite: Mapping[str, Any], arguments: list[
     Raises:
         ValueError: If there is such a task, and nothing may be replaced.
     """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--changed", default=suite.get("changed"))
-    if parser.parse_known_args(arguments)[0].changed == "rerun":
+    if _found("changed", arguments, default=suite.get("changed")) == "rerun":
         return
     dropped = [task for task in _stored_tasks(root) if task not in suite[TASKS]]
     if dropped:
@@ -248,9 +246,15 @@ def name_of_arm(given: str) -> str:
 
 def _added(suite: dict[str, Any], arguments: list[str]) -> list[str]:
     """Return the names of the arms that `arm` of the suite and `--arm` add."""
+    given = _found("arm", arguments, action="append", default=list(suite.get("arm") or []))
+    return list(map(name_of_arm, given))
+
+
+def _found(option: str, arguments: list[str], **settings: Any) -> Any:
+    """Read an option that the tasks are given as well, and leave it where it is."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--arm", action="append", default=list(suite.get("arm") or []))
-    return [name_of_arm(given) for given in parser.parse_known_args(arguments)[0].arm]
+    parser.add_argument(f"--{option}", **settings)
+    return getattr(parser.parse_known_args(arguments)[0], option)
 
 
 def _choices(arguments: list[str]) -> tuple[list[str], dict[str, list[str]]]:

@@ -155,7 +155,7 @@ def check_sampler(primitive: Any, circuit: QuantumCircuit) -> None:
     """
     if type(primitive) not in _OF_ONE_STATE:
         return
-    measured_bits(circuit)
+    measured_bits(circuit)  # refuses measurements on the way
     bare = without_measurements(circuit)
     branches = [step.operation.name for step in bare.data if step.clbits]
     if branches:

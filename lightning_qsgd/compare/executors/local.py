@@ -220,11 +220,12 @@ class LocalExecutor(Executor):
         # Owned here: a run that is killed, as all are after Ctrl-C, leaves its checkpoints behind.
         folder = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
         with folder as scratch, _environment_of_runs():
+            make = partial(_import_and_fit, pickle.dumps(fit), _script())
             try:
                 while waiting or working:
                     while waiting and len(working) < self._processes:
                         job = waiting.popleft()
-                        working |= self._start(fit, job, Path(scratch))
+                        working |= self._start(make, job, Path(scratch))
                         started(job)
                     # A process that died may have left others that hold its end of the pipe.
                     ends: dict[Any, Any] = {
@@ -236,14 +237,13 @@ class LocalExecutor(Executor):
                 for process, *_ in working.values():
                     _end(process)
 
-    def _start(self, fit: Fit, job: Job, scratch: Path) -> Working:
+    def _start(self, make: Fit, job: Job, scratch: Path) -> Working:
         context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
         ours, theirs = context.Pipe(duplex=False)
         log = self._log(job)
         log.parent.mkdir(parents=True, exist_ok=True)
         # No daemon: those may have no processes of their own, such as the workers of a loader.
         own = Path(mkdtemp(dir=scratch))
-        make = partial(_import_and_fit, pickle.dumps(fit), _script())
         process = context.Process(target=work, args=(make, job, theirs, log, own))
         with _without_script():
             process.start()

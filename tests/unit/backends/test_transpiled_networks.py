@@ -52,16 +52,20 @@ def written(measured: bool = False) -> QuantumCircuit:
     return circuit
 
 
-def placed(size: int, before: bool = False, after: bool = False) -> QuantumCircuit:
-    """Lay it out on a line, measured by the user before or after that, or not at all."""
-    moved = transpile(
-        written(before),
+def on_a_line(circuit: QuantumCircuit, size: int, seed: int) -> QuantumCircuit:
+    return transpile(
+        circuit,
         coupling_map=CouplingMap.from_line(size),
         initial_layout=PLACES,
         basis_gates=GATES,
         optimization_level=1,
-        seed_transpiler=3,
+        seed_transpiler=seed,
     )
+
+
+def placed(size: int, before: bool = False, after: bool = False) -> QuantumCircuit:
+    """Lay it out on a line, measured by the user before or after that, or not at all."""
+    moved = on_a_line(written(before), size, seed=3)
     assert moved.layout.final_index_layout(filter_ancillas=True) != [0, 1, 2]
     if after:
         moved.measure_all()
@@ -274,14 +278,7 @@ def phi(weights: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("measured", [False, True])
 def test_a_bias_reads_the_circuit_as_written(way: str, size: int, measured: bool) -> None:
-    moved = transpile(
-        scored(measured),
-        coupling_map=CouplingMap.from_line(size),
-        initial_layout=PLACES,
-        basis_gates=GATES,
-        optimization_level=1,
-        seed_transpiler=1,
-    )
+    moved = on_a_line(scored(measured), size, seed=1)
     sampler = StatevectorSampler(default_shots=SHOTS, seed=1) if way == "shots" else QMLSampler()
     source: Any = SamplerQNN(
         circuit=moved, input_params=[S], weight_params=list(V), sampler=sampler
