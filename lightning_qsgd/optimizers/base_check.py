@@ -281,22 +281,27 @@ def refuse_scaled_gradients(base: Optimizer) -> None:
     Raises:
         RuntimeError: If the base was told a gradient scale, or whether to skip the step.
     """
-    told = [name for name in ("grad_scale", "found_inf") if getattr(base, name, None) is not None]
-    if told:
-        raise RuntimeError(
-            f"Cannot perturb a step of scaled gradients: `{told[0]}` is set on {_name(base)}, "
-            "which then unscales them itself. Unscale them before the step, as "
-            "torch.amp.GradScaler does for a perturbed optimizer, and leave the attribute unset."
-        )
+    if getattr(base, "grad_scale", None) is not None:
+        told = "grad_scale"
+    elif getattr(base, "found_inf", None) is not None:
+        told = "found_inf"
+    else:
+        return
+    raise RuntimeError(
+        f"Cannot perturb a step of scaled gradients: `{told}` is set on {_name(base)}, which then "
+        "unscales them itself. Unscale them before the step, as torch.amp.GradScaler does for a "
+        "perturbed optimizer, and leave the attribute unset."
+    )
 
 
 def is_dry_run(base: Optimizer) -> bool:
     """Whether a step without closure is no step of training: rates and gradients are all 0.
 
     torch's distributed checkpoints initialise an optimizer without state by such a step.
+
+    Args:
+        base: One that has no state.
     """
-    if getattr(base, "state", True):
-        return False
     if any(bool(group.get("lr", 1.0) != 0) for group in base.param_groups):
         return False
     gradients = [parameter.grad for parameter in parameters_of(base.param_groups)]

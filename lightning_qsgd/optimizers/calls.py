@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from lightning_qsgd.backends import SkippedStep
+from lightning_qsgd.backends.evaluation import ChargedTo
 from lightning_qsgd.optimizers.motion import MotionHook
 from lightning_qsgd.optimizers.own_state import OwnState
-from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, apply_or_skip, prepare_or_skip
+from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, count_skipped
 from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.rows import steps_as_torch
 from lightning_qsgd.optimizers.touched import EntriesCache
+from lightning_qsgd.perturbations.blocks import MOVED, UNTOUCHED
 
 Place = int | str | None
 """Where a closure stands: position, keyword, or None if there is none."""
@@ -92,8 +95,11 @@ def has_hooks(optimizer: Optimizer) -> bool:
     own = optimizer.__dict__
     if own.get("_optimizer_step_pre_hooks"):
         return True
-    after = own.get("_optimizer_step_post_hooks", {})
-    return bool(after) and any(type(hook) is not MotionHook for hook in after.values())
+    after: Any = own.get("_optimizer_step_post_hooks")
+    return bool(after) and not _WATCHES.issuperset(map(type, after.values()))
+
+
+_WATCHES = frozenset({MotionHook})
 
 
 def inside_hooks(owners: Sequence[Optimizer], call: Call, step: Callable[[Call], Any]) -> Any:
@@ -235,13 +241,35 @@ class Preparation:
         self.report: StepReport | None = None
 
     def at_once(self) -> None:
-        """Prepare from the gradients that are there now."""
-        prepare_or_skip(self.step, self._cache, self._state)
+        """Prepare from the gradients that are there; skip the step where its backend asks for it.
+
+        All circuits of a step are one evaluation, so a step is skipped as a whole or not at all.
+
+        Raises:
+            RuntimeError: If as many steps were skipped as the policy allows.
+        """
+        cache, state = self._cache, self._state
+        try:
+            if cache.evaluates_circuits:
+                with ChargedTo(state):
+                    self.step.prepare(cache, state.memory)
+            else:
+                self.step.prepare(cache, state.memory)
+        except SkippedStep as request:
+            count_skipped(state, request, UNTOUCHED, state.steps)
 
     def apply(self) -> None:
-        """Apply the step, once the base has moved; see `PerturbedStep.apply`."""
+        """Apply the step, once the base has moved and was counted; skip it where asked for.
+
+        Raises:
+            RuntimeError: If as many steps were skipped as the policy allows.
+        """
         self.finished = True
-        self.report = apply_or_skip(self.step, self._state)
+        try:
+            self.report = self.step.apply()
+        except SkippedStep as request:
+            self.step.let_go()
+            count_skipped(self._state, request, MOVED, self._state.steps - 1)
 
     def undo(self) -> None:
         """Give back what preparing has changed: the base raised before it had moved."""

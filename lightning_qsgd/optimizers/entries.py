@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, repeat
 from math import log2
+from operator import attrgetter, is_
 from typing import TypeVar
 
 import torch
@@ -94,10 +95,9 @@ class Entries(ABC):
 SMALL = 2**16
 """Up to this many entries a scratch buffer is kept, whose views need not be made at every step."""
 
-SHORT = 256
-"""Up to this many entries a vector's gradient is copied whole: cheaper than making a view of it."""
-
 _UNIT = (1,)
+_STRIDED = frozenset({torch.strided})
+_GRAD, _LAYOUT = attrgetter("grad"), attrgetter("layout")
 
 
 class DenseEntries(Entries):
@@ -105,8 +105,7 @@ class DenseEntries(Entries):
 
     Making a view costs more than the arithmetic on four entries, so the views of the parameters
     are kept; `EntriesCache` drops them when a parameter moves in memory, and `where_now` makes
-    others if the base's step moves one. Gradients are new tensors at each step and need new views,
-    unless they are short vectors: those are gathered whole.
+    others if the base's step moves one. Gradients are new tensors at each step and need new views.
 
     Args:
         rows: Touched parameters for which `fits` is true.
@@ -114,14 +113,12 @@ class DenseEntries(Entries):
 
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__(rows)
-        self._long = [
-            (i, (row.size,)) for i, row in enumerate(rows) if not _is_short(row.parameter)
-        ]
-        self._picked = _picked(rows) if any(map(_is_partly_read, rows)) else None
+        self._shapes = [(row.size,) for row in rows]
         self._parameters = [row.parameter for row in rows]
         self._addresses = list(map(Tensor.data_ptr, self._parameters))
         self._views = [row.parameter.detach().view(-1)[: row.size] for row in rows]
-        self._is_low_precision = rows[0].parameter.dtype in LOW_PRECISION
+        self._dtype = rows[0].parameter.dtype
+        self._is_low_precision = self._dtype in LOW_PRECISION
         self._scratch = torch.empty(0)
         self._scratch_views: tuple[Tensor, ...] = ()
         if self.total <= SMALL:
@@ -173,22 +170,20 @@ class DenseEntries(Entries):
         return self._views[0] - theta  # a pass less
 
     def read_gradients(self) -> Tensor:
-        """Gather the gradients, short ones whole; see `Entries.read_gradients`."""
+        """Gather views of the gradients; see `Entries.read_gradients`."""
         gradients = self._dense_gradients()
         if gradients is None:
             return GeneralEntries(self.rows).read_gradients()
-        for index, shape in self._long:
-            gradients[index] = gradients[index].as_strided(shape, _UNIT)
-        values = torch.cat(gradients)
-        if self._picked is not None:
-            values = values.index_select(0, self._picked)
+        values = torch.cat(list(map(Tensor.as_strided, gradients, self._shapes, repeat(_UNIT))))
+        if values.dtype != self._dtype:  # one is of a wider type
+            return GeneralEntries(self.rows).read_gradients()
         return values.float() if self._is_low_precision else values
 
     @override
     def summand(self, values: Tensor, scale: float, spent: bool = False) -> tuple[Tensor, float]:
         keeps_scratch = self._scratch_views and not self._is_low_precision
         out = self._scratch if keeps_scratch else values if spent else None
-        return summand_below_overflow(values, scale, self._views[0].dtype, out)
+        return summand_below_overflow(values, scale, self._dtype, out)
 
     def add_to_parameters(self, values: Tensor, scale: float = 1.0) -> None:
         """Add in one foreach call; see `Entries.add_to_parameters`."""
@@ -199,44 +194,28 @@ class DenseEntries(Entries):
     def write_gradients(self, values: Tensor) -> None:
         """Overwrite in one foreach call; see `Entries.write_gradients`."""
         gradients = self._dense_gradients()
-        if gradients is None or len(set(map(Tensor.data_ptr, gradients))) < len(gradients):
+        if (
+            gradients is None
+            or len(set(map(Tensor.data_ptr, gradients))) < len(gradients)
+            or {self._dtype} != {gradient.dtype for gradient in gradients}
+            or any(map(Tensor.is_neg, gradients))
+        ):
             GeneralEntries(self.rows).write_gradients(values)
             return
-        shapes = ((size,) for size in self.sizes)
-        targets = [g.as_strided(shape, _UNIT) for g, shape in zip(gradients, shapes, strict=True)]
+        targets = list(map(Tensor.as_strided, gradients, self._shapes, repeat(_UNIT)))
         old = torch.cat(targets)
         new = unless_overflown(values.to(old.dtype), old)
         torch._foreach_copy_(targets, per_tensor(new, self.sizes))
 
     def _dense_gradients(self) -> list[Tensor] | None:
-        """Return the gradients; None if one is missing, of another type or layout."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        """Return the gradients; None if one is missing, or lies otherwise in memory."""
+        gradients = list(map(_GRAD, self._parameters))
         is_plain = (  # no call of Python per gradient: this runs at every step
-            len(gradients) == len(self._parameters)
-            and {gradient.dtype for gradient in gradients} == {self._views[0].dtype}
-            and {gradient.layout for gradient in gradients} == {torch.strided}
+            not any(map(is_, gradients, repeat(None)))
+            and _STRIDED.issuperset(map(_LAYOUT, gradients))
             and all(map(Tensor.is_contiguous, gradients))
-            and not any(map(Tensor.is_neg, gradients))
         )
         return gradients if is_plain else None
-
-
-def _is_short(parameter: Tensor) -> bool:
-    return parameter.dim() == 1 and parameter.numel() <= SHORT
-
-
-def _is_partly_read(row: Row) -> bool:
-    return _is_short(row.parameter) and row.size < row.parameter.numel()
-
-
-def _picked(rows: Sequence[Row]) -> Tensor:
-    """Return where the touched entries lie when short gradients are gathered whole."""
-    lengths = [row.parameter.numel() if _is_short(row.parameter) else row.size for row in rows]
-    starts = [0, *accumulate(lengths)]
-    picked = [
-        torch.arange(start, start + row.size) for start, row in zip(starts[:-1], rows, strict=True)
-    ]
-    return torch.cat(picked).to(rows[0].parameter.device)
 
 
 class GeneralEntries(Entries):

@@ -47,6 +47,7 @@ class Injector:
 
     coefficients: Tensor
     direction: Tensor
+    _gradients: tuple[Tensor, Tensor] | None = None  # to restore, and what was written
 
     def __init__(
         self,
@@ -56,19 +57,12 @@ class Injector:
         modulate: Modulate,
         factor: float | None = None,
     ) -> None:
-        injection = perturbation.injection
         self.entries = entries
         self.step = step
-        self._injection = injection
+        self._perturbation = perturbation
+        self._injection = perturbation.injection
         self._modulate = modulate
         self._factor = factor
-        self._features = perturbation.seen
-        self._u_waits = injection.modulated and self._features.needs_base_step
-        self.moves_parameters = injection.enters == "update"
-        self._waits = self.moves_parameters and (
-            self._u_waits or injection.needs_base_step or injection.control is not None
-        )
-        self._gradients: tuple[Tensor, Tensor] | None = None  # to restore, and what was written
 
     def before_base_step(self, measured: bool) -> None:
         """Compute what depends on theta_t and g_t, before the base optimizer moves anything.
@@ -79,19 +73,19 @@ class Injector:
         Raises:
             TypeError: If a part keeps something else than tensors, or returned none.
         """
-        step, injection = self.step, self._injection
-        features_need = injection.modulated and self._features.needs_gradient
-        if injection.needs_gradient or features_need or not self.moves_parameters:
+        step, injection, perturbation = self.step, self._injection, self._perturbation
+        if perturbation.reads_gradient:
             raw = self.entries.read_gradients()
             step.gradient = descended(raw, self.entries, step.groups)
-        if injection.modulated and not self._u_waits:
+        if injection.modulated and not perturbation.modulates_late:
             self._find_modulation()
         if not injection.needs_base_step:
             self._find_coefficients()
-        self._check_memory()
-        if not self._waits:
+        if step.memory:
+            self._check_memory()
+        if not perturbation.adds_late:
             self._multiply()
-        if not self.moves_parameters:
+        if injection.enters == "gradient":
             self._overwrite_gradients(raw, measured)
 
     def restore(self) -> None:
@@ -108,20 +102,22 @@ class Injector:
 
     def compared_with(self) -> Tensor:
         """Return the base's step, or the gradient that is added to, shape (entries,)."""
-        return self._base_step() if self.moves_parameters else self.step.gradient
+        return self._base_step() if self._injection.enters == "update" else self.step.gradient
 
     def after_base_step(self) -> None:
         """Add to the parameters, or restore the gradient."""
-        if not self.moves_parameters:
+        injection, perturbation = self._injection, self._perturbation
+        if injection.enters == "gradient":
             self.restore()
             return
-        if self._waits:
+        if perturbation.adds_late:
             self._base_step()
-            if self._u_waits:
+            if perturbation.modulates_late:
                 self._find_modulation()
-            if self._injection.needs_base_step:
+            if injection.needs_base_step:
                 self._find_coefficients()
-            self._check_memory()
+            if self.step.memory:
+                self._check_memory()
             self._multiply()
         if self._scale > 0:
             self.entries.add_to_parameters(self._product, self._scale)
@@ -148,7 +144,7 @@ class Injector:
             spent = self._injection.modulated
             product = self._coefficients * self._u if spent else self._coefficients
             self._scale = strength
-        if not self.moves_parameters:
+        if self._injection.enters == "gradient":
             self._product = torch.nan_to_num(product, 0.0, 0.0, 0.0)
         elif self._scale > 0:
             self._product, self._scale = self.entries.summand(product, self._scale, spent)
@@ -184,7 +180,7 @@ class Injector:
 
     def _find_modulation(self) -> None:
         step, injection = self.step, self._injection
-        u = self._entering(self._modulate(step), "modulation", self._features)
+        u = self._entering(self._modulate(step), "modulation", self._perturbation.seen)
         shaped = injection.shaped(u, step.sizes, step.strength)
         self._u = u if shaped is u else self._entering(shaped, "shaped", injection)
 
@@ -224,9 +220,9 @@ class Injector:
             TypeError: With its key.
         """
         memory = self.step.memory
-        if not memory or all(map(_is_tensor, memory.values())):
+        odd = {name: value for name, value in memory.items() if not isinstance(value, Tensor)}
+        if not odd:
             return
-        odd = {name: value for name, value in memory.items() if not _is_tensor(value)}
         for name in odd:
             del memory[name]
         name, value = next(iter(odd.items()))
@@ -240,10 +236,6 @@ class Injector:
     @property
     def _state(self) -> str:
         return MOVED if self.step.has_moved else UNTOUCHED
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from lightning_qsgd.backends.evaluation import current_account
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector, descended
 from lightning_qsgd.optimizers.motion import Estimate
-from lightning_qsgd.optimizers.own_state import Learned, Pending, places_of, row_size
-from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
+from lightning_qsgd.optimizers.own_state import Learned, OwnState, Pending, places_of, row_size
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep
 from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.touched import EntriesCache
 from lightning_qsgd.perturbations import Perturbation
@@ -117,9 +117,9 @@ class LearningStep(PerturbedStep):
     Args:
         perturbation: What to add; its `learning` is set.
         base: The base optimizer.
-        time: When the step is taken; at strength 0 it only learns.
+        state: Its counters tell which step this is; it holds what was known after the last one.
+        strength: The schedule's, at this step; at 0 it only learns.
         measured: What to measure.
-        learned: What was known after the last step.
 
     Attributes:
         learned: What is known after this step.
@@ -131,18 +131,14 @@ class LearningStep(PerturbedStep):
         self,
         perturbation: Perturbation,
         base: Optimizer,
-        time: StepTime,
+        state: OwnState,
+        strength: float,
         measured: Measured,
-        learned: Learned,
     ) -> None:
-        super().__init__(perturbation, base, time, measured)
-        self.learned = replace(learned, pending=None)
-        self._pending = learned.pending
-
-    @property
-    def is_prepared(self) -> bool:
-        """Whether anything is added: not where the strength was learned to be 0."""
-        return super().is_prepared and self.learned.factor > 0
+        super().__init__(perturbation, base, state, strength, measured)
+        assert state.learned is not None
+        self.learned = replace(state.learned, pending=None)
+        self._pending = state.learned.pending
 
     def prepare(self, cache: EntriesCache, memory: dict[str, Tensor]) -> None:
         """Learn, then prepare with what was learned; see `PerturbedStep.prepare`."""
@@ -152,9 +148,10 @@ class LearningStep(PerturbedStep):
             with torch.no_grad():
                 self._learn(self._pending, entries, cache)
         seconds = perf_counter() - start
-        if self._time.strength > 0:
+        if self._strength > 0:
             super().prepare(cache, memory)
             self._seconds += seconds
+            self.is_prepared = self.is_prepared and self.learned.factor > 0  # else nothing is added
 
     def apply(self) -> StepReport | None:
         """Apply the perturbation and keep it to learn from; see `PerturbedStep.apply`."""
@@ -209,8 +206,8 @@ class LearningStep(PerturbedStep):
         return Injector(self._perturbation, entries, step, modulate, self.learned.factor)
 
     def _to_learn_from(self, injector: Injector) -> Pending:
-        entries, step, direction = injector.entries, self._time.step, injector.direction
-        pending = Pending(places_of(entries.rows), step, direction, entries=entries)
+        entries, direction = injector.entries, injector.direction
+        pending = Pending(places_of(entries.rows), self._step, direction, entries=entries)
         if self.learned.weights is None:
             return pending
         return replace(pending, coefficients=injector.coefficients, inputs=self._seen)

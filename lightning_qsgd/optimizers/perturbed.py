@@ -41,7 +41,7 @@ from lightning_qsgd.optimizers.identity import StandIn, class_for, is_made, keep
 from lightning_qsgd.optimizers.learning import LearningStep
 from lightning_qsgd.optimizers.motion import CopyWatch, MotionSample, MotionWatch
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
-from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep, StepTime
+from lightning_qsgd.optimizers.perturbed_step import Measured, PerturbedStep
 from lightning_qsgd.optimizers.report import SizeWatch, StepReport
 from lightning_qsgd.optimizers.rows import steps_as_torch
 from lightning_qsgd.optimizers.touched import EntriesCache
@@ -218,7 +218,8 @@ class PerturbedOptimizer(StandIn):
         """
         self.base._opt_called = True  # type: ignore[attr-defined]
         strength = self.perturbation.schedule.at(self.own_state.steps)
-        if has_hooks(self) or has_hooks(self.base):
+        has_own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        if has_own or has_hooks(self.base):
             is_bare = strength == 0 and not self.own_state.awaits_gradient
             # torch runs those of a bare step in its own order, as it does around global ones.
             owners = (self,) if is_bare or has_global_hooks(self.base) else (self, self.base)
@@ -231,7 +232,7 @@ class PerturbedOptimizer(StandIn):
 
     def _whole_step(self, strength: float, call: Call) -> Any:
         place = call.place_of_closure(self.base.step) if call.args or call.kwargs else None
-        if place is None and is_dry_run(self.base):
+        if place is None and not getattr(self.base, "state", True) and is_dry_run(self.base):
             return self._base_step(call)
         if strength > 0 or self.own_state.awaits_gradient:
             return self._perturbed_step(strength, call, place)
@@ -290,8 +291,8 @@ class PerturbedOptimizer(StandIn):
         state = self.own_state
         every = self.measure_every, self.measure_model_every
         measured = Measured.at(state.due, every, self._asked, self._sample)
-        parts = self.perturbation, self.base, StepTime(state.steps, state.due, strength), measured
-        return LearningStep(*parts, state.learned) if state.learned else PerturbedStep(*parts)
+        kind = LearningStep if state.learned else PerturbedStep
+        return kind(self.perturbation, self.base, state, strength, measured)
 
     def _base_step(self, call: Call) -> Any:
         self._motion.inside = True

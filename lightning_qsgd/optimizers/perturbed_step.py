@@ -1,7 +1,6 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -11,7 +10,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_qsgd.backends import SkippedStep
-from lightning_qsgd.backends.evaluation import ChargedTo
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector
 from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
@@ -21,11 +19,10 @@ from lightning_qsgd.optimizers.rows import (
     ParamGroups,
     parameters_of,
     real_numel,
-    steps_as_torch,
 )
 from lightning_qsgd.optimizers.touched import EntriesCache, Standing
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.blocks import MOVED, UNTOUCHED, Blocks
+from lightning_qsgd.perturbations.blocks import Blocks
 from lightning_qsgd.perturbations.features import Reader, Seen
 from lightning_qsgd.perturbations.step import TouchedStep, decoupled_decay
 
@@ -66,59 +63,53 @@ class Measured(NamedTuple):
 _NOTHING = Measured(False, None)
 
 
-class StepTime(NamedTuple):
-    """When a step is taken: steps and due steps before it, and the strength now."""
-
-    step: int
-    due: int
-    strength: float
-
-
 class PerturbedStep:
     """Carries one step's data from the gradient to the perturbed parameters.
 
     Args:
         perturbation: What to add.
         base: The base optimizer, which holds parameter groups and state.
-        time: When the step is taken.
+        state: Its counters tell which step this is.
+        strength: The schedule's, at this step.
         measured: What to measure.
     """
 
     learned: Learned | None = None
     """What is known after this step, where something is learned."""
 
+    is_prepared = False
+    """Whether the perturbation is known, and is to be added once the base has moved."""
+
+    _snapshot: Snapshot | None = None
+    _standing: Standing | None = None
+    _circuits = 0
+    _evaluates = False
+    _seconds = 0.0
+
     def __init__(
         self,
         perturbation: Perturbation,
         base: Optimizer,
-        time: StepTime,
+        state: OwnState,
+        strength: float,
         measured: Measured,
     ) -> None:
         self._perturbation = perturbation
         self._base = base
         self._groups: ParamGroups = base.param_groups
-        self._time = time
+        self._step, self._due = state.steps, state.due
+        self._strength = strength
         self._measured = measured
-        self._injectors: deque[Injector] = deque()
-        self._is_prepared = False
-        self._snapshot: Snapshot | None = None
-        self._standing: Standing | None = None
-        self._circuits = 0
-        self._evaluates = False
-
-    @property
-    def is_prepared(self) -> bool:
-        """Whether there is anything to apply."""
-        return self._is_prepared
+        self._injectors: list[Injector] = []
 
     def stand(self, cache: EntriesCache) -> None:
         """Keep theta_t until `prepare`: the base may move before it evaluates its closure.
 
         Sharded parameters, which all processes must read together, are read in `prepare`.
         """
-        if self._time.strength == 0:
+        if self._strength == 0:
             return
-        self._standing = cache.standing(self._groups, self._time.due)
+        self._standing = cache.standing(self._groups, self._due)
         if self._measured.model is not None and self._moves_parameters:
             self._snapshot = self._measured.model.start(self._groups, expected=True)
 
@@ -132,14 +123,15 @@ class PerturbedStep:
         Raises:
             FloatingPointError: If the backend returns a readout that is not finite.
         """
-        start = perf_counter()
-        touched = cache.at(self._groups, self._time.due)
+        start = perf_counter() if self._measured.entries else 0.0
+        touched = cache.at(self._groups, self._due)
         self._without_gradients = cache.without_gradients
         if touched is not None:
             self._entries, self._blocks = touched
             with self._without_gradients:
                 self._compute(cache, self._entries, self._blocks, memory)
-        self._seconds = perf_counter() - start
+        if self._measured.entries:
+            self._seconds = perf_counter() - start
 
     def restore(self) -> None:
         """Undo what `prepare` changed: the base raised, or is about to evaluate again."""
@@ -149,7 +141,7 @@ class PerturbedStep:
     def let_go(self) -> None:
         """Add nothing, or nothing more: the circuits failed after the base had moved."""
         self._injectors.clear()
-        self._is_prepared = False
+        self.is_prepared = False
 
     def apply(self) -> StepReport | None:
         """Apply the perturbation after the base step; return a report if one was asked for.
@@ -161,18 +153,17 @@ class PerturbedStep:
         if not injectors:
             return None
         with self._without_gradients:
-            if not steps_as_torch(self._base):
-                for injector in injectors:
-                    injector.entries = injector.entries.where_now()
+            for injector in injectors:
+                injector.entries = injector.entries.where_now()
             if not self._measured.entries:
                 while injectors:
-                    injectors.popleft().after_base_step()
+                    injectors.pop(0).after_base_step()
                 return None
             start = perf_counter()
             whole = self._snapshot.squared_distance() if self._snapshot else None
-            sums = _applied_and_measured(injectors.popleft())
+            sums = _applied_and_measured(injectors.pop(0))
             while injectors:
-                sums = sums + _applied_and_measured(injectors.popleft())
+                sums = sums + _applied_and_measured(injectors.pop(0))
             return self._report(sums, whole, self._seconds + perf_counter() - start)
 
     def _compute(
@@ -180,14 +171,17 @@ class PerturbedStep:
     ) -> None:
         reader = self._reader_of(cache, entries, blocks)
         # What is computed once the base has moved exists for one part at a time.
-        for part in entries.parts if self._works_by_tensor else (entries,):
+        parts = entries.parts
+        if len(parts) > 1 and not self._works_by_tensor:
+            parts = (entries,)
+        for part in parts:
             injector = self._injector_for(part, self._seen_of(part, memory, cache.kept), reader)
             injector.before_base_step(self._measured.entries)
             self._injectors.append(injector)
         if self._measured.model is not None and self._moves_parameters and not self._snapshot:
             self._snapshot = self._measured.model.start(self._groups)
         self._standing = None
-        self._is_prepared = True
+        self.is_prepared = True
 
     @property
     def _moves_parameters(self) -> bool:
@@ -204,9 +198,9 @@ class PerturbedStep:
         self, entries: Entries, memory: dict[str, Tensor], kept: dict[str, Any]
     ) -> TouchedStep:
         """Read what is known of the step before the base moves."""
-        time, injection = self._time, self._perturbation.injection
+        perturbation, injection = self._perturbation, self._perturbation.injection
         stood = self._standing
-        needs_base_step = injection.needs_base_step or self._perturbation.seen.needs_base_step
+        needs_base_step = injection.needs_base_step or perturbation.seen.needs_base_step
         step = TouchedStep(
             entries.rows,
             entries.sizes,
@@ -214,15 +208,15 @@ class PerturbedStep:
             self._groups,
             self._base.state,
             entries.read_parameters() if stood is None else stood.at(entries),
-            (self._perturbation.seed, time.step),
-            time.strength,
+            (perturbation.seed, self._step),
+            self._strength,
             [decoupled_decay(group) for group in self._groups] if needs_base_step else (),
             memory,
             kept=kept,
         )
         # Whatever may fail runs while theta and g are still what they were: nothing is undone then.
         if not injection.modulated:
-            backend = self._perturbation.backend
+            backend = perturbation.backend
             step.evaluated = self._together(entries, lambda: injection.evaluate(backend, step))
         return step
 
@@ -231,10 +225,11 @@ class PerturbedStep:
         if not self._perturbation.injection.modulated:
             return _nothing
         weights = None if self.learned is None else self.learned.weights
-        make = partial(cache.reader, blocks, self._time.step, weights)
         if self._perturbation.backend.separable:
-            reader, self._evaluates = make()
-        elif self._perturbation.seen.reads_once:
+            reader, self._evaluates = cache.reader(blocks, self._step, weights)
+            return reader
+        make = partial(cache.reader, blocks, self._step, weights)
+        if self._perturbation.seen.reads_once:
             reader, self._evaluates = entries.together(make)
         else:
             read, self._evaluates = make()
@@ -276,48 +271,18 @@ def _nothing(seen: Seen) -> Tensor:
 _LOGGER = logging.getLogger(__name__)
 
 
-def prepare_or_skip(step: PerturbedStep, cache: EntriesCache, state: OwnState) -> None:
-    """Prepare a step and count its circuits; where its backend asks for it, skip and count it.
-
-    All circuits of a step are one evaluation, so a step is skipped as a whole or not at all.
+def count_skipped(state: OwnState, request: SkippedStep, moved: str, step: int) -> None:
+    """Count a step that goes without its perturbation, and log it.
 
     Args:
-        step: What to prepare; it stays unprepared if it is skipped.
-        cache: Finds the touched entries.
-        state: Counts circuits and skipped steps.
+        state: Counts skipped steps.
+        request: Of the policy, with its limit and its reason.
+        moved: Where the parameters are, for the message.
+        step: Number of the step, counted from 0.
 
     Raises:
         RuntimeError: If as many steps were skipped as the policy allows.
     """
-    try:
-        if cache.evaluates_circuits:
-            with ChargedTo(state):
-                step.prepare(cache, state.memory)
-        else:
-            step.prepare(cache, state.memory)
-    except SkippedStep as request:
-        _count_skipped(state, request, UNTOUCHED, state.steps)
-
-
-def apply_or_skip(step: PerturbedStep, state: OwnState) -> StepReport | None:
-    """Apply a step; skip and count it where its backend, asked after the base's step, asks for it.
-
-    Args:
-        step: A step whose base has moved.
-        state: Counts skipped steps, and has counted this one among the steps.
-
-    Raises:
-        RuntimeError: If as many steps were skipped as the policy allows.
-    """
-    try:
-        return step.apply()
-    except SkippedStep as request:
-        step.let_go()
-        _count_skipped(state, request, MOVED, state.steps - 1)
-        return None
-
-
-def _count_skipped(state: OwnState, request: SkippedStep, moved: str, step: int) -> None:
     if state.skipped >= request.limit:
         raise RuntimeError(
             f"Cannot skip another step: the circuits failed at {state.skipped} steps before, "

@@ -162,7 +162,8 @@ class SizeWatch:
             chooses_nothing: Whether the coordinates choose no entry of any tensor.
         """
         if report is None:
-            self._see_nothing(state, chooses_nothing)
+            if not self._told_of_nothing and (chooses_nothing or state.due == PATIENCE):
+                self._see_nothing(state, chooses_nothing)
             return
         factor = report.strength_factor
         if self._warned or (factor is not None and factor < 1.0):
@@ -181,12 +182,10 @@ class SizeWatch:
             self._on_model.clear()
 
     def _see_nothing(self, state: OwnState, chooses_nothing: bool) -> None:
-        if self._told_of_nothing:
-            return
         if chooses_nothing:
             self._told_of_nothing = True
             warnings.warn(_NOTHING_CHOSEN, InvisiblePerturbationWarning, stacklevel=6)
-        elif state.due == PATIENCE and not (state.applied or state.skipped or state.learned):
+        elif not (state.applied or state.skipped or state.learned):
             warnings.warn(_NEVER_APPLIED, InvisiblePerturbationWarning, stacklevel=6)
 
     def _judge_large(self, sizes: list[float]) -> None:

@@ -150,6 +150,8 @@ class Strength:
         peak = float(self.value)  # one of numpy's would end up in checkpoints, which refuse it
         if since_start < self.warmup_steps:
             return peak * (since_start + 1) / self.warmup_steps
+        if type(self.decay) is ConstantDecay:  # at nearly every step: nothing is asked for
+            return peak
         return peak * self._left(since_start - self.warmup_steps)
 
     def _left(self, step: int) -> float:
