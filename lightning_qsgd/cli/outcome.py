@@ -113,7 +113,7 @@ def next_command(results: Results) -> str:
         return _without(command, results.untuned) if may_go else ""
     if any(diverged_seeds(results, arm.name) for arm in (asked.baseline, *asked.on_trial)):
         return ""
-    design = Design(len(asked.seeds), len(asked.on_trial), Method(asked.alpha))
+    design = Design(len(asked.seeds), asked.num_questions, Method(asked.alpha))
     if asked.on_trial and not design.is_comparison:
         return _with_seeds(command, design.seeds_needed)
     return "" if "--arm" in command else f"{command} --arm {ANOTHER}"

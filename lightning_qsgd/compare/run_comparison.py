@@ -31,7 +31,7 @@ from lightning_qsgd.compare.results.results import (
     Results,
     TunedArm,
 )
-from lightning_qsgd.compare.results.results_folder import load_results, save_results
+from lightning_qsgd.compare.results.results_folder import arms_seen, load_results, save_results
 from lightning_qsgd.compare.running.board import Board
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
@@ -60,7 +60,9 @@ def run_comparison(
     """
     folder = workshop.store.folder
     tuned, untuned, goal, jobs = _settled(question, workshop, console, folder / TUNING / "studies")
-    comparison = _comparison(question, goal)
+    earlier = () if workshop.running.changed == "rerun" else arms_seen(folder)  # else of another
+    left_out = tuple(name for name in earlier if name not in question.plan.arms)
+    comparison = replace(_comparison(question, goal), left_out=left_out)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
     for job in jobs:
         if workshop.store.is_damaged(job.name):
@@ -74,6 +76,13 @@ def run_comparison(
     )
     known = replace(known, runs=_known(known, folder))
     save_results(collect(known, workshop.store), folder)
+    if left_out:
+        console.print(
+            f"[bold red]LEFT OUT[/] {escape(', '.join(left_out))}: the folder has runs of them, "
+            "and the plan does not have them any more. The report names them, and they stay "
+            "questions that claims are corrected for.",
+            soft_wrap=True,
+        )
     for arm, words in question.unshortened.items():
         text = f"[bold red]HORIZONS[/] of {escape(arm)}: {escape(words)}"
         console.print(text, soft_wrap=True)

@@ -7,7 +7,7 @@ from lightning_qsgd.compare.report.document import Block, Bullets, Heading, Noti
 from lightning_qsgd.compare.report.origin import set_apart
 from lightning_qsgd.compare.report.tables import count, known
 from lightning_qsgd.compare.results.pairing import check_pairing, extra_parameters
-from lightning_qsgd.compare.results.results import Results
+from lightning_qsgd.compare.results.results import Comparison, Results
 from lightning_qsgd.compare.statistics import Design, Method
 from lightning_qsgd.compare.statistics.power import LARGE
 from lightning_qsgd.compare.verdicts.analysis import Analysis, Challenge
@@ -220,6 +220,7 @@ def _certainty(results: Results, analysis: Analysis) -> str:
         else "no effect of any size is sure to be seen"
     )
     pairs = _pairs(results, analysis.testable) if analysis.testable else "so few pairs"
+    left_out = ", also for those left out" if results.comparison.left_out else ""
     shared = (
         f" The plan asks for that instead of {100 * usual:g} %, as each task of a suite does: they "
         "share the chance of a false claim."
@@ -228,8 +229,8 @@ def _certainty(results: Results, analysis: Analysis) -> str:
         "An arm is called better or worse only if three tests of the differences at equal seeds "
         "agree (Student's t, the same corrected for skew, and the BCa bootstrap), after Holm's "
         f"correction for having asked {count(analysis.design.questions, 'question')} at once, one "
-        "for each arm on trial. Controls and references are no questions. If nothing had any "
-        "effect, the chance of even one such claim about an arm would be about "
+        f"for each arm on trial{left_out}. Controls and references are no questions. If nothing "
+        "had any effect, the chance of even one such claim about an arm would be about "
         f"{100 * alpha:.3g} % or less.{shared if alpha != usual else ''} "
         f"With {pairs}, {seen}. "
         "The verdicts hold for this model, data, budget and tuning, not beyond."
@@ -248,6 +249,8 @@ def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) 
             f"**The search of `{baseline}` missed better values:** {missed} differs from it in "
             "nothing but its values, and is better. Search longer, or in other ranges."
         )
+    if results.comparison.left_out:
+        notices.append(words_for_left_out(results.comparison))
     if results.missing:
         number = count(len(results.missing), "run")
         notices.append(f"**Not complete:** {number} of {len(results.planned)} missing.")
@@ -288,6 +291,16 @@ def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) 
         names = ", ".join(f"`{name}`" for name in edges)
         notices.append(f"**Tuning ended at the edge** of its space for {names}: see Tuning.")
     return [Notice(text, "warn") for text in notices]
+
+
+def words_for_left_out(asked: Comparison) -> str:
+    """Name the arms that have runs in the folder, and are not in the report."""
+    names = ", ".join(f"`{name}`" for name in asked.left_out)
+    return (
+        f"**Left out of this report:** {names}. The folder has runs of them. Claims are corrected "
+        f"for {count(asked.num_questions, 'arm')} on trial, these counted, so that no claim gets "
+        "easier where arms that disappoint are dropped."
+    )
 
 
 def _apart(results: Results) -> list[str]:

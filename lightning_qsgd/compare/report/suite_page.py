@@ -133,6 +133,7 @@ def suite_blocks(
         Heading(f"{name}: what helps over {analysis.baseline} on several tasks?", 1),
         Notice(suite_answer(analysis), "good" if better else "plain"),
         *(Notice(text, "warn") for text in words_for_stored(stored)),
+        *_arms_left_out(analysis),
         *_failed_tasks(analysis),
         *_flat_tasks(analysis),
         *_aimless_tasks(analysis),
@@ -187,6 +188,14 @@ def _failed_tasks(analysis: SuiteAnalysis) -> list[Block]:
         )
         for task, reason in analysis.unanswered.items()
     ]
+
+
+def _arms_left_out(analysis: SuiteAnalysis) -> list[Block]:
+    if not analysis.left_out:
+        return []
+    names = ", ".join(f"`{arm}`" for arm in analysis.left_out)
+    text = "Tasks have runs of them, so claims are corrected for them all the same."
+    return [Notice(f"**Arms left out:** {names}. {text}", "warn")]
 
 
 def _flat_tasks(analysis: SuiteAnalysis) -> list[Block]:

@@ -219,6 +219,8 @@ class Comparison:
         published: Figures of others that the report shows beside the measured ones.
         length: The budget in steps or epochs; 0 if it is in seconds.
         alpha: Chance of any false claim about an arm that the verdicts may have.
+        left_out: Arms on trial that the folder has runs of and the plan no longer has. They were
+            looked at, so they stay questions: else to drop arms would make claims easier.
 
     Raises:
         ValueError: If the arms or seeds do not make a comparison.
@@ -237,6 +239,7 @@ class Comparison:
     published: Published = field(default_factory=Published)
     length: int = 0
     alpha: float = 0.05
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -278,6 +281,11 @@ class Comparison:
     def on_trial(self) -> tuple[Arm, ...]:
         """The arms that the comparison asks about, without controls and references."""
         return tuple(arm for arm in self.arms if arm.kind == "arm")
+
+    @property
+    def num_questions(self) -> int:
+        """How many arms on trial claims are corrected for: those that were left out as well."""
+        return len(self.on_trial) + len(self.left_out)
 
     @property
     def challengers(self) -> tuple[Arm, ...]:

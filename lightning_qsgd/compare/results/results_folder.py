@@ -93,6 +93,16 @@ def load_results(folder: Path) -> Results:
         ) from error
 
 
+def arms_seen(folder: Path) -> tuple[str, ...]:
+    """Name the arms on trial that a folder's results have runs of, those left out among them."""
+    try:
+        known = load_results(folder)
+    except (FileNotFoundError, ValueError):  # none, or damaged ones
+        return ()
+    named = [arm.name for arm in known.comparison.on_trial if known.runs_of(arm.name)]
+    return tuple(dict.fromkeys([*known.comparison.left_out, *named]))
+
+
 DIGEST = "sha256"
 LARGEST = 2**28
 """Bytes of a file, and of what an archive unpacks to, above which they are not read."""
@@ -186,8 +196,9 @@ def _comparison(saved: dict[str, Any]) -> Comparison:
     arms = tuple(_arm(arm) for arm in saved["arms"])
     goal = Goal(**saved["goal"])
     published = Published(**saved.get("published", {}))  # not stored by earlier versions
-    parts = {"goal": goal, "arms": arms, "seeds": tuple(saved["seeds"]), "published": published}
-    return Comparison(**{**saved, **parts})
+    lists = {name: tuple(saved.get(name, ())) for name in ("seeds", "left_out")}
+    parts = {"goal": goal, "arms": arms, "published": published}
+    return Comparison(**{**saved, **lists, **parts})
 
 
 def _arm(saved: dict[str, Any]) -> Arm:

@@ -12,7 +12,7 @@ from scipy.special import chdtri, ndtr, stdtrit
 from lightning_qsgd.compare.statistics.paired_gain import Method
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], others: int = 0) -> list[float]:
     """Adjust p-values so that the chance of *any* false claim stays below the level.
 
     The k-th smallest of m p-values is multiplied by m - k + 1, and none may be smaller than the
@@ -20,6 +20,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Args:
         p_values: One per question, in [0, 1].
+        others: Number of questions asked besides, whose p-values are not known. They count as if
+            they were 1, which makes no other claim easier than the true ones would.
 
     Returns:
         Adjusted p-values in the order given: compare them with the level itself.
@@ -33,7 +35,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         (1979), 65-70.
     """
     order = np.argsort(p_values, kind="stable")
-    factors = len(p_values) - np.arange(len(p_values))
+    factors = len(p_values) + others - np.arange(len(p_values))
     stepped = np.maximum.accumulate(factors * np.asarray(p_values, dtype=np.float64)[order])
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(stepped, 1.0)

@@ -185,7 +185,8 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
     arms on trial. Controls and references are no questions: theirs runs over all challengers, so
     that they cost the arms nothing. The differences between arms and their controls are a family
     with a correction of its own. An arm has to pass both to be called better, so where nothing
-    helps, the chance of any false claim about an arm is that of the first family alone.
+    helps, the chance of any false claim about an arm is that of the first family alone. Arms that
+    were left out after they had runs stay questions of both families over the baseline.
 
     Intervals hold together at the level of the comparison: each is taken at that level over the
     number of questions of its family, and cut at zero where Holm's later steps decide the sign.
@@ -221,12 +222,13 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
         (arm.name, name): gain_of(arm.name, name) for arm in asked.on_trial for name in arm.controls
     }
     p_controls = dict(zip(controls, holm([gain.p for gain in controls.values()]), strict=True))
-    design = Design(len(asked.seeds), len(asked.on_trial), method)
+    design = Design(len(asked.seeds), asked.num_questions, method)
     challenges = []
     for arm in asked.challengers:
         own = {name: controls[arm.name, name] for name in arm.controls}
         p_own = {name: p_controls[arm.name, name] for name in own}
-        count = len(asked.on_trial if arm.kind == "arm" else asked.challengers)
+        others = len(asked.challengers) + len(asked.left_out)
+        count = asked.num_questions if arm.kind == "arm" else others
         gain, p_holm = gains[arm.name], corrected[arm.name]
         challenges.append(
             Challenge(
@@ -254,8 +256,9 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
 def _corrected(asked: Comparison, gains: dict[str, PairedGain]) -> dict[str, float]:
     """Correct the arms on trial for their number, and all others for that of all."""
     on_trial = [arm.name for arm in asked.on_trial]
-    of_all = dict(zip(gains, holm([gain.p for gain in gains.values()]), strict=True))
-    of_arms = dict(zip(on_trial, holm([gains[name].p for name in on_trial]), strict=True))
+    left_out = len(asked.left_out)
+    of_all = dict(zip(gains, holm([gain.p for gain in gains.values()], left_out), strict=True))
+    of_arms = dict(zip(on_trial, holm([gains[name].p for name in on_trial], left_out), strict=True))
     return {**of_all, **of_arms}
 
 
@@ -280,7 +283,7 @@ def _horizon(results: Results, arm: Arm, method: Method) -> HorizonRatio | None:
     ours, theirs = surpluses(results, arm.name, asked.baseline.name)
     if len(ours) < FEWEST_PAIRS:
         return None
-    level = method.alpha / len(asked.on_trial)
+    level = method.alpha / asked.num_questions
     lengths = [*results.horizons, asked.length]
     return horizon_ratio(ours, theirs, lengths, level, method.resamples, method.seed)
 

@@ -138,6 +138,8 @@ class SuiteAnalysis:
             its spread, so that nothing can be said over the suite.
         aimless: Tasks without a target, which are left out of steps and profiles: there is nothing
             that an arm could reach or miss.
+        left_out: Arms that a task's folder has runs of and its plan no longer has. They stay
+            questions, of their task and over the suite.
     """
 
     method: Method
@@ -149,6 +151,7 @@ class SuiteAnalysis:
     partly: dict[str, dict[str, Verdict]] = field(default_factory=dict)
     flat: tuple[str, ...] = ()
     aimless: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def share_of(method: Method, tasks: int) -> Method:
@@ -195,7 +198,8 @@ def analyse_suite(
         for arm in (baseline, *common)
     }
     profiles = performance_profile(costs)
-    level = share.alpha / max(1, len(common))
+    left_out = sorted({arm for one in tasks.values() for arm in one.comparison.left_out})
+    level = share.alpha / max(1, len({*common, *left_out}))
     arms = tuple(
         SuiteArm(
             arm,
@@ -215,6 +219,7 @@ def analyse_suite(
         {arm: {name: judged[name][arm] for name in places} for arm, places in partly.items()},
         tuple(name for name, results in tasks.items() if not _spread(results)),
         tuple(aimless),
+        tuple(left_out),
     )
 
 

@@ -37,6 +37,13 @@ def test_adjusted_p_values_are_never_smaller_nor_above_one(p_values):
     assert all(p <= q <= 1 for p, q in zip(p_values, holm(p_values), strict=True))
 
 
+@given(p_values, st.lists(st.floats(0, 1), max_size=4))
+def test_questions_whose_p_values_are_unknown_make_no_claim_easier(p_values, unknown):
+    known = holm([*p_values, *unknown])[: len(p_values)]
+    assert all(p >= q for p, q in zip(holm(p_values, len(unknown)), known, strict=True))
+    assert holm(p_values, 2) == holm([*p_values, 1.0, 1.0])[: len(p_values)]
+
+
 def test_no_question_needs_no_correction():
     assert holm([]) == []
 

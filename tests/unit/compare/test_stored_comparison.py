@@ -1,6 +1,8 @@
 """A folder that holds a comparison: what may be added to it, and what is refused before a run."""
 
+from contextlib import suppress
 from dataclasses import replace
+from io import StringIO
 from math import nan
 
 import pytest
@@ -12,6 +14,8 @@ from lightning_qsgd.compare.executors.executor import Executor
 from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan, Search
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.planning.search import Range
+from lightning_qsgd.compare.report.answer import answer
+from lightning_qsgd.compare.report.document import to_markdown
 from lightning_qsgd.compare.results.results import Provenance
 from lightning_qsgd.compare.run_comparison import (
     refuse_changed_runs,
@@ -21,6 +25,8 @@ from lightning_qsgd.compare.run_comparison import (
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
+from lightning_qsgd.compare.verdicts.analysis import analyse
+from lightning_qsgd.compare.verdicts.verdict import verdicts
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
 from tests.compare_jobs import METRIC
@@ -94,6 +100,42 @@ def test_results_that_share_an_arm_are_gone_on_with(tmp_path):
         refuse_other_arms(asked(names), workshop(tmp_path))
     (tmp_path / "results.json").write_text("damaged")
     refuse_other_arms(asked(("base", "lion")), workshop(tmp_path))
+
+
+def questions_of(folder):
+    analysis = analyse(load_results(folder))
+    blocks = answer(load_results(folder), analysis, verdicts(analysis))
+    return analysis.design.questions, to_markdown(blocks)
+
+
+def test_arms_that_have_runs_and_leave_the_plan_stay_questions_and_are_named(tmp_path):
+    carried_out(asked(("adamw", "sine", "lion"), noise=ArmPlan(kind="control")), tmp_path)
+    assert "Left out of this report" not in questions_of(tmp_path)[1]
+    for names, left_out in [
+        (("adamw", "sine"), ("lion",)),  # a control is no question
+        (("adamw", "sine"), ("lion",)),  # and they are not forgotten
+        (("adamw", "lion", "soap"), ("sine",)),  # one is back
+        (("adamw", "sine", "lion", "soap"), ()),
+    ]:
+        console = Console(record=True, width=1000, file=StringIO())
+        carried_out(asked(names), tmp_path, console=console)
+        assert load_results(tmp_path).comparison.left_out == left_out
+        count, page = questions_of(tmp_path)
+        assert count == len(names) - 1 + len(left_out)
+        said = f"LEFT OUT {left_out[0] if left_out else ''}"
+        assert (said in console.export_text()) == bool(left_out)
+        said = f"**Left out of this report:** `{left_out[0] if left_out else ''}`"
+        assert (said in page) == bool(left_out)
+
+
+def test_arms_without_a_run_and_those_that_may_be_replaced_are_not_counted(tmp_path):
+    with suppress(KeyboardInterrupt):
+        carried_out(asked(("adamw", "sine", "lion")), tmp_path, most=1)
+    carried_out(asked(), tmp_path)
+    assert load_results(tmp_path).comparison.left_out == ()
+    carried_out(asked(("adamw", "sine", "lion")), tmp_path)
+    run_comparison(asked(), workshop(tmp_path, changed="rerun"), Provenance(), QUIET)
+    assert load_results(tmp_path).comparison.left_out == ()
 
 
 def test_a_changed_plan_is_found_without_a_run_and_without_a_file(tmp_path):
