@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import inf, isnan, nan, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import chdtri, ndtr, stdtrit
 
@@ -45,9 +46,12 @@ def holm(p_values: Sequence[float], others: int = 0) -> list[float]:
 LARGEST_EFFECT = 100.0
 MOST_PAIRS = 1_000_000
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
-TAILS, WEIGHTS = (1 - _NODES) / 2, _WEIGHTS / 2
-"""Tail chances of V at which the mean is taken, and their weights; right to four digits."""
+
+@cache  # found when first asked for: it takes longer than all else that is done on import
+def _tails() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return tail chances of V to take the mean at, and their weights; right to four digits."""
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    return (1 - nodes) / 2, weights / 2
 
 
 def power_of_t(effect: float, pairs: int, alpha: float) -> float:
@@ -73,8 +77,9 @@ def power_of_t(effect: float, pairs: int, alpha: float) -> float:
         0.801
     """
     critical = float(stdtrit(pairs - 1, 1 - alpha / 2))
-    spread = np.sqrt(chdtri(pairs - 1, TAILS) / (pairs - 1))
-    return float(WEIGHTS @ ndtr(effect * sqrt(pairs) - critical * spread))
+    tails, weights = _tails()
+    spread = np.sqrt(chdtri(pairs - 1, tails) / (pairs - 1))
+    return float(weights @ ndtr(effect * sqrt(pairs) - critical * spread))
 
 
 @lru_cache(maxsize=1024)
