@@ -5,6 +5,7 @@ one that prepares the perturbation when it has returned for the first time.
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from lightning_qsgd.backends import SkippedStep
 from lightning_qsgd.backends.evaluation import ChargedTo
 from lightning_qsgd.optimizers.motion import MotionHook
 from lightning_qsgd.optimizers.own_state import OwnState
-from lightning_qsgd.optimizers.perturbed_step import PerturbedStep, count_skipped
+from lightning_qsgd.optimizers.perturbed_step import PerturbedStep
 from lightning_qsgd.optimizers.report import StepReport
 from lightning_qsgd.optimizers.rows import steps_as_torch
 from lightning_qsgd.optimizers.touched import EntriesCache
@@ -256,7 +257,7 @@ class Preparation:
             else:
                 self.step.prepare(cache, state.memory)
         except SkippedStep as request:
-            count_skipped(state, request, UNTOUCHED, state.steps)
+            _count_skipped(state, request, UNTOUCHED, state.steps)
 
     def apply(self) -> None:
         """Apply the step, once the base has moved and was counted; skip it where asked for.
@@ -269,7 +270,7 @@ class Preparation:
             self.report = self.step.apply()
         except SkippedStep as request:
             self.step.let_go()
-            count_skipped(self._state, request, MOVED, self._state.steps - 1)
+            _count_skipped(self._state, request, MOVED, self._state.steps - 1)
 
     def undo(self) -> None:
         """Give back what preparing has changed: the base raised before it had moved."""
@@ -308,3 +309,31 @@ class Preparation:
             return loss
 
         return recorded
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def _count_skipped(state: OwnState, request: SkippedStep, moved: str, step: int) -> None:
+    """Count a step that goes without its perturbation, and log it.
+
+    Args:
+        state: Counts skipped steps.
+        request: Of the policy, with its limit and its reason.
+        moved: Where the parameters are, for the message.
+        step: Number of the step, counted from 0.
+
+    Raises:
+        RuntimeError: If as many steps were skipped as the policy allows.
+    """
+    if state.skipped >= request.limit:
+        raise RuntimeError(
+            f"Cannot skip another step: the circuits failed at {state.skipped} steps before, "
+            f"and the limit of SkipOnFailure is {request.limit}. The last failure is "
+            f"{request.reason}. {moved}; repair the backend, or raise `limit`."
+        ) from request
+    state.skipped += 1
+    _LOGGER.warning(
+        "Step %d is taken without its perturbation (%d skipped so far): %s",
+        *(step, state.skipped, request.reason),
+    )

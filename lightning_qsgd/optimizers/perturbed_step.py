@@ -1,6 +1,5 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -9,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_qsgd.backends import SkippedStep
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.injector import Injector
 from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
@@ -266,31 +264,3 @@ def _applied_and_measured(injector: Injector) -> Tensor:
 
 def _nothing(seen: Seen) -> Tensor:
     raise NotImplementedError("an injection that no circuit modulates asks for no modulation")
-
-
-_LOGGER = logging.getLogger(__name__)
-
-
-def count_skipped(state: OwnState, request: SkippedStep, moved: str, step: int) -> None:
-    """Count a step that goes without its perturbation, and log it.
-
-    Args:
-        state: Counts skipped steps.
-        request: Of the policy, with its limit and its reason.
-        moved: Where the parameters are, for the message.
-        step: Number of the step, counted from 0.
-
-    Raises:
-        RuntimeError: If as many steps were skipped as the policy allows.
-    """
-    if state.skipped >= request.limit:
-        raise RuntimeError(
-            f"Cannot skip another step: the circuits failed at {state.skipped} steps before, "
-            f"and the limit of SkipOnFailure is {request.limit}. The last failure is "
-            f"{request.reason}. {moved}; repair the backend, or raise `limit`."
-        ) from request
-    state.skipped += 1
-    _LOGGER.warning(
-        "Step %d is taken without its perturbation (%d skipped so far): %s",
-        *(step, state.skipped, request.reason),
-    )
