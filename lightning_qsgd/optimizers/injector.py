@@ -57,12 +57,18 @@ class Injector:
         modulate: Modulate,
         factor: float | None = None,
     ) -> None:
+        injection = perturbation.injection
         self.entries = entries
         self.step = step
-        self._perturbation = perturbation
-        self._injection = perturbation.injection
+        self._injection = injection
         self._modulate = modulate
         self._factor = factor
+        self._features = perturbation.seen
+        self._u_waits = injection.modulated and self._features.needs_base_step
+        self.moves_parameters = injection.enters == "update"
+        self._waits = self.moves_parameters and (
+            self._u_waits or injection.needs_base_step or injection.control is not None
+        )
 
     def before_base_step(self, measured: bool) -> None:
         """Compute what depends on theta_t and g_t, before the base optimizer moves anything.
@@ -73,19 +79,20 @@ class Injector:
         Raises:
             TypeError: If a part keeps something else than tensors, or returned none.
         """
-        step, injection, perturbation = self.step, self._injection, self._perturbation
-        if perturbation.reads_gradient:
+        step, injection = self.step, self._injection
+        features_need = injection.modulated and self._features.needs_gradient
+        if injection.needs_gradient or features_need or not self.moves_parameters:
             raw = self.entries.read_gradients()
             step.gradient = descended(raw, self.entries, step.groups)
-        if injection.modulated and not perturbation.modulates_late:
+        if injection.modulated and not self._u_waits:
             self._find_modulation()
         if not injection.needs_base_step:
             self._find_coefficients()
         if step.memory:
             self._check_memory()
-        if not perturbation.adds_late:
+        if not self._waits:
             self._multiply()
-        if injection.enters == "gradient":
+        if not self.moves_parameters:
             self._overwrite_gradients(raw, measured)
 
     def restore(self) -> None:
@@ -102,19 +109,18 @@ class Injector:
 
     def compared_with(self) -> Tensor:
         """Return the base's step, or the gradient that is added to, shape (entries,)."""
-        return self._base_step() if self._injection.enters == "update" else self.step.gradient
+        return self._base_step() if self.moves_parameters else self.step.gradient
 
     def after_base_step(self) -> None:
         """Add to the parameters, or restore the gradient."""
-        injection, perturbation = self._injection, self._perturbation
-        if injection.enters == "gradient":
+        if not self.moves_parameters:
             self.restore()
             return
-        if perturbation.adds_late:
+        if self._waits:
             self._base_step()
-            if perturbation.modulates_late:
+            if self._u_waits:
                 self._find_modulation()
-            if injection.needs_base_step:
+            if self._injection.needs_base_step:
                 self._find_coefficients()
             if self.step.memory:
                 self._check_memory()
@@ -144,7 +150,7 @@ class Injector:
             spent = self._injection.modulated
             product = self._coefficients * self._u if spent else self._coefficients
             self._scale = strength
-        if self._injection.enters == "gradient":
+        if not self.moves_parameters:
             self._product = torch.nan_to_num(product, 0.0, 0.0, 0.0)
         elif self._scale > 0:
             self._product, self._scale = self.entries.summand(product, self._scale, spent)
@@ -180,7 +186,7 @@ class Injector:
 
     def _find_modulation(self) -> None:
         step, injection = self.step, self._injection
-        u = self._entering(self._modulate(step), "modulation", self._perturbation.seen)
+        u = self._entering(self._modulate(step), "modulation", self._features)
         shaped = injection.shaped(u, step.sizes, step.strength)
         self._u = u if shaped is u else self._entering(shaped, "shaped", injection)
 

@@ -93,27 +93,6 @@ class Perturbation:
         """The features as one policy."""
         return self.features if isinstance(self.features, Features) else Together(self.features)
 
-    # What follows is asked at every step, when no code and no data of it are in the caches.
-
-    @cached_property
-    def reads_gradient(self) -> bool:
-        """Whether the gradient is read before the base moves."""
-        injection = self.injection
-        shown = injection.modulated and self.seen.needs_gradient
-        return injection.needs_gradient or shown or injection.enters == "gradient"
-
-    @cached_property
-    def modulates_late(self) -> bool:
-        """Whether u is known only once the base has moved."""
-        return self.injection.modulated and self.seen.needs_base_step
-
-    @cached_property
-    def adds_late(self) -> bool:
-        """Whether what is added is known only once the base has moved."""
-        injection = self.injection
-        waits = injection.needs_base_step or injection.control is not None
-        return injection.enters == "update" and (self.modulates_late or waits)
-
     def _check_features(self) -> None:
         if not isinstance(self.features, Features | list | tuple):
             raise TypeError(

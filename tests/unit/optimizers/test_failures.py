@@ -174,3 +174,28 @@ def test_what_was_not_asked_for_cannot_be_read_by_mistake(name: str) -> None:
     optimizer = PerturbedOptimizer(base, Perturbation(injection=Forgetful()))
     with pytest.raises(RuntimeError, match=rf"`{name}` of this step was not read.*needs_{name} ="):
         optimizer.step()
+
+
+def test_what_an_injection_needs_may_change_during_a_training() -> None:
+    class Later(Injection):
+        """Adds to the gradient's step first, and to the base's from the third step on."""
+
+        @property
+        def needs_base_step(self) -> bool:  # type: ignore[override]
+            return now >= 2
+
+        def coefficients(self, step: TouchedStep) -> Tensor:
+            return 0.5 * step.base_step if self.needs_base_step else -0.1 * step.gradient
+
+    problems = dense_problem(), dense_problem()
+    kept = PerturbedOptimizer(
+        torch.optim.SGD(problems[0].parameters, lr=0.1), Perturbation(injection=Later())
+    )
+    for now in range(4):
+        anew = PerturbedOptimizer(
+            torch.optim.SGD(problems[1].parameters, lr=0.1), Perturbation(injection=Later())
+        )
+        for problem, optimizer in zip(problems, (kept, anew), strict=True):
+            problem.backward()
+            optimizer.step()
+    assert torch.equal(problems[0].flat(), problems[1].flat())
