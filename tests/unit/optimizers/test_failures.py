@@ -180,9 +180,11 @@ def test_what_an_injection_needs_may_change_during_a_training() -> None:
     class Later(Injection):
         """Adds to the gradient's step first, and to the base's from the third step on."""
 
+        now = 0
+
         @property
         def needs_base_step(self) -> bool:  # type: ignore[override]
-            return now >= 2
+            return self.now >= 2
 
         def coefficients(self, step: TouchedStep) -> Tensor:
             return 0.5 * step.base_step if self.needs_base_step else -0.1 * step.gradient
@@ -191,7 +193,7 @@ def test_what_an_injection_needs_may_change_during_a_training() -> None:
     kept = PerturbedOptimizer(
         torch.optim.SGD(problems[0].parameters, lr=0.1), Perturbation(injection=Later())
     )
-    for now in range(4):
+    for Later.now in range(4):
         anew = PerturbedOptimizer(
             torch.optim.SGD(problems[1].parameters, lr=0.1), Perturbation(injection=Later())
         )
