@@ -35,9 +35,6 @@ from lightning_qsgd.compare.results.published import Published
 from lightning_qsgd.compare.results.results import Results, provenance_of
 from lightning_qsgd.compare.results.results_folder import RESULTS, load_results, save_results
 from lightning_qsgd.compare.run_comparison import (
-    collect,
-    damaged_files,
-    foreign_files,
     refuse_changed_runs,
     refuse_other_arms,
     run_comparison,
@@ -45,7 +42,12 @@ from lightning_qsgd.compare.run_comparison import (
 from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.folder_lock import locked
 from lightning_qsgd.compare.running.run_jobs import Workshop
-from lightning_qsgd.compare.running.stored_run import RunStore
+from lightning_qsgd.compare.running.stored_run import (
+    RunStore,
+    collect,
+    damaged_files,
+    foreign_files,
+)
 
 ROOT = Path("runs") / "compare"
 FAILED = 1

@@ -26,16 +26,15 @@ from lightning_qsgd.compare.planning.job import (
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.results.results import (
     Comparison,
-    FailedRun,
     Provenance,
     Results,
     TunedArm,
 )
-from lightning_qsgd.compare.results.results_folder import arms_seen, load_results, save_results
+from lightning_qsgd.compare.results.results_folder import save_results, stored_results
 from lightning_qsgd.compare.running.board import Board
 from lightning_qsgd.compare.running.pairing_guard import PairingGuard, refuse_unpaired
 from lightning_qsgd.compare.running.run_jobs import Workshop
-from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
+from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, collect
 from lightning_qsgd.compare.tuning import Tuning, target_from_baseline
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import RecordedRun
@@ -60,8 +59,8 @@ def run_comparison(
     """
     folder = workshop.store.folder
     tuned, untuned, goal, jobs = _settled(question, workshop, console, folder / TUNING / "studies")
-    earlier = () if workshop.running.changed == "rerun" else arms_seen(folder)  # else of another
-    left_out = tuple(name for name in earlier if name not in question.plan.arms)
+    fingerprints = _fingerprints(jobs, RUNS)
+    left_out = _no_longer_on_trial(question, fingerprints, folder)
     comparison = replace(_comparison(question, goal), left_out=left_out)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
     for job in jobs:
@@ -72,15 +71,15 @@ def run_comparison(
             )
     known = Results(
         *(comparison, (), (), tuple(tuned.values()), provenance),
-        *(_empty_horizons(question, comparison, jobs), untuned, _fingerprints(jobs, RUNS)),
+        *(_empty_horizons(question, comparison, jobs), untuned, fingerprints),
     )
     known = replace(known, runs=_known(known, folder))
     save_results(collect(known, workshop.store), folder)
     if left_out:
         console.print(
-            f"[bold red]LEFT OUT[/] {escape(', '.join(left_out))}: the folder has runs of them, "
-            "and the plan does not have them any more. The report names them, and they stay "
-            "questions that claims are corrected for.",
+            f"[bold red]NO LONGER ON TRIAL[/] {escape(', '.join(left_out))}: the folder has runs "
+            "of them from when they were. The report names them, and they stay questions that "
+            "claims are corrected for.",
             soft_wrap=True,
         )
     for arm, words in question.unshortened.items():
@@ -110,26 +109,83 @@ def run_comparison(
 
 
 def refuse_other_arms(question: Question, workshop: Workshop) -> None:
-    """Refuse a folder whose results are of other arms: they and their report would be replaced.
+    """Refuse a folder whose results are of other arms, or of more seeds or controls than asked.
+
+    Results of other arms would be replaced, with their report. Which seeds and controls count must
+    not depend on what they showed: an arm that lost a run, or is matched by its control, would be
+    better without them.
 
     Args:
         question: What is asked.
         workshop: Keeps the runs; the results lie in its folder.
 
     Raises:
-        ValueError: If no arm of the stored results is in the plan, and they may not be replaced.
+        ValueError: If the stored results may not be replaced, and no arm of theirs is in the plan,
+            or the plan lacks seeds or controls that they have.
     """
     folder, asked = workshop.store.folder, [*question.plan.arms]
-    try:
-        known = [arm.name for arm in load_results(folder).comparison.arms]
-    except (FileNotFoundError, ValueError):  # none, or damaged ones: they are written anew
+    stored = stored_results(folder)
+    if workshop.running.changed == "rerun" or stored is None:
         return
-    if workshop.running.changed == "refuse" and set(known).isdisjoint(asked):
+    known = [arm.name for arm in stored.comparison.arms]
+    if set(known).isdisjoint(asked):
         raise ValueError(
             f"The folder {folder} holds another comparison: its results are of the arms {known}, "
             f"and the plan has {asked}. The results and the report would be lost. Choose another "
             "`--folder`, or `--changed rerun` to replace them."
         )
+    _refuse_fewer(question, stored, folder)
+
+
+def _refuse_fewer(question: Question, stored: Results, folder: Path) -> None:
+    plan = question.plan
+    ended = {(run.arm, run.seed) for run in stored.runs}
+    ended |= {(run.arm, run.seed) for run in stored.failures}
+    seeds = sorted({seed for arm, seed in ended if arm in plan.arms} - {*plan.seed_block})
+    if seeds:
+        raise ValueError(
+            f"The folder {folder} has runs of the seeds {seeds}, and `seeds` are "
+            f"{[*plan.seed_block]}: which of them count must not depend on how they ended. Keep "
+            "them, or choose another `--folder`."
+        )
+    gone = {
+        arm.name: control
+        for arm in stored.comparison.arms
+        for control in arm.controls
+        if arm.name in plan.arms
+        and control in {name for name, _ in ended}
+        and arm.name not in getattr(plan.arms.get(control), "control_of", ())
+    }
+    for arm, control in gone.items():
+        raise ValueError(
+            f"The folder {folder} has runs of {control!r}, a control of {arm!r} that the plan does "
+            f"not have: without it {arm!r} could be called better for want of a match. Keep it, or "
+            "choose another `--folder`."
+        )
+
+
+def _no_longer_on_trial(
+    question: Question, fingerprints: Mapping[str, Sequence[str]], folder: Path
+) -> tuple[str, ...]:
+    """Name the arms that stored results have runs of from when they were on trial.
+
+    Where no stored run is one of those asked for, the results are of something else.
+
+    Raises:
+        ValueError: If the plan lacks seeds or controls that they have.
+    """
+    stored = stored_results(folder)
+    if stored is None:
+        return ()
+    noted = stored.fingerprints  # earlier versions noted none
+    shared = [arm for arm in noted if not {*noted[arm]}.isdisjoint(fingerprints.get(arm, ()))]
+    if noted and not any(map(stored.runs_of, shared)):
+        return ()
+    _refuse_fewer(question, stored, folder)
+    seen = [arm.name for arm in stored.comparison.on_trial if stored.runs_of(arm.name)]
+    now = {name for name, arm in question.plan.arms.items() if arm.kind == "arm"}
+    earlier = dict.fromkeys([*stored.comparison.left_out, *seen])
+    return tuple(name for name in earlier if name not in now)
 
 
 class _StoredOnly(Executor):
@@ -220,75 +276,12 @@ def _empty_horizons(
     }
 
 
-def collect(results: Results, store: RunStore, block: str = RUNS) -> Results:
-    """Put what is stored into results, finished and failed runs alike.
-
-    What another configuration has made is left out, if the results say which runs belong.
-
-    Args:
-        results: The comparison. Its own runs and failures stand in for files that are damaged or
-            gone; all others are replaced.
-        store: Where runs are kept.
-        block: Which runs; those of every horizon come along with the reported ones.
-    """
-    before: list[RecordedRun | FailedRun] = [*results.failures, *results.runs]
-    ended = {(run.arm, run.seed): run for run in before}
-    for arm, seed in results.planned:
-        found = store.load(run_name(arm, seed, block))
-        if found is not None and results.belongs(arm, seed, found.fingerprint):
-            ended[arm, seed] = found.run
-    runs = tuple(run for run in ended.values() if not isinstance(run, FailedRun))
-    failures = tuple(run for run in ended.values() if isinstance(run, FailedRun))
-    horizons = {
-        length: collect(part, store, horizon_block(length))
-        for length, part in results.horizons.items()
-    }
-    return replace(results, runs=runs, failures=failures, horizons=horizons)
-
-
-def foreign_files(results: Results, store: RunStore, block: str = RUNS) -> list[str]:
-    """Name the files of runs that another configuration has made, as after a stopped rerun.
-
-    Args:
-        results: The comparison.
-        store: Where runs are kept.
-        block: Which runs; those of every horizon come along with the reported ones.
-    """
-    names = {(arm, seed): run_name(arm, seed, block) for arm, seed in results.planned}
-    found = [
-        str(store.path(name))
-        for (arm, seed), name in names.items()
-        if (stored := store.load(name)) is not None
-        and not results.belongs(arm, seed, stored.fingerprint)
-    ]
-    parts = results.horizons.items()
-    return found + [f for n, part in parts for f in foreign_files(part, store, horizon_block(n))]
-
-
-def damaged_files(results: Results, store: RunStore) -> list[str]:
-    """Name the files of runs that cannot be read, and those that are gone although results know.
-
-    Args:
-        results: The comparison, with the runs that it knows.
-        store: Where runs are kept.
-    """
-    known = set(results.planned) - set(results.missing)
-    return [
-        str(store.path(name))
-        for arm, seed in results.planned
-        if store.is_damaged(name := run_name(arm, seed))
-        or ((arm, seed) in known and not store.path(name).exists())
-    ]
-
-
 def _known(asked: Results, folder: Path) -> tuple[RecordedRun, ...]:
     """Return the runs of this very comparison that results on disk have, whatever their files."""
     comparison = asked.comparison
-    try:
-        saved = load_results(folder)
-    except (FileNotFoundError, ValueError):
-        return ()
-    if (saved.comparison.arms, saved.comparison.seeds) != (comparison.arms, comparison.seeds):
+    saved = stored_results(folder)
+    of = comparison.arms, comparison.seeds
+    if saved is None or (saved.comparison.arms, saved.comparison.seeds) != of:
         return ()
     return tuple(
         run

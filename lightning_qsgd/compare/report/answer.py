@@ -220,7 +220,7 @@ def _certainty(results: Results, analysis: Analysis) -> str:
         else "no effect of any size is sure to be seen"
     )
     pairs = _pairs(results, analysis.testable) if analysis.testable else "so few pairs"
-    left_out = ", also for those left out" if results.comparison.left_out else ""
+    left_out = ", and each that was" if results.comparison.left_out else ""
     shared = (
         f" The plan asks for that instead of {100 * usual:g} %, as each task of a suite does: they "
         "share the chance of a false claim."
@@ -294,12 +294,12 @@ def _warnings(results: Results, analysis: Analysis, judged: dict[str, Verdict]) 
 
 
 def words_for_left_out(asked: Comparison) -> str:
-    """Name the arms that have runs in the folder, and are not in the report."""
+    """Name the arms that the folder has runs of from when they were on trial."""
     names = ", ".join(f"`{name}`" for name in asked.left_out)
     return (
-        f"**Left out of this report:** {names}. The folder has runs of them. Claims are corrected "
-        f"for {count(asked.num_questions, 'arm')} on trial, these counted, so that no claim gets "
-        "easier where arms that disappoint are dropped."
+        f"**No longer on trial:** {names}. The folder has runs of them from when they were. Claims "
+        f"are corrected for {count(asked.num_questions, 'arm')} on trial, these counted: no claim "
+        "gets easier where arms that disappoint are taken off."
     )
 
 

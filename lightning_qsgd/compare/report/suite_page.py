@@ -194,8 +194,8 @@ def _arms_left_out(analysis: SuiteAnalysis) -> list[Block]:
     if not analysis.left_out:
         return []
     names = ", ".join(f"`{arm}`" for arm in analysis.left_out)
-    text = "Tasks have runs of them, so claims are corrected for them all the same."
-    return [Notice(f"**Arms left out:** {names}. {text}", "warn")]
+    text = "Tasks have runs of them from when they were: claims are corrected for them, too."
+    return [Notice(f"**No longer on trial:** {names}. {text}", "warn")]
 
 
 def _flat_tasks(analysis: SuiteAnalysis) -> list[Block]:

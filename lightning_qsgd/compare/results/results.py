@@ -219,8 +219,8 @@ class Comparison:
         published: Figures of others that the report shows beside the measured ones.
         length: The budget in steps or epochs; 0 if it is in seconds.
         alpha: Chance of any false claim about an arm that the verdicts may have.
-        left_out: Arms on trial that the folder has runs of and the plan no longer has. They were
-            looked at, so they stay questions: else to drop arms would make claims easier.
+        left_out: Arms that the folder has runs of and that are no longer on trial. They were looked
+            at, so they stay questions: else to drop arms would make claims easier.
 
     Raises:
         ValueError: If the arms or seeds do not make a comparison.

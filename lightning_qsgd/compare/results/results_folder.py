@@ -93,14 +93,12 @@ def load_results(folder: Path) -> Results:
         ) from error
 
 
-def arms_seen(folder: Path) -> tuple[str, ...]:
-    """Name the arms on trial that a folder's results have runs of, those left out among them."""
+def stored_results(folder: Path) -> Results | None:
+    """Read what `save_results` wrote, if it is there and intact: else it is written anew."""
     try:
-        known = load_results(folder)
-    except (FileNotFoundError, ValueError):  # none, or damaged ones
-        return ()
-    named = [arm.name for arm in known.comparison.on_trial if known.runs_of(arm.name)]
-    return tuple(dict.fromkeys([*known.comparison.left_out, *named]))
+        return load_results(folder)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 DIGEST = "sha256"

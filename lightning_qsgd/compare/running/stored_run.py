@@ -4,15 +4,15 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import Any
 
 from lightning_qsgd.atomic_file import write_atomically
 from lightning_qsgd.compare.executors.executor import Attempt
-from lightning_qsgd.compare.planning.job import Job, differences
-from lightning_qsgd.compare.results.results import FailedRun
+from lightning_qsgd.compare.planning.job import RUNS, Job, differences, horizon_block, run_name
+from lightning_qsgd.compare.results.results import FailedRun, Results
 from lightning_qsgd.training.recorded_run import RecordedRun, rebuilt_run
 
 FORMAT = 1
@@ -126,3 +126,64 @@ def refuse_changes(changed: Sequence[tuple[Job, StoredRun]]) -> None:
         f"{what or 'other versions of the libraries'}: old and new runs are no pairs. Choose "
         "another `--folder`, or `--changed rerun` to replace them."
     )
+
+
+def collect(results: Results, store: RunStore, block: str = RUNS) -> Results:
+    """Put what is stored into results, finished and failed runs alike.
+
+    What another configuration has made is left out, if the results say which runs belong.
+
+    Args:
+        results: The comparison. Its own runs and failures stand in for files that are damaged or
+            gone; all others are replaced.
+        store: Where runs are kept.
+        block: Which runs; those of every horizon come along with the reported ones.
+    """
+    before: list[RecordedRun | FailedRun] = [*results.failures, *results.runs]
+    ended = {(run.arm, run.seed): run for run in before}
+    for arm, seed in results.planned:
+        found = store.load(run_name(arm, seed, block))
+        if found is not None and results.belongs(arm, seed, found.fingerprint):
+            ended[arm, seed] = found.run
+    runs = tuple(run for run in ended.values() if not isinstance(run, FailedRun))
+    failures = tuple(run for run in ended.values() if isinstance(run, FailedRun))
+    horizons = {
+        length: collect(part, store, horizon_block(length))
+        for length, part in results.horizons.items()
+    }
+    return replace(results, runs=runs, failures=failures, horizons=horizons)
+
+
+def foreign_files(results: Results, store: RunStore, block: str = RUNS) -> list[str]:
+    """Name the files of runs that another configuration has made, as after a stopped rerun.
+
+    Args:
+        results: The comparison.
+        store: Where runs are kept.
+        block: Which runs; those of every horizon come along with the reported ones.
+    """
+    names = {(arm, seed): run_name(arm, seed, block) for arm, seed in results.planned}
+    found = [
+        str(store.path(name))
+        for (arm, seed), name in names.items()
+        if (stored := store.load(name)) is not None
+        and not results.belongs(arm, seed, stored.fingerprint)
+    ]
+    parts = results.horizons.items()
+    return found + [f for n, part in parts for f in foreign_files(part, store, horizon_block(n))]
+
+
+def damaged_files(results: Results, store: RunStore) -> list[str]:
+    """Name the files of runs that cannot be read, and those that are gone although results know.
+
+    Args:
+        results: The comparison, with the runs that it knows.
+        store: Where runs are kept.
+    """
+    known = set(results.planned) - set(results.missing)
+    return [
+        str(store.path(name))
+        for arm, seed in results.planned
+        if store.is_damaged(name := run_name(arm, seed))
+        or ((arm, seed) in known and not store.path(name).exists())
+    ]

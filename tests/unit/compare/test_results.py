@@ -21,8 +21,7 @@ from lightning_qsgd.compare import (
 )
 from lightning_qsgd.compare.executors import attempt
 from lightning_qsgd.compare.results.published import Published
-from lightning_qsgd.compare.run_comparison import collect, foreign_files
-from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun
+from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, collect, foreign_files
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
 from lightning_qsgd.training.recorded_run import FirstWeights

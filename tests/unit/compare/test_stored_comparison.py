@@ -110,7 +110,7 @@ def questions_of(folder):
 
 def test_arms_that_have_runs_and_leave_the_plan_stay_questions_and_are_named(tmp_path):
     carried_out(asked(("adamw", "sine", "lion"), noise=ArmPlan(kind="control")), tmp_path)
-    assert "Left out of this report" not in questions_of(tmp_path)[1]
+    assert "No longer on trial" not in questions_of(tmp_path)[1]
     for names, left_out in [
         (("adamw", "sine"), ("lion",)),  # a control is no question
         (("adamw", "sine"), ("lion",)),  # and they are not forgotten
@@ -122,20 +122,53 @@ def test_arms_that_have_runs_and_leave_the_plan_stay_questions_and_are_named(tmp
         assert load_results(tmp_path).comparison.left_out == left_out
         count, page = questions_of(tmp_path)
         assert count == len(names) - 1 + len(left_out)
-        said = f"LEFT OUT {left_out[0] if left_out else ''}"
+        said = f"NO LONGER ON TRIAL {left_out[0] if left_out else ''}"
         assert (said in console.export_text()) == bool(left_out)
-        said = f"**Left out of this report:** `{left_out[0] if left_out else ''}`"
+        said = f"**No longer on trial:** `{left_out[0] if left_out else ''}`"
         assert (said in page) == bool(left_out)
 
 
-def test_arms_without_a_run_and_those_that_may_be_replaced_are_not_counted(tmp_path):
+def test_an_arm_that_becomes_a_reference_stays_a_question(tmp_path):
+    carried_out(asked(("adamw", "sine", "lion")), tmp_path)
+    carried_out(asked(lion=ArmPlan(kind="reference")), tmp_path)
+    assert load_results(tmp_path).comparison.left_out == ("lion",)
+    assert questions_of(tmp_path)[0] == 2
+
+
+def test_only_a_comparison_that_is_replaced_is_forgotten(tmp_path):
     with suppress(KeyboardInterrupt):
         carried_out(asked(("adamw", "sine", "lion")), tmp_path, most=1)
     carried_out(asked(), tmp_path)
-    assert load_results(tmp_path).comparison.left_out == ()
+    assert load_results(tmp_path).comparison.left_out == ()  # lion had no run
     carried_out(asked(("adamw", "sine", "lion")), tmp_path)
-    run_comparison(asked(), workshop(tmp_path, changed="rerun"), Provenance(), QUIET)
-    assert load_results(tmp_path).comparison.left_out == ()
+    for steps, left_out in ((9, ("lion",)), (8, ())):
+        again = workshop(tmp_path, changed="rerun")
+        run_comparison(asked(steps=steps), again, Provenance(), QUIET)
+        assert load_results(tmp_path).comparison.left_out == left_out
+        assert bool(again.executor.made) == (steps == 8)
+
+
+@pytest.mark.parametrize("changed", ["refuse", "rerun"])
+def test_seeds_and_controls_that_have_runs_cannot_be_taken_away(tmp_path, changed):
+    whole = asked(matched=ArmPlan(kind="control", control_of=["sine"]))
+    carried_out(whole, tmp_path)
+    before = contents(tmp_path)
+    fewer = replace(whole, plan=replace(whole.plan, seeds=[0, 2]))
+    bare = replace(whole, plan=whole.plan.with_arms(skip=["matched"]))
+    bare = replace(bare, configs={name: whole.configs[name] for name in bare.plan.arms})
+    for question, message in (
+        (fewer, r"runs of the seeds \[1\], and `seeds` are \[0, 2\].*Keep them, or.*`--folder`"),
+        (bare, r"runs of 'matched', a control of 'sine'.*Keep it, or choose another `--folder`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_comparison(question, workshop(tmp_path, changed=changed), Provenance(), QUIET)
+        if changed == "refuse":  # found before anything is tuned
+            with pytest.raises(ValueError, match=message):
+                refuse_other_arms(question, workshop(tmp_path))
+    assert contents(tmp_path) == before
+    gone = whole.plan.with_arms(skip=["sine"])  # the control goes on without its arm
+    configs = {name: whole.configs[name] for name in gone.arms}
+    carried_out(replace(whole, plan=gone, configs=configs), tmp_path)
 
 
 def test_a_changed_plan_is_found_without_a_run_and_without_a_file(tmp_path):
