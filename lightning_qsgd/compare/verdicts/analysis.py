@@ -227,8 +227,7 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
     for arm in asked.challengers:
         own = {name: controls[arm.name, name] for name in arm.controls}
         p_own = {name: p_controls[arm.name, name] for name in own}
-        others = len(asked.challengers) + len(asked.left_out)
-        count = asked.num_questions if arm.kind == "arm" else others
+        count = asked.num_questions if arm.kind == "arm" else len({*gains, *asked.left_out})
         gain, p_holm = gains[arm.name], corrected[arm.name]
         challenges.append(
             Challenge(
@@ -256,9 +255,10 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
 def _corrected(asked: Comparison, gains: dict[str, PairedGain]) -> dict[str, float]:
     """Correct the arms on trial for their number, and all others for that of all."""
     on_trial = [arm.name for arm in asked.on_trial]
-    left_out = len(asked.left_out)
-    of_all = dict(zip(gains, holm([gain.p for gain in gains.values()], left_out), strict=True))
-    of_arms = dict(zip(on_trial, holm([gains[name].p for name in on_trial], left_out), strict=True))
+    more = len(asked.left_out)  # whatever they are now, if they are there at all
+    of_arms = dict(zip(on_trial, holm([gains[name].p for name in on_trial], more), strict=True))
+    more = len({*asked.left_out} - gains.keys())
+    of_all = dict(zip(gains, holm([gain.p for gain in gains.values()], more), strict=True))
     return {**of_all, **of_arms}
 
 

@@ -130,9 +130,11 @@ def test_arms_that_have_runs_and_leave_the_plan_stay_questions_and_are_named(tmp
 
 def test_an_arm_that_becomes_a_reference_stays_a_question(tmp_path):
     carried_out(asked(("adamw", "sine", "lion")), tmp_path)
+    p_values = [one.p_holm for one in analyse(load_results(tmp_path)).challenges]
     carried_out(asked(lion=ArmPlan(kind="reference")), tmp_path)
     assert load_results(tmp_path).comparison.left_out == ("lion",)
     assert questions_of(tmp_path)[0] == 2
+    assert [one.p_holm for one in analyse(load_results(tmp_path)).challenges] == p_values
 
 
 def test_only_a_comparison_that_is_replaced_is_forgotten(tmp_path):
