@@ -340,6 +340,13 @@ def test_a_line_that_the_search_of_another_arm_would_replace_is_refused(
         of_other(source, overlay)
 
 
+def test_a_line_in_a_file_that_an_overlay_names_is_refused_too(tmp_path: Path) -> None:
+    file = tmp_path / "sgd.yaml"
+    file.write_text("class_path: torch.optim.SGD\ninit_args: {momentum: 0.5}")
+    with pytest.raises(ValueError, match=r"init_args\.momentum` to the search of 'sgd', got 0.5"):
+        of_other("sgd", {"optimizer": str(file)})
+
+
 def test_a_strength_that_the_search_of_an_arm_would_replace_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"`perturbation\.strength` to the search of 'sine'.* 0.1:"
@@ -365,6 +372,12 @@ def test_lines_that_say_nothing_against_a_search_are_welcome(source: str, overla
 def test_a_line_as_the_arm_that_is_searched_has_it_is_welcome() -> None:
     of_other("sine", SINE)
     of_other("sgd", [SINE, of_optimizer(lr=0.1)], of_optimizer(lr=0.1))
+
+
+def test_a_default_and_a_repeated_value_of_the_experiment_are_no_lines_of_an_arms_own() -> None:
+    base = of_optimizer(momentum=0.8)
+    of_other("sgd", {"optimizer": ADAM}, base)  # whose first beta is 0.9 by itself
+    of_other("sgd", of_optimizer(momentum=0.9, nesterov=True), base)
 
 
 def test_values_of_ones_own_are_lines_of_ones_own() -> None:
