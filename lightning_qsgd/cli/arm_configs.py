@@ -12,17 +12,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
-from lightning_qsgd.argument_checks import text_of
-from lightning_qsgd.cli.configs_command import find_shipped
+from lightning_qsgd.cli.configs_command import parts_of, text_in
 from lightning_qsgd.cli.job_cli import require_one_process, settings
 from lightning_qsgd.cli.perturbation_cli import PerturbationCLI, check_own_values
 from lightning_qsgd.cli.recipe import Recipe
-from lightning_qsgd.cli.suggesting_parser import plain_config, read_yaml
-from lightning_qsgd.compare.planning import ArmPlan, Lines, Plan, Range
+from lightning_qsgd.cli.suggesting_parser import plain_config, read_yaml, says
+from lightning_qsgd.compare.planning import ArmPlan, Plan, Range
 from lightning_qsgd.compare.planning.job import (
     SEARCH_SPACE,
-    as_yaml,
     differences,
+    has_place,
+    is_changed,
     is_named,
     lost_parts,
     value_at,
@@ -77,19 +77,20 @@ def read_question(
     Raises:
         FileNotFoundError: If a config is not there.
         ValueError: If an arm does not fit the experiment, goes on from a checkpoint, trains on
-            several devices or cannot take what a search would give it, goes around another
-            optimizer or drops callbacks by accident, or figures are of no arm.
+            several devices or cannot take what a search would give it, or loses a line
+            to it, goes around another optimizer or drops callbacks by accident, or figures are of
+            no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
-    parts = _parts(plan.experiment, folder, "experiment")
-    _ = [_text(part) for part in parts]  # refuses what is no text
+    parts = parts_of(plan.experiment, folder, "experiment")
+    _ = [text_in(part) for part in parts]  # refuses what is no text
     experiment = [str(part) for part in parts]  # files may name others, from their own folder
     base = _parse(recipe, "experiment", _naming(experiment))
     refuse_checkpoint("the experiment", base)
     goal = plan.goal.resolve(Goal(**base["goal"]))
     overlays = {  # texts: a file that changes later must not change a stored run
-        name: [_text(part) for part in _parts(arm.overlay, folder, f"overlay of {name!r}")]
+        name: [text_in(part) for part in parts_of(arm.overlay, folder, f"overlay of {name!r}")]
         for name, arm in plan.arms.items()
     }
     parsed = {
@@ -115,6 +116,7 @@ def read_question(
     shown = published or Published()
     name, alone = base["run"]["experiment"], _of_run(base, plan, goal)
     question = Question(name, plan, goal, configs, words, shown, alone)
+    _refuse_overwritten(question, overlays)
     for name in plan.arms:
         _refuse_what_it_cannot_take(name, question, recipe)
     return question
@@ -139,6 +141,28 @@ def _refuse_what_it_cannot_take(arm: str, question: Question, recipe: Recipe) ->
             f"Expected the arm {arm!r} to take what a search may give it, such as {odd}. {error}\n"
             "Write `integer: true` in a range of whole numbers, or take the range out."
         ) from error
+
+
+def _refuse_overwritten(question: Question, overlays: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a line that the search of another arm would replace, unless it says nothing new."""
+    base, configs = question.experiment, question.configs
+    for arm, config in configs.items():
+        source = question.plan.searched(arm) or arm
+        theirs = {} if source == arm else question.space_of(source)
+        lines, ours = [read_yaml(text) for text in overlays[arm]], question.space_of(arm)
+        for name in (one for one in theirs if one in ours):
+            place, other = str(ours[name].path), str(theirs[name].path)
+            value, first = value_at(config, place, arm), value_at(configs[source], other, "")
+            is_line = any(says(one, place) for one in lines) or is_changed(base, config, place)
+            is_repeated = has_place(base, place) and value_at(base, place, "") == value
+            if is_line and value != first and not is_repeated:
+                raise ValueError(
+                    f"Expected the overlay of the arm {arm!r} to leave `{place}` to the search of "
+                    f"{source!r}, got {value}: the value that is found there would take its place, "
+                    "and the report would still show the line. Write `hyperparameters: tuned` or "
+                    f"`given` for this arm, or take the line out; if its class asks for a value, "
+                    f"write {first}, as {source!r} has it."
+                )
 
 
 def _refuse_processes(trainer: dict[str, Any]) -> None:
@@ -212,31 +236,6 @@ def _parse(
         return made.plain(with_links)
     except Exception as error:  # whatever the parser and the classes in the config raise
         raise ValueError(f"Cannot read the {what}: {error}") from error
-
-
-def _parts(given: Lines | None, folder: Path, what: str) -> list[Path | str]:
-    """Return the files that are named, and the lines that stand in the plan itself."""
-    parts = given if isinstance(given, list) else [given]
-    return [
-        as_yaml(part) if isinstance(part, dict) else _found(part, folder, what)
-        for part in parts
-        if part is not None and part != {}
-    ]
-
-
-def _text(part: Path | str) -> str:
-    return text_of(part) if isinstance(part, Path) else part
-
-
-def _found(file: str, folder: Path, what: str) -> Path:
-    for path in (folder / file, Path(file), find_shipped(file)):
-        if path is not None and path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"Cannot read the {what}: there is no file {file} in {folder}, nor in the current folder, "
-        "and no shipped config has that name (`lightning-qsgd configs` lists them). Give the path "
-        "relative to the comparison's config."
-    )
 
 
 def _of_run(config: dict[str, Any], plan: Plan, goal: Goal) -> dict[str, Any]:

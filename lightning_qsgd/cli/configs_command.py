@@ -14,11 +14,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_qsgd.argument_checks import text_of
 from lightning_qsgd.cli.commands import plain_console
 from lightning_qsgd.cli.suggesting_parser import SuggestingParser
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from lightning_qsgd.compare.planning import Lines
 
 PACKAGE = Path(__file__).parent.parent
 FILE_OPTIONS = ("--config", "-c", "--arm")
@@ -75,6 +78,43 @@ def find_shipped(name: str, first: str = "experiments") -> Path | None:
     kinds = dict.fromkeys((first, *DEFAULT_KINDS))
     candidates = (asked, *(f"{kind}/{asked}" for kind in kinds))
     return next((known[candidate] for candidate in candidates if candidate in known), None)
+
+
+def parts_of(given: Lines | None, folder: Path, what: str) -> list[Path | str]:
+    """Return the files that are named, and the lines that stand in a plan itself.
+
+    Args:
+        given: The name of a file, the lines themselves, or several of either.
+        folder: Folder of the plan, from which its paths start.
+        what: What they are, for error messages.
+
+    Raises:
+        FileNotFoundError: If a file is not there, and no shipped config has its name.
+    """
+    from lightning_qsgd.compare.planning.job import as_yaml  # late: the list needs no torch
+
+    parts = given if isinstance(given, list) else [given]
+    return [
+        as_yaml(part) if isinstance(part, dict) else _found(part, folder, what)
+        for part in parts
+        if part is not None and part != {}
+    ]
+
+
+def text_in(part: Path | str) -> str:
+    """Return the text of a file, or lines as they are."""
+    return text_of(part) if isinstance(part, Path) else part
+
+
+def _found(file: str, folder: Path, what: str) -> Path:
+    for path in (folder / file, Path(file), find_shipped(file)):
+        if path is not None and path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"Cannot read the {what}: there is no file {file} in {folder}, nor in the current folder, "
+        "and no shipped config has that name (`lightning-qsgd configs` lists them). Give the path "
+        "relative to the comparison's config."
+    )
 
 
 def with_shipped_configs(arguments: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from enum import Enum
 from functools import reduce
@@ -299,6 +299,27 @@ def read_yaml(text: str) -> Any:
                 "could count. Keep one."
             )
     return _read_by_default(text)
+
+
+def says(lines: Any, path: str) -> bool:
+    """Tell whether lines of a config say something at a place or in it, however they spell it.
+
+    Example:
+        >>> says({"optimizer": {"init_args.betas": [0.9, 0.99]}}, "optimizer.init_args.betas.0")
+        True
+    """
+    return any(_plain(place).startswith(_plain(f".{path}")) for place in _places_in(lines, ""))
+
+
+def _plain(path: str) -> str:
+    return f"{path}.".replace(".init_args.", ".")  # which lines may leave out
+
+
+def _places_in(node: Any, path: str) -> Iterator[str]:
+    yield path
+    inner = node.items() if isinstance(node, Mapping) else ()
+    for key, one in enumerate(node) if isinstance(node, list | tuple) else inner:
+        yield from _places_in(one, f"{path}.{key}")
 
 
 def _repeated(node: Any, seen: set[int]) -> Iterator[tuple[str, int]]:

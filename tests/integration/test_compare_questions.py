@@ -293,3 +293,97 @@ def test_a_dropped_plugin_is_refused_too() -> None:
     arms = {"adamw": ArmPlan(kind="baseline"), "x": ArmPlan({"trainer": {"plugins": [other]}})}
     with pytest.raises(ValueError, match=r"'x' to keep SafeCheckpointIO of .*Write `plugins\+`"):
         read(arms, base)
+
+
+def of_other(source: str, overlay: Any, base: Any = None) -> Question:
+    """An arm that takes the values of the baseline, or of an arm whose strength is searched."""
+    span = {"strength": Range(0.2, 1.0, "linear", "perturbation.strength")}
+    taking: Any = {"kind": "control", "control_of": ["sine"]} if source == "sine" else {}
+    arms = {
+        "sgd": ArmPlan(base, kind="baseline", hyperparameters="tuned"),
+        "sine": ArmPlan(SINE, hyperparameters="tuned", space=span),
+        "taker": ArmPlan(
+            overlay, hyperparameters="of_arm" if source == "sine" else "of_baseline", **taking
+        ),
+    }
+    sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.02, "momentum": 0.9}}
+    return read(arms, {"optimizer": sgd}, space={})
+
+
+def of_optimizer(**arguments: Any) -> dict[str, Any]:
+    return {"optimizer": {"init_args": arguments}}
+
+
+ADAM = {"class_path": "torch.optim.Adam"}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "place", "value", "first"),
+    [
+        (of_optimizer(momentum=0.0), "momentum", 0.0, 0.9),
+        (of_optimizer(lr=1e-6, nesterov=True), "lr", 1e-06, 0.02),
+        ({"optimizer.init_args.momentum": 0.5}, "momentum", 0.5, 0.9),
+        ([SINE, of_optimizer(weight_decay=0.5)], "weight_decay", 0.5, 0.0),
+        ({"optimizer": {**ADAM, "init_args": {"lr": 0.5}}}, "lr", 0.5, 0.02),
+        ({"optimizer": {**ADAM, "init_args": {"betas": [0.5, 0.9]}}}, "betas.0", 0.5, 0.9),
+    ],
+)
+@pytest.mark.parametrize("source", ["sgd", "sine"])
+def test_a_line_that_the_search_of_another_arm_would_replace_is_refused(
+    source: str, overlay: Any, place: str, value: float, first: float
+) -> None:
+    message = (
+        rf"arm 'taker' to leave `optimizer\.init_args\.{place}` to the search of '{source}', got "
+        rf"{value}: .* Write `hyperparameters: tuned` or `given` .* write {first}, as '{source}'"
+    )
+    with pytest.raises(ValueError, match=message):
+        of_other(source, overlay)
+
+
+def test_a_line_in_a_file_that_an_overlay_names_is_refused_too(tmp_path: Path) -> None:
+    file = tmp_path / "sgd.yaml"
+    file.write_text("class_path: torch.optim.SGD\ninit_args: {momentum: 0.5}")
+    with pytest.raises(ValueError, match=r"init_args\.momentum` to the search of 'sgd', got 0.5"):
+        of_other("sgd", {"optimizer": str(file)})
+
+
+def test_a_strength_that_the_search_of_an_arm_would_replace_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"`perturbation\.strength` to the search of 'sine'.* 0.1:"
+    ):
+        of_other("sine", {"perturbation": {"strength": 0.1}})
+    of_other("sgd", {"perturbation": {"strength": 0.1}})  # of which the baseline finds nothing
+
+
+@pytest.mark.parametrize("source", ["sgd", "sine"])
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        of_optimizer(nesterov=True),
+        of_optimizer(nesterov=True, momentum=0.9),  # as the experiment
+        {"optimizer": ADAM},  # whose own rate stands in no line
+        {"optimizer": {**ADAM, "init_args": {"lr": 0.02, "amsgrad": True}}},
+    ],
+)
+def test_lines_that_say_nothing_against_a_search_are_welcome(source: str, overlay: Any) -> None:
+    assert "lr" in of_other(source, overlay).space_of("taker")
+
+
+def test_a_line_as_the_arm_that_is_searched_has_it_is_welcome() -> None:
+    of_other("sine", SINE)
+    of_other("sgd", [SINE, of_optimizer(lr=0.1)], of_optimizer(lr=0.1))
+
+
+def test_a_default_and_a_repeated_value_of_the_experiment_are_no_lines_of_an_arms_own() -> None:
+    base = of_optimizer(momentum=0.8)
+    of_other("sgd", {"optimizer": ADAM}, base)  # whose first beta is 0.9 by itself
+    of_other("sgd", of_optimizer(momentum=0.9, nesterov=True), base)
+
+
+def test_values_of_ones_own_are_lines_of_ones_own() -> None:
+    arms = {
+        "base": ArmPlan(ADAMW, kind="baseline", hyperparameters="tuned"),
+        "tuned": ArmPlan([ADAMW, of_optimizer(lr=0.5)], hyperparameters="tuned"),
+        "given": ArmPlan([ADAMW, of_optimizer(lr=0.5)]),
+    }
+    assert read(arms, space={}).configs["given"]["optimizer"]["init_args"]["lr"] == 0.5

@@ -9,13 +9,65 @@ from importlib import import_module
 from math import nan
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 
-from lightning_qsgd.compare.planning.job import Job, Running
+from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.training.recorded_run import RecordedRun
+
+MOST_PROCESSES = 10_000
+
+
+@dataclass(frozen=True)
+class Running:
+    """Says where runs are stored, who makes them, and what to do in doubt.
+
+    Args:
+        folder: Where everything is stored; None takes `runs/compare/<name of the config>`.
+        executor: "local" for processes on this machine, "ray" for a Ray cluster, or the class path
+            of an `Executor`.
+        processes: Runs at a time; None takes one per core that this
+            process may use, or what the cluster has.
+        address: Address of the Ray cluster; None starts one on this machine.
+        unpaired: What to do if two arms of a seed did not start alike or saw other data:
+            "refuse" stops, "allow" goes on and leaves the pair out of every difference.
+        changed: What to do with stored runs of another configuration, and with results of other
+            arms: "refuse" to go on, or "rerun" and replace them.
+
+    Raises:
+        ValueError: If `processes` is below 1, or an address is given with "local".
+
+    Example:
+        >>> Running(processes=2).executor
+        'local'
+    """
+
+    folder: str | None = None
+    executor: str = "local"
+    processes: int | None = None
+    address: str | None = None
+    unpaired: Literal["refuse", "allow"] = "refuse"
+    changed: Literal["refuse", "rerun"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(
+                f"Expected `processes` to be at least 1, got {self.processes}: nothing would run. "
+                "Leave it out to use every core."
+            )
+        if self.processes is not None and self.processes > MOST_PROCESSES:
+            raise ValueError(
+                f"Expected `processes` to be at most {MOST_PROCESSES}, got {self.processes}: no "
+                "machine runs so many at a time. Leave it out to use every core."
+            )
+        if self.address is not None and self.executor == "local":
+            raise ValueError(
+                f"Expected no `address` with the executor 'local', got {self.address!r}: its "
+                "processes are on this machine. Add `executor: ray`."
+            )
+
 
 Fit: TypeAlias = Callable[[Job], RecordedRun]
 """Trains one run; a function of a module, so that other processes find it."""

@@ -22,8 +22,15 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_qsgd.compare.executors.executor import SCRATCH, Attempt, Executor, Fit, attempt
-from lightning_qsgd.compare.planning.job import Job, Running
+from lightning_qsgd.compare.executors.executor import (
+    SCRATCH,
+    Attempt,
+    Executor,
+    Fit,
+    Running,
+    attempt,
+)
+from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.compare.results.results import usable_cores
 from lightning_qsgd.training.recorded_run import RecordedRun
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit
+from lightning_qsgd.compare.executors.executor import Attempt, Executor, Fit, Running
 from lightning_qsgd.compare.executors.local import LocalExecutor
-from lightning_qsgd.compare.planning.job import Job, Running
+from lightning_qsgd.compare.planning.job import Job
 
 
 class RayExecutor(Executor):

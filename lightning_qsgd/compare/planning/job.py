@@ -1,10 +1,10 @@
-"""A job: one run of one arm at one seed, and how failures are handled."""
+"""A job: one run of one arm at one seed, and its configuration."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -101,6 +101,21 @@ def has_place(config: Mapping[str, Any], path: str) -> bool:
     return True
 
 
+def is_changed(old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> bool:
+    """Tell whether two configurations differ at a place, and not since a class on the way does.
+
+    Example:
+        >>> slow, fast = ({"optimizer": {"class_path": "SGD", "lr": lr}} for lr in (1, 2))
+        >>> is_changed(slow, fast, "optimizer.lr")
+        True
+    """
+    names = path.split(".")
+    above = [".".join((*names[:n], "class_path")) for n in range(1, len(names))]
+    pairs = [[value_at(c, p, "") if has_place(c, p) else None for c in (old, new)] for p in above]
+    alike = has_place(old, path) and all(one == other for one, other in pairs)
+    return alike and value_at(old, path, "") != value_at(new, path, "")
+
+
 def value_at(config: Mapping[str, Any], path: str, arm: str) -> Any:
     """Return what lies at a dotted path.
 
@@ -160,7 +175,7 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, float], arm: str
 
 
 LENGTHS = (
-    *("T_0", "T_max", "epochs", "milestones"),
+    *("T_0", "T_max", "anneal_epochs", "epochs", "milestones"),
     *("step_size", "step_size_down", "step_size_up", "total_iters", "total_steps"),
     *("max_epochs", "max_iters", "max_steps", "num_epochs", "num_training_steps"),
     *("t_initial", "total_epochs", "training_steps"),
@@ -179,9 +194,9 @@ def shortened(
     """Let a run end earlier, and what its configuration schedules with it.
 
     Schedules that ask the trainer for its length follow by themselves. Numbers of steps or epochs
-    that are written in `lr_scheduler` and `perturbation` are shortened by the same share, those of
-    a warm-up by one of torch's schedulers too, if their names are among `LENGTHS`. `warmup_steps`
-    stays.
+    that are written in `lr_scheduler`, in `perturbation` and in torch's schedulers anywhere are
+    shortened by the same share, those of a warm-up by one of torch's schedulers too, if their names
+    are among `LENGTHS`. `warmup_steps` stays.
 
     Args:
         config: Configuration of the run; not changed.
@@ -193,11 +208,24 @@ def shortened(
         >>> shortened(whole, {"max_steps": 140}, 0.7)["lr_scheduler"]
         {'init_args': {'T_max': 140, 'gamma': 2}}
     """
-    parts = {key: _scaled(config[key], share) for key in SCHEDULED if key in config}
-    return {**config, **parts, "trainer": {**config["trainer"], **trainer}}
+    parts = {
+        key: _scaled(part, share) if key in SCHEDULED else _with_scaled(part, share)
+        for key, part in config.items()
+    }
+    return {**parts, "trainer": {**parts["trainer"], **trainer}}
 
 
 SCHEDULED = ("lr_scheduler", "perturbation")
+TORCHS = ("torch.optim.lr_scheduler.", "torch.optim.swa_utils.")
+
+
+def _with_scaled(node: Any, share: float) -> Any:
+    """Scale torch's schedulers wherever they stand: a module may take one as an argument."""
+    if isinstance(node, Mapping):
+        if str(node.get("class_path")).startswith(TORCHS):
+            return _scaled(node, share)
+        return {key: _with_scaled(inner, share) for key, inner in node.items()}
+    return [_with_scaled(one, share) for one in node] if isinstance(node, list | tuple) else node
 
 
 def _scaled(node: Any, share: float, name: str = "") -> Any:
@@ -210,43 +238,76 @@ def _scaled(node: Any, share: float, name: str = "") -> Any:
 
 
 def unshortened(config: Mapping[str, Any]) -> list[str]:
-    """Name the whole numbers in a user's own schedules that a shorter run leaves as they are.
+    """Name the whole numbers of a user's own that a shorter run leaves, and that may be lengths.
 
-    They may be lengths of a name that nobody knows here: `shortened` cannot tell.
+    In schedules these are the ones of a name that nobody knows here; elsewhere those that are
+    called like a length, and epochs at which a callback does something.
 
     Args:
         config: Configuration of the run.
 
     Example:
         >>> arguments = {"class_path": "mine.Warm", "init_args": {"hot": 400, "max_steps": 400}}
-        >>> unshortened({"lr_scheduler": arguments})
-        ['lr_scheduler.init_args.hot']
+        >>> unshortened({"lr_scheduler": arguments, "model": arguments})
+        ['lr_scheduler.init_args.hot', 'model.init_args.max_steps']
     """
-    parts = {key: config.get(key) for key in SCHEDULED}
-    found = (path for key, part in parts.items() for path in _of_unknown_meaning(part, key, False))
-    of_schedules = (".lr_scheduler.", ".decay.")
-    return [path for path in dict.fromkeys(found) if any(s in f".{path}" for s in of_schedules)]
+    callbacks = (config.get("trainer") or {}).get("callbacks")
+    others = {k: part for k, part in config.items() if k not in (*SCHEDULED, "trainer")}
+    found = [
+        path
+        for key in SCHEDULED
+        for path, number, is_own in _whole_numbers(config.get(key), key, False)
+        if is_own and number > 1 and not path.endswith(KNOWN)
+        if any(part in f".{path}" for part in (".lr_scheduler.", ".decay."))
+    ]
+    found += [
+        path.partition(SCHEDULING)[0] + SCHEDULING[:-1] if SCHEDULING in path else path
+        for key, other in {**others, "trainer.callbacks": callbacks}.items()
+        for path, number, is_own in _whole_numbers(other, key, True)
+        if (is_own and number > 1 and _may_be_length(path)) or (number > 0 and _is_epoch(path))
+    ]
+    return [*dict.fromkeys(found)]
 
 
-def _of_unknown_meaning(node: Any, path: str, is_own: bool) -> Iterator[str]:
+def _whole_numbers(node: Any, path: str, is_own: bool) -> Iterator[tuple[str, int, bool]]:
+    """Find them with their places, and whether the class that takes one is a user's own."""
     if isinstance(node, Mapping):
         owner = node.get("class_path")
         if isinstance(owner, str):
-            is_own = not owner.startswith(("torch.", "lightning_qsgd."))
+            is_own = not owner.startswith(("torch.", "pytorch_lightning.", *OURS))
         for name, inner in node.items():
-            yield from _of_unknown_meaning(inner, f"{path}.{name}", is_own)
+            yield from _whole_numbers(inner, f"{path}.{name}", is_own)
     elif isinstance(node, list | tuple):
         for inner in node:
-            yield from _of_unknown_meaning(inner, path, is_own)
-    elif is_own and type(node) is int and node > 1 and not path.endswith(KNOWN):
-        yield path
+            yield from _whole_numbers(inner, path, is_own)
+    elif type(node) is int:
+        yield path, node, is_own
 
 
+def _may_be_length(path: str) -> bool:
+    return path.endswith(CALLED) or ("sched" in path.lower() and not path.endswith(KNOWN))
+
+
+def _is_epoch(path: str) -> bool:
+    return path.endswith(EPOCHS) or (SCHEDULING in path and not path.endswith(".0"))
+
+
+SCHEDULING = ".scheduling."
+"""Lightning's `GradientAccumulationScheduler` has factors by epoch there."""
+
+EPOCHS = tuple(
+    f".{name}"
+    for name in (
+        *("swa_epoch_start", "unfreeze_backbone_at_epoch"),
+        *("update_starting_at_epoch", "update_starting_at_step"),
+    )
+)
+CALLED = tuple(f".{name}" for name in (*LENGTHS, "warmup_steps", "num_warmup_steps"))
 KNOWN = tuple(f".{name}" for name in (*LENGTHS, *NO_LENGTHS))
 
 
 def words_for_unshortened(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Say which numbers in users' own schedules the shorter runs leave as they are, by arm.
+    """Say which numbers that may be lengths the shorter runs leave as they are, by arm.
 
     Args:
         configs: Configuration of the whole run by arm.
@@ -254,8 +315,9 @@ def words_for_unshortened(configs: Mapping[str, Mapping[str, Any]]) -> dict[str,
     found = {arm: unshortened(config) for arm, config in configs.items()}
     return {
         arm: f"{', '.join(f'`{path}`' for path in paths)} not shortened, since nothing tells what "
-        "it counts. If it is a length, the shorter runs end in the middle of their schedule: call "
-        "it `total_steps`, or let the schedule ask the trainer."
+        "it counts. If it is a length, the shorter runs end in the middle of their schedule: let "
+        "the schedule ask the trainer, write a share where the class takes one, or call it "
+        "`total_steps` in `lr_scheduler`."
         for arm, paths in found.items()
         if paths
     }
@@ -328,58 +390,6 @@ def _classes(parts: Any) -> list[str]:
 
 def _counts(path: str) -> bool:
     return path.rpartition(".")[-1] not in SHOWING
-
-
-MOST_PROCESSES = 10_000
-
-
-@dataclass(frozen=True)
-class Running:
-    """Says where runs are stored, who makes them, and what to do in doubt.
-
-    Args:
-        folder: Where everything is stored; None takes `runs/compare/<name of the config>`.
-        executor: "local" for processes on this machine, "ray" for a Ray cluster, or the class path
-            of an `Executor`.
-        processes: Runs at a time; None takes one per core that this
-            process may use, or what the cluster has.
-        address: Address of the Ray cluster; None starts one on this machine.
-        unpaired: What to do if two arms of a seed did not start alike or saw other data:
-            "refuse" stops, "allow" goes on and leaves the pair out of every difference.
-        changed: What to do with stored runs of another configuration, and with results of other
-            arms: "refuse" to go on, or "rerun" and replace them.
-
-    Raises:
-        ValueError: If `processes` is below 1, or an address is given with "local".
-
-    Example:
-        >>> Running(processes=2).executor
-        'local'
-    """
-
-    folder: str | None = None
-    executor: str = "local"
-    processes: int | None = None
-    address: str | None = None
-    unpaired: Literal["refuse", "allow"] = "refuse"
-    changed: Literal["refuse", "rerun"] = "refuse"
-
-    def __post_init__(self) -> None:
-        if self.processes is not None and self.processes < 1:
-            raise ValueError(
-                f"Expected `processes` to be at least 1, got {self.processes}: nothing would run. "
-                "Leave it out to use every core."
-            )
-        if self.processes is not None and self.processes > MOST_PROCESSES:
-            raise ValueError(
-                f"Expected `processes` to be at most {MOST_PROCESSES}, got {self.processes}: no "
-                "machine runs so many at a time. Leave it out to use every core."
-            )
-        if self.address is not None and self.executor == "local":
-            raise ValueError(
-                f"Expected no `address` with the executor 'local', got {self.address!r}: its "
-                "processes are on this machine. Add `executor: ray`."
-            )
 
 
 def as_yaml(value: Any) -> str:

@@ -113,10 +113,10 @@ def horizon_section(results: Results, analysis: Analysis) -> list[Block]:
         tables.horizon_table(analysis),
         Paragraph(
             f"The baseline and the arms on trial were also trained for fewer {unit}. Lengths in "
-            "`lr_scheduler` and `perturbation` were shortened with them where their names are "
-            "known. A schedule that a module makes by itself ends there only if it asks the "
-            "trainer for its length. An arm needs the shortest length at which the mean of "
-            f"`{asked.goal.metric}` over seeds is at the target, read on a straight line between "
+            "`lr_scheduler`, `perturbation` and torch's schedulers were shortened with them where "
+            "their names are known. A schedule that a module makes by itself ends there only if it "
+            "asks the trainer for its length. An arm needs the shortest length at which the mean of"
+            f" `{asked.goal.metric}` over seeds is at the target, read on a straight line between "
             "two lengths. The ratio is that of the two needs. Its interval is by the bootstrap "
             "over seeds and holds together with those of the other arms. Tuned values are those "
             f"of the whole {asked.budget}, for all alike. No verdict rests on this."

@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from lightning_qsgd.compare.executors import Executor, Fit
-from lightning_qsgd.compare.executors.executor import attempts_of
-from lightning_qsgd.compare.planning.job import Job, Running
+from lightning_qsgd.compare.executors.executor import Running, attempts_of
+from lightning_qsgd.compare.planning.job import Job
 from lightning_qsgd.compare.running.board import Board
 from lightning_qsgd.compare.running.stored_run import RunStore, StoredRun, refuse_changes
 

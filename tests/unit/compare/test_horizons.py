@@ -15,10 +15,11 @@ from lightning_qsgd.compare.executors import Executor
 from lightning_qsgd.compare.executors.executor import attempt
 from lightning_qsgd.compare.forecast import describe, plan_table, runs_left
 from lightning_qsgd.compare.planning import ArmPlan, Budget, Plan
-from lightning_qsgd.compare.planning.job import Running, shortened, unshortened
+from lightning_qsgd.compare.planning.job import shortened, unshortened
 from lightning_qsgd.compare.planning.question import Question
 from lightning_qsgd.compare.results.run_table import results_csv
 from lightning_qsgd.compare.run_comparison import run_comparison
+from lightning_qsgd.compare.running import Running
 from lightning_qsgd.compare.running.run_jobs import Workshop
 from lightning_qsgd.compare.running.stored_run import RunStore
 from lightning_qsgd.compare.statistics import horizon_ratio
@@ -305,6 +306,98 @@ def test_whole_numbers_of_own_schedules_that_may_be_lengths_are_named(config, pl
         place.removeprefix("lr_scheduler.init_args.").split(".")[0] for place in unshortened(config)
     ]
     assert found == places
+
+
+def torchs(name, **arguments):
+    return {"class_path": f"torch.optim.{name}", "init_args": arguments}
+
+
+def of_module(**arguments):
+    return {"model": {"class_path": "mine.Net", "init_args": arguments}}
+
+
+COSINE, SHORT_COSINE = (torchs("lr_scheduler.CosineAnnealingLR", T_max=n) for n in (40, 20))
+
+
+@pytest.mark.parametrize(
+    ("config", "short"),
+    [
+        (of_module(scheduler=COSINE, width=40), of_module(scheduler=SHORT_COSINE, width=40)),
+        (
+            of_module(
+                inner=[torchs("lr_scheduler.SequentialLR", milestones=[8], schedulers=[COSINE])]
+            ),
+            of_module(
+                inner=[
+                    torchs("lr_scheduler.SequentialLR", milestones=[4], schedulers=[SHORT_COSINE])
+                ]
+            ),
+        ),
+        (
+            {"data": {"init_args": {"part": COSINE}}},
+            {"data": {"init_args": {"part": SHORT_COSINE}}},
+        ),
+        (
+            of_module(end=torchs("swa_utils.SWALR", anneal_epochs=6)),
+            of_module(end=torchs("swa_utils.SWALR", anneal_epochs=3)),
+        ),
+        (of_module(total_steps=40, optimizer=torchs("SGD", lr=1)),) * 2,
+        ({"generator_scheduler": COSINE}, {"generator_scheduler": SHORT_COSINE}),
+    ],
+)
+def test_torchs_schedulers_are_shortened_wherever_they_stand(config, short):
+    assert shortened({**config, "trainer": {}}, {}, 0.5) == {**short, "trainer": {}}
+
+
+def of_callbacks(path, **arguments):
+    return {"trainer": {"callbacks": [{"class_path": path, "init_args": arguments}]}}
+
+
+LIGHTNINGS = "lightning.pytorch.callbacks."
+
+
+@pytest.mark.parametrize(
+    ("config", "places"),
+    [
+        (of_module(max_steps=40, width=64), ["model.init_args.max_steps"]),
+        (
+            of_module(warmup_steps=4, T_max=9),
+            ["model.init_args.warmup_steps", "model.init_args.T_max"],
+        ),
+        (of_module(scheduler=COSINE, patience=4, depth=3), []),
+        (of_module(my_schedule={"hot": 9, "patience": 4}), ["model.init_args.my_schedule.hot"]),
+        ({"model": {"total_steps": 9, "width": 9}}, ["model.total_steps"]),  # of a fixed class
+        ({"model": {"class_path": "lightning_qsgd.M", "init_args": {"warmup_steps": 9}}}, []),
+        (
+            {"optimizer": {"class_path": "mine.Free", "init_args": {"total_steps": 9, "lr": 2}}},
+            ["optimizer.init_args.total_steps"],
+        ),
+        (
+            {"data": {"class_path": "mine.Data", "init_args": {"epochs": 9, "batch": 9}}},
+            ["data.init_args.epochs"],
+        ),
+        (
+            of_callbacks(f"{LIGHTNINGS}StochasticWeightAveraging", swa_epoch_start=1),
+            ["trainer.callbacks.init_args.swa_epoch_start"],
+        ),
+        (of_callbacks(f"{LIGHTNINGS}StochasticWeightAveraging", swa_epoch_start=0.8), []),
+        (of_callbacks(f"{LIGHTNINGS}LearningRateFinder", num_training_steps=100), []),
+        (
+            of_callbacks(
+                f"{LIGHTNINGS}GradientAccumulationScheduler", scheduling={0: 8, 4: 1, 6: 2}
+            ),
+            ["trainer.callbacks.init_args.scheduling"],
+        ),
+        (of_callbacks(f"{LIGHTNINGS}GradientAccumulationScheduler", scheduling={0: 8}), []),
+        (
+            of_callbacks("mine.Grow", max_epochs=8, size=3),
+            ["trainer.callbacks.init_args.max_epochs"],
+        ),
+        ({"trainer": {"max_steps": 40, "callbacks": None}, "seed_everything": 7}, []),
+    ],
+)
+def test_numbers_elsewhere_that_are_called_like_lengths_are_named(config, places):
+    assert unshortened(config) == places
 
 
 def test_a_decay_of_ones_own_is_a_schedule_too():
