@@ -41,7 +41,7 @@ def published_suite(folder: Path) -> dict[str, Results]:
 
 def _results(name: str, folder: Path, plan: Mapping[str, Any], asked: Mapping[str, Any]) -> Results:
     arms = tuple(_arms(plan["arms"]))
-    metric, higher = asked["goal"]["metric"], asked["goal"].get("higher_is_better", True)
+    metric, higher = asked["goal"]["metric"], asked["goal"].get("higher_is_better")
     with (folder / "results.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
     goal = Goal(metric=metric, higher_is_better=higher, target=0.0)
@@ -72,7 +72,7 @@ def _arms(described: Mapping[str, Any]) -> Iterator[Arm]:
 
 def _reaching(goal: Goal, steps: float, length: float) -> RecordedCurve:
     """Return a curve that is at a target of 0 after so many steps: the rest is not published."""
-    short = -1.0 if goal.higher_is_better else 1.0
+    short = -1.0 if goal.is_rising else 1.0
     points = {steps: 0.0} if isfinite(steps) else {}
     points.setdefault(max(length, 1.0), 0.0 if points else short)
     axis = list(points)

@@ -30,8 +30,7 @@ from lightning_qsgd.compare.tensorboard_runs import MEAN, write_tensorboard
 from lightning_qsgd.compare.verdicts import Outcome as Judgement
 from lightning_qsgd.compare.verdicts import analyse, verdicts
 from lightning_qsgd.tracking import page_of, tags
-from lightning_qsgd.training.convergence_callback import Goal, Summary, compare, summarise
-from lightning_qsgd.training.convergence_metrics import are_splits
+from lightning_qsgd.training.convergence_callback import Goal, Summary, summarise
 from lightning_qsgd.training.recorded_run import RecordedRun
 
 MOST_SHOWN = 40
@@ -213,7 +212,7 @@ class Outcome:
         """The comparison of two arms at one seed that a fit with a baseline is."""
         arms = tuple(Arm(name, "arm" if n else "baseline") for n, name in enumerate(self.columns))
         runs = tuple(replace(run, arm=name, seed=0) for name, run in self.columns.items())
-        return Results(Comparison("fit", self.goal, arms, (0,)), runs)
+        return Results(Comparison("fit", self.goal.as_logged, arms, (0,)), runs)
 
 
 def outcome_table(outcome: Outcome) -> Table:
@@ -271,15 +270,22 @@ def verdict(outcome: Outcome) -> str:
             "`goal.metric` to what runs are judged by, or log it in `validation_step` or "
             "`training_step`."
         )
-    gap = compare(outcome.run, outcome.baseline, outcome.goal).get(tags.gap_tag(metric), nan)
+    # Not the gap at equal step: where one stopped early, neither run ended there.
+    ours, theirs = (
+        summarise(run, outcome.goal).get(tags.final_tag(metric), nan)
+        for run in (outcome.run, outcome.baseline)
+    )
+    gap = ours - theirs
     if isnan(gap):
         ends = (f"{name} {run.curve(metric).values[-1]:g}" for name, run in outcome.columns.items())
         return (
             f"No verdict: the runs ended with {metric!r} of {' and '.join(ends)}, whose difference "
             "is not a number. Did one diverge? Lower its learning rate or its strength."
         )
+    steps = [run.curve(metric).steps[-1] for run in (outcome.run, outcome.baseline)]
+    where = f" (at steps {steps[0]:.0f} and {steps[1]:.0f})" if steps[0] != steps[1] else ""
     words = [
-        f"No claim: {outcome.arm} ended {gap:+.4f} from {outcome.peer} in {metric}, "
+        f"No claim: {outcome.arm} ended {gap:+.4f} from {outcome.peer} in {metric}{where}, "
         "but one seed cannot tell an effect from chance. Repeat with other --seed_everything, "
         "with a tuned baseline and with controls, before believing either sign."
     ]
@@ -306,7 +312,9 @@ def _rows(goal: Goal) -> dict[str, str]:
         f"final {goal.metric}": tags.final_tag(goal.metric),
         "mean loss over training": tags.AREA_UNDER_LOSS_CURVE,
     }
-    if goal.target is not None:
+    if goal.higher_is_better is None:
+        del rows[f"best {goal.metric}"]
+    elif goal.target is not None:
         rows |= {
             f"steps to {goal.target:g}": tags.STEPS_TO_TARGET,
             f"epochs to {goal.target:g}": tags.EPOCHS_TO_TARGET,
@@ -372,7 +380,7 @@ class GoalWatch(Callback):
         """Look at what the first validation batches logged."""
         logged = [str(tag) for tag in trainer.callback_metrics]
         alike = get_close_matches(self.metric, logged, n=1, cutoff=ALIKE)
-        if self.metric not in logged and alike and not are_splits(self.metric, alike[0]):
+        if self.metric not in logged and alike and not tags.are_splits(self.metric, alike[0]):
             rank_zero_warn(
                 f"The goal's metric `{self.metric}` is not among what the validation before "
                 f"training logged: {', '.join(sorted(logged))}. Did you mean {alike[0]}? If so, "

@@ -360,7 +360,7 @@ def add_own_groups(parser: ArgumentParser) -> None:
     kinds: dict[str, tuple[Any, Any]] = {
         "perturbation": (Perturbation | None, None),
         "baseline": (BaselineAsked, None),
-        "goal": (Goal, Goal()),
+        "goal": (Goal, None),  # a whole goal would say its direction of any other metric
         "run": (RunPlace, RunPlace()),
         "search_space": (dict[str, Range] | None, None),
     }

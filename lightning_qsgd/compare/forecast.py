@@ -297,7 +297,7 @@ def plan_table(question: Question) -> RenderableType:
         kind = f"{arm.kind} of {', '.join(arm.control_of)}" if arm.control_of else arm.kind
         overlay = escape(_lines(question.overlays[name])) or "nothing"
         table.add_row(escape(name), escape(kind), arm.hyperparameters, overlay)
-    direction = "higher" if goal.higher_is_better else "lower"
+    direction = "higher" if goal.is_rising else "lower"
     target = f"{goal.target}" if goal.target is not None else "none"
     if plan.goal.seeds:
         target = f"from the baseline, on seeds {_span(plan.goal.seeds)}"

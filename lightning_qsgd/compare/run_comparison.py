@@ -373,7 +373,7 @@ def _with_target(
     ended = workshop.run(jobs, Board(console, "Target", jobs, workshop.executor.at_a_time))
     runs = [stored.finished for stored in ended.values()]
     goal = question.goal
-    target = target_from_baseline(runs, goal.metric, goal.higher_is_better)
+    target = target_from_baseline(runs, goal.metric, goal.is_rising)
     return replace(goal, target=target)
 
 

@@ -238,7 +238,7 @@ class Tuning:
             ValueError: If an arm's configuration lacks a tuned hyperparameter.
         """
         optuna = import_optuna()
-        sense = "maximize" if self.goal.higher_is_better else "minimize"
+        sense = "maximize" if self.goal.is_rising else "minimize"
         searches = []
         for arm, config in configs.items():
             space = dict((spaces or {}).get(arm) or self.search.space_of(arm, config, {}, True))
@@ -277,7 +277,7 @@ class Tuning:
             score = self._score([ended[job] for job in jobs])
             if score is not None:
                 scores.setdefault(arm, []).append((trial, score))
-        choose = max if self.goal.higher_is_better else min
+        choose = max if self.goal.is_rising else min
         return {arm: choose(found, key=lambda pair: pair[1]) for arm, found in scores.items()}
 
     def _trials(self, searches: Sequence[ArmSearch], count: int, make_runs: MakeRuns) -> None:

@@ -1,4 +1,4 @@
-"""Tags of TensorBoard, and the scalars of a step under them.
+"""Tags of TensorBoard, what they tell of a metric, and the scalars of a step under them.
 
 The two arms of a comparison write the *same* tags into different runs: in one chart, TensorBoard
 gives each run its own colour.
@@ -6,6 +6,7 @@ gives each run its own colour.
 
 from __future__ import annotations
 
+import re
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,43 @@ def final_tag(metric: str) -> str:
         'final/val/accuracy'
     """
     return f"final/{metric}"
+
+
+def direction_of(metric: str) -> bool | None:
+    """Say whether a metric's name means that higher is better; None if it does not tell.
+
+    The last word counts, names of splits left out.
+
+    Example:
+        >>> direction_of("val/loss"), direction_of("val_acc"), direction_of("score")
+        (False, True, None)
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", metric.lower()) if word not in SPLITS]
+    if not words or not NEGATED.isdisjoint(words):
+        return None
+    return False if words[-1] in LOWER else True if words[-1] in HIGHER else None
+
+
+def are_splits(one: str, other: str) -> bool:
+    """Whether two names say the same of different data, such as training and validation.
+
+    Example:
+        >>> are_splits("train/iou", "val/iou"), are_splits("val/acc", "val_acc")
+        (True, False)
+        >>> are_splits("acc", "val_acc")
+        False
+    """
+    words, others = (re.split(r"[^a-z0-9]+", name.lower()) for name in (one, other))
+    data = [[word for word in names if word in DATA] for names in (words, others)]
+    rest = [[word for word in names if word not in DATA] for names in (words, others)]
+    return bool(data[0] and data[1]) and data[0] != data[1] and rest[0] == rest[1]
+
+
+LOWER = {"loss", "error", "perplexity", "ppl", "mae", "mse", "rmse", "nll", "wer", "cer"}
+HIGHER = {"acc", "accuracy", "f1", "auc", "auroc", "precision", "recall", "reward", "bleu", "iou"}
+DATA = {"train", "val", "valid", "validation", "test"}
+SPLITS = {*DATA, "", "epoch", "step"}
+NEGATED = {"neg", "negative", "minus", "inverse"}
 
 
 def report_scalars(report: StepReport, step_seconds: float) -> dict[str, float]:

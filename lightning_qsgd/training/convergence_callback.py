@@ -42,14 +42,7 @@ from lightning_qsgd.training.wrapping import (
     has_late_hooks,
 )
 
-__all__ = [
-    "ConvergenceCallback",
-    "Goal",
-    "Summary",
-    "compare",
-    "steps_taken",
-    "summarise",
-]
+__all__ = ["ConvergenceCallback", "Goal", "Summary", "compare", "steps_taken", "summarise"]
 
 FORMAT = 2
 
@@ -131,6 +124,8 @@ class ConvergenceCallback(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the initial weights and compare them with the baseline's."""
         self.has_trained = False
+        if self.goal.higher_is_better is None:
+            rank_zero_warn(_NO_DIRECTION.format(self.goal.metric))
         if not self._restored and trainer.global_step == 0:
             self._begin()
         if self.metrics.device != pl_module.device:
@@ -345,7 +340,8 @@ class ConvergenceCallback(Callback):
         self.run.curves = self.metrics.curves()
         show(trainer, self.metrics.summary())
         if self.baseline is not None:
-            publish(trainer, self.metrics.comparison())
+            show(trainer, self.metrics.comparison())
+            publish(trainer, self.metrics.logged_comparison(self._now[0]))
 
     def _flush(self) -> None:
         """Move pending losses into the metrics; reading them waits for the device."""
@@ -383,6 +379,11 @@ def _entry(state: Any, name: str) -> Any:
 
 
 FIRST_BATCH = "first_batch"
+
+_NO_DIRECTION = (
+    "Neither `goal.higher_is_better` nor the name `{}` tells which way it improves: what is logged "
+    "of its best value, a target and a speed-up takes more as better. Write true or false."
+)
 
 _OTHER_BATCH = (
     "The first batch is not the one that the baseline began with, so the two runs are no pair: "

@@ -1,9 +1,8 @@
 """What a run is judged by, and the TorchMetrics that measure it."""
 
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, isnan, nan
 from typing import Any, cast
 
@@ -33,22 +32,25 @@ class Goal:
     Args:
         loss: Tag of the training loss, logged at every step.
         metric: Tag of the validation metric, logged at every validation.
-        higher_is_better: Whether the metric improves upwards (accuracy) or downwards (loss).
+        higher_is_better: Whether the metric improves upwards (accuracy) or downwards (loss). None
+            takes what the metric's name tells, and stays None if it does not: such a run can be
+            logged, and not compared.
         target: Value of the metric to reach, in its unit; fix it before the run. None looks for
             no target.
 
     Raises:
-        ValueError: If `target` is not finite, or the metric is a loss by its name and more would be
-            better, as is the default: the worst arm of a comparison would be called the best.
+        ValueError: If `target` is not finite, or the metric is a loss by its name and not said to
+            be better lower: the worst arm of a comparison would be called the best.
 
     Example:
-        >>> Goal(metric="val/accuracy", target=0.9).target
-        0.9
+        >>> Goal(metric="val/accuracy", target=0.9).higher_is_better
+        True
+        >>> Goal(metric="val/energy").higher_is_better
     """
 
     loss: str = "train/loss"
     metric: str = "val/accuracy"
-    higher_is_better: bool = True
+    higher_is_better: bool | None = None
     target: float | None = None
 
     def __post_init__(self) -> None:
@@ -57,49 +59,36 @@ class Goal:
                 f"Expected `target` to be finite, got {self.target}: no run could reach it. Leave "
                 "it out to look for no target."
             )
-        if self.higher_is_better and direction_of(self.metric) is False:
+        told = tags.direction_of(self.metric)
+        if self.higher_is_better is not False and told is False:
+            got = "nothing" if self.higher_is_better is None else "true"
             raise ValueError(
-                f"Expected `higher_is_better: false` for `{self.metric}`, got true, which is the "
-                "default: by its name less is better, and the worst run would count as the best. "
-                "Say so in the goal, or log the metric under another name."
+                f"Expected `higher_is_better: false` for `{self.metric}`, got {got}: by its name "
+                "less is better, and the worst run would count as the best. Say so in the goal, or "
+                "log the metric under another name."
             )
+        if self.higher_is_better is None:
+            object.__setattr__(self, "higher_is_better", told)
 
+    @property
+    def is_rising(self) -> bool:
+        """Whether the metric improves upwards, for whoever judges by it.
 
-def direction_of(metric: str) -> bool | None:
-    """Say whether a metric's name means that higher is better; None if it does not tell.
+        Raises:
+            ValueError: If neither the goal nor the metric's name tells.
+        """
+        if self.higher_is_better is None:
+            raise ValueError(
+                f"Expected `goal.higher_is_better` beside `goal.metric: {self.metric}`, got "
+                "nothing, and the name does not tell: the worst run could count as the best. "
+                "Write true or false."
+            )
+        return self.higher_is_better
 
-    The last word counts, names of splits left out.
-
-    Example:
-        >>> direction_of("val/loss"), direction_of("val_acc"), direction_of("score")
-        (False, True, None)
-    """
-    words = [word for word in re.split(r"[^a-z0-9]+", metric.lower()) if word not in SPLITS]
-    if not words or not NEGATED.isdisjoint(words):
-        return None
-    return False if words[-1] in LOWER else True if words[-1] in HIGHER else None
-
-
-def are_splits(one: str, other: str) -> bool:
-    """Whether two names say the same of different data, such as training and validation.
-
-    Example:
-        >>> are_splits("train/iou", "val/iou"), are_splits("val/acc", "val_acc")
-        (True, False)
-        >>> are_splits("acc", "val_acc")
-        False
-    """
-    words, others = (re.split(r"[^a-z0-9]+", name.lower()) for name in (one, other))
-    data = [[word for word in names if word in DATA] for names in (words, others)]
-    rest = [[word for word in names if word not in DATA] for names in (words, others)]
-    return bool(data[0] and data[1]) and data[0] != data[1] and rest[0] == rest[1]
-
-
-LOWER = {"loss", "error", "perplexity", "ppl", "mae", "mse", "rmse", "nll", "wer", "cer"}
-HIGHER = {"acc", "accuracy", "f1", "auc", "auroc", "precision", "recall", "reward", "bleu", "iou"}
-DATA = {"train", "val", "valid", "validation", "test"}
-SPLITS = {*DATA, "", "epoch", "step"}
-NEGATED = {"neg", "negative", "minus", "inverse"}
+    @property
+    def as_logged(self) -> "Goal":
+        """This goal, upwards if no direction is known: for what is shown and not judged."""
+        return replace(self, higher_is_better=self.higher_is_better is not False)
 
 
 Summary = dict[str, float]
@@ -134,7 +123,7 @@ class ConvergenceMetrics:
     """
 
     def __init__(self, goal: Goal, baseline: RecordedRun | None = None) -> None:
-        self.goal = goal
+        self.goal, self.baseline = goal, baseline
         self.tags = {
             "area": tags.AREA_UNDER_LOSS_CURVE,
             "best": tags.best_tag(goal.metric),
@@ -206,6 +195,16 @@ class ConvergenceMetrics:
         """
         found = self._compute({"loss_gap", "metric_gap", "speedup"})
         return {tag: v for tag, v in found.items() if tag == tags.SPEEDUP or not isnan(v)}
+
+    def logged_comparison(self, step: float) -> Summary:
+        """Return what of `comparison` is true at a step: behind its end a baseline has no gap.
+
+        The last gap, drawn on, would look like that of the two ends.
+        """
+        base = self.baseline or RecordedRun()
+        compared = (self.goal.loss, self.goal.metric)
+        ended = {tags.gap_tag(tag) for tag in compared if base.curve(tag).steps[-1:] < [step]}
+        return {tag: value for tag, value in self.comparison().items() if tag not in ended}
 
     def gap_of_step(self, loss: float, step: float) -> float:
         """Compute the gap of the loss at one step; NaN outside of the baseline's range."""
@@ -340,7 +339,7 @@ def _of_stored(run: RecordedRun, *judged_by: Any) -> ConvergenceMetrics:
 
 def _metrics(goal: Goal, baseline: RecordedRun | None) -> dict[str, Mapping[str, CurveMetric]]:
     """Lay out which metrics see the same points."""
-    up = {"higher_is_better": goal.higher_is_better}
+    up = {"higher_is_better": goal.as_logged.is_rising}
     over_steps: dict[str, CurveMetric | None] = {
         "best": BestValue(**up),
         "final": FinalValue(**up),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -232,6 +233,43 @@ def test_scalars_can_be_watched_by_callbacks_that_come_first_in_the_list(tmp_pat
     assert keep.best_model_score == 0.0
     assert {best, gap, tags.gap_tag("train/loss"), tags.SPEEDUP} <= callbacks[1].seen[1]
     assert {tags.STEPS_TO_TARGET, best} <= set(map(str, trainer.callback_metrics))
+
+
+class Noted(CSVLogger):
+    """Keeps what was logged at each step."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.steps: dict[str, list[int | None]] = {}
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        for tag in metrics:
+            self.steps.setdefault(tag, []).append(step)
+
+
+def test_a_run_that_outlasts_its_baseline_logs_no_gap_behind_its_end(tmp_path: Path) -> None:
+    base = ConvergenceCallback(GOAL)
+    make_trainer(base).fit(Finished(), loader(), loader(count=1))
+    longer, noted = ConvergenceCallback(GOAL, base.run), Noted(tmp_path)
+    trainer = make_trainer(longer, max_epochs=3, logger=noted)
+    trainer.fit(Finished(), loader(), loader(count=1))
+    gap = tags.gap_tag("val/accuracy")
+    assert noted.steps[gap] == [BATCHES - 1]  # loggers count from 0
+    assert max(noted.steps[tags.gap_tag("train/loss")]) < BATCHES
+    assert noted.steps[tags.SPEEDUP][-1] == 3 * BATCHES - 1
+    assert gap in trainer.callback_metrics
+
+
+class Energy(Finished):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/energy", 1.0)
+
+
+def test_a_fit_of_a_metric_of_unknown_direction_runs_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"nor the name `val/energy` tells.*Write true or false"):
+        unknown = record(Energy(), goal=Goal(metric="val/energy"))
+    assert unknown.curve("val/energy").values == [1.0]
+    record(Energy(), goal=Goal(metric="val/energy", higher_is_better=False))
 
 
 # Fits in a row.

@@ -306,6 +306,20 @@ def test_wrong_plan_is_refused(change: dict[str, Any], refused: Any) -> None:
     refused("compare", "--config", "plan.yaml")
 
 
+def test_a_comparison_by_a_metric_of_unknown_direction_is_refused(refused: Any) -> None:
+    plain = {key: FIT[key] for key in ("model", "data", "trainer")}
+    Path("experiment.yaml").write_text(yaml.safe_dump({**plain, "goal": {"metric": "energy"}}))
+    Path("plan.yaml").write_text(yaml.safe_dump(PLAN))
+    said = (
+        "Expected `goal.higher_is_better` beside `goal.metric: energy`: the experiment's says not"
+    )
+    assert said in refused("compare", "--config", "plan.yaml")
+    tasks = {"one": {key: PLAN[key] for key in ("experiment", "budget")}}
+    suite = {**{key: PLAN[key] for key in ("seeds", "arms")}, "tasks": tasks}
+    Path("suite.yaml").write_text(yaml.safe_dump(suite))
+    assert said in refused("compare", "--config", "suite.yaml")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -64,6 +64,7 @@ class Job:
 
 
 SEARCH_SPACE = "search_space"
+DIRECTION = "higher_is_better"
 PLACES = ("baseline", "ckpt_path", "config", "run", "weights_only", SEARCH_SPACE)
 DISPLAYS = (
     *("default_root_dir", "enable_model_summary", "enable_progress_bar"),
@@ -84,6 +85,11 @@ def what_determines(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in PLACES}
     trainer = config.get("trainer") or {}
     kept["trainer"] = {key: value for key, value in trainer.items() if key not in DISPLAYS}
+    if "goal" in kept and kept["goal"].get(DIRECTION) is None:
+        kept["goal"] = {
+            **kept["goal"],
+            DIRECTION: True,
+        }  # the default of stored runs, trained alike
     return kept
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 from lightning_qsgd.compare.planning.search import Budget, Range, Search, seed_list
 from lightning_qsgd.compare.results.arm import Arm, Kind
 from lightning_qsgd.compare.statistics import Method
+from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal
-from lightning_qsgd.training.convergence_metrics import direction_of
 
 Hyperparameters = Literal["given", "tuned", "of_baseline", "of_arm"]
 """Where learning rate, weight decay and what else is tuned come from: the config as it is, a search
@@ -95,8 +95,8 @@ class GoalPlan:
 
     Args:
         metric: Tag of the primary metric; None keeps the experiment's.
-        higher_is_better: Its direction; None keeps the experiment's, or that of another metric's
-            name (loss, error, accuracy, ...).
+        higher_is_better: Its direction; None keeps what the experiment says of its metric, else
+            what the name tells (loss, error, accuracy, ...).
         loss: Tag of the training loss; None keeps the experiment's.
         target: A value of the metric fixed in advance; "from_baseline" takes what the baseline
             reaches after 3/4 of its budget, the median over seeds that are not reported; None
@@ -129,19 +129,22 @@ class GoalPlan:
                 nothing of another one.
 
         Raises:
-            ValueError: If nothing tells the direction of another metric.
+            ValueError: If nothing tells the direction of the metric.
         """
         metric = self.metric or experiment.metric
         target, better = self.target, self.higher_is_better
         if metric == experiment.metric:
             target = experiment.target if target is None else target
             better = experiment.higher_is_better if better is None else better
-        better = direction_of(metric) if better is None else better
+        better = tags.direction_of(metric) if better is None else better
         if better is None:
+            other = (
+                f"is of `{experiment.metric}`" if metric != experiment.metric else "says nothing"
+            )
             raise ValueError(
                 f"Expected `goal.higher_is_better` beside `goal.metric: {metric}`: the "
-                f"experiment's is of `{experiment.metric}`, and the name does not tell. Write true "
-                "or false."
+                f"experiment's {other}, and the name does not tell, so that the worst arm could "
+                "count as the best. Write true or false."
             )
         loss = self.loss or experiment.loss
         return Goal(loss, metric, better, None if isinstance(target, str) else target)

@@ -188,7 +188,7 @@ def _question(results: Results) -> str:
     sorts = [f"{count(kinds.count('arm'), 'arm')} on trial"]
     sorts += [count(kinds.count(k), k) for k in ("control", "reference") if k in kinds]
     reference = " A reference is shown for orientation." if "reference" in kinds else ""
-    direction = "higher" if goal.higher_is_better else "lower"
+    direction = "higher" if goal.is_rising else "lower"
     budget = f" for {asked.budget}" if asked.budget else ""
     target = "" if goal.target is None else f" The target is {goal.metric} = {goal.target:g}."
     sizes = (

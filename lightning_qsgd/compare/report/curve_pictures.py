@@ -85,7 +85,7 @@ def gain_curves(results: Results, arm: str) -> list[RecordedCurve]:
         where the arm is better.
     """
     goal, baseline = results.comparison.goal, results.runs_of(results.comparison.baseline.name)
-    sign = 1.0 if goal.higher_is_better else -1.0
+    sign = 1.0 if goal.is_rising else -1.0
     curves = []
     for seed, run in results.runs_of(arm).items():
         ours = run.curves.get(goal.metric)
@@ -137,7 +137,7 @@ def draw_bands(results: Results, tag: str, alpha: float, page: Page = WIDE) -> F
         _draw_band(chart, bands.get(arm), arm, colour, style)
 
     figure = draw_panels(results.comparison, bands, draw, tag, page)
-    falling = tag == results.comparison.goal.loss or not results.comparison.goal.higher_is_better
+    falling = tag == results.comparison.goal.loss or not results.comparison.goal.is_rising
     tails = (0, HIDDEN_TAIL) if falling else (HIDDEN_TAIL, 0)
     _cut_tails(figure, list(bands.values()), *tails)
     return figure

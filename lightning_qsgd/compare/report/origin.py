@@ -107,7 +107,7 @@ def _script(results: Results, analysis: Analysis, arm: str) -> str:
         metric=goal.metric,
         arm=arm,
         baseline=analysis.baseline.arm.name,
-        sign=1 if goal.higher_is_better else -1,
+        sign=1 if goal.is_rising else -1,
         resamples=analysis.method.resamples,
         level=1 - analysis.method.alpha,
         seed=analysis.method.seed,

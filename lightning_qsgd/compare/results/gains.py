@@ -44,7 +44,7 @@ def gains_over(
     Returns:
         Gain by seed, finite, in the metric's unit.
     """
-    sign = 1.0 if results.comparison.goal.higher_is_better else -1.0
+    sign = 1.0 if results.comparison.goal.is_rising else -1.0
     ours, theirs = final_values(results, arm), final_values(results, other)
     copies = copied(results, arm, other)
     return {
@@ -164,9 +164,7 @@ def cost_to_target(run: RecordedRun, goal: Goal, axis: str) -> float:
     if goal.target is None or curve is None or not curve.steps:
         return nan
     # The first point in time that reaches it, read on the steps: other axes may repeat a value.
-    step = steps_to_target(
-        curve.steps, curve.values, goal.target, higher_is_better=goal.higher_is_better
-    )
+    step = steps_to_target(curve.steps, curve.values, goal.target, higher_is_better=goal.is_rising)
     return inf if step == inf else float(getattr(curve, axis)[curve.steps.index(step)])
 
 
@@ -201,7 +199,7 @@ def surpluses(results: Results, arm: str, other: str) -> tuple[Surplus, Surplus]
     goal = results.comparison.goal
     parts = [*results.horizons.values(), results]
     apart, copies = [unpaired(part) for part in parts], copied(results, arm, other)
-    sign, target = (1.0 if goal.higher_is_better else -1.0), goal.target
+    sign, target = (1.0 if goal.is_rising else -1.0), goal.target
     target = nan if target is None else target
     ends = [[final_values(part, name) for part in parts] for name in (arm, other)]
     seeds = [

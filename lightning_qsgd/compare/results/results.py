@@ -223,7 +223,7 @@ class Comparison:
             at, so they stay questions: else to drop arms would make claims easier.
 
     Raises:
-        ValueError: If the arms or seeds do not make a comparison.
+        ValueError: If the arms or seeds do not make a comparison, or the goal has no direction.
 
     Example:
         >>> arms = (Arm("adamw", "baseline"), Arm("sine"))
@@ -250,6 +250,7 @@ class Comparison:
                 "files. Write them as numbers."
             )
         _refuse_repetition("seeds", self.seeds)
+        _ = self.goal.is_rising  # refuses a goal that nobody could judge by
         if not self.seeds:
             raise ValueError(
                 "Expected at least one seed, got none: there is nothing to run. Name at least 3, "

@@ -119,10 +119,13 @@ def test_a_number_that_adamw_could_not_train_with_is_refused(name: str, value: f
         ({"trainer": {"max_epochs": 2}}, False),
         ({"seed_everything": 1}, False),
         ({"model": {"dropout": 0.1}}, False),
+        ({"goal": {"metric": "val/acc", "higher_is_better": None}}, True),
+        ({"goal": {"metric": "val/acc", "higher_is_better": False}}, False),
     ],
 )
 def test_fingerprint_is_of_what_determines_the_run(change: dict[str, Any], same: bool) -> None:
     plain = {"seed_everything": 0, "run": {"root": "a"}, "trainer": {"max_epochs": 1}}
+    plain["goal"] = {"metric": "val/acc", "higher_is_better": True}  # as older versions wrote it
     ours, theirs = (what_determines(c) for c in (plain, {**plain, **change}))
     assert (fingerprint(ours) == fingerprint(theirs)) == same
 

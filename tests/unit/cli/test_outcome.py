@@ -68,6 +68,47 @@ def test_neither_sign_is_claimed_from_one_seed(accuracy: float) -> None:
     assert "was 5.0e-01" not in said
 
 
+def stopped(values: dict[int, float]) -> RecordedRun:
+    made = RecordedRun()
+    for step, value in values.items():
+        made.curve("train/loss").append(step, step / 10, float(step), value + 1.0)
+        made.curve("val/accuracy").append(step, step / 10, float(step), value)
+    return made
+
+
+BASELINE = {10: 0.1, 20: 0.3, 30: 0.5, 40: 0.7}
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ({10: 0.2, 20: 0.4}, "mine ended -0.3000 from AdamW in val/accuracy (at steps 20 and 40),"),
+        ({20: 0.0, 40: 0.5, 60: 0.8}, "+0.1000 from AdamW in val/accuracy (at steps 60 and 40),"),
+        ({50: 0.8}, "mine ended +0.1000 from AdamW in val/accuracy (at steps 50 and 40),"),
+        ({20: 0.4, 40: 0.6}, "mine ended -0.1000 from AdamW in val/accuracy, but"),
+    ],
+)
+def test_runs_that_stop_at_different_steps_are_told_apart_by_their_own_ends(arm, said) -> None:
+    made = outcome(run=stopped(arm), baseline=stopped(BASELINE))
+    assert said in verdict(made)
+    difference = said.split(" from ")[0].split()[-1].rstrip("0")
+    assert f"{difference} │" in shown(made).split("final val/accuracy")[1].split("mean loss")[0]
+
+
+def test_of_a_metric_of_unknown_direction_no_best_value_is_shown() -> None:
+    runs = {name: outcome().__dict__[name] for name in ("run", "baseline")}
+    for number, made in enumerate(runs.values()):
+        made.curve("val/energy").append(2, 1.0, 2.0, 0.5 + number)
+    goal = Goal(metric="val/energy", target=0.5)
+    found = outcome(**runs, goal=goal)
+    assert "ended -1.0000 from AdamW in val/energy" in verdict(found)
+    assert "final val/energy" in shown(found)
+    assert not {"best", "to"} & set(
+        shown(found).split("val/energy", 1)[1].split("Seconds")[0].split()
+    )
+    assert "best val/energy" in shown(replace(found, goal=replace(goal, higher_is_better=False)))
+
+
 def test_an_invisible_perturbation_is_not_credited_with_the_difference() -> None:
     assert "1.0e-05 of the base step" in verdict(outcome(relative_size=1e-5))
 

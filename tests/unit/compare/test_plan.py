@@ -1,5 +1,7 @@
 """A plan refuses what would make a comparison unfair or impossible."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -237,6 +239,19 @@ def test_another_metric_takes_neither_target_nor_direction_from_the_experiment()
     assert GoalPlan(metric="val/loss", target=0.3).resolve(own).target == 0.3
     with pytest.raises(ValueError, match=r"`goal.higher_is_better` beside `goal.metric: score`"):
         GoalPlan(metric="score").resolve(own)
+
+
+@pytest.mark.parametrize("plan", [GoalPlan(), GoalPlan(metric="val/energy", target=0.5)])
+def test_a_direction_that_nobody_said_is_not_taken_from_the_experiment(plan):
+    own = Goal(metric="val/energy")
+    with pytest.raises(
+        ValueError, match=r"`goal.metric: val/energy`: the experiment's says nothing"
+    ):
+        plan.resolve(own)
+    for said in (True, False):
+        assert replace(plan, higher_is_better=said).resolve(own).higher_is_better is said
+        assert plan.resolve(replace(own, higher_is_better=said)).higher_is_better is said
+    assert GoalPlan(metric="val/f1").resolve(own).higher_is_better
 
 
 def test_paths_of_hyperparameters():

@@ -165,6 +165,11 @@ def test_controls_must_be_compared_too(controls):
         Comparison("x", Goal(), arms, (0,))
 
 
+def test_a_comparison_whose_goal_has_no_direction_is_refused():
+    with pytest.raises(ValueError, match=r"Expected `goal.higher_is_better` beside.*val/energy"):
+        Comparison("x", Goal(metric="val/energy"), (BASE,), (0,))
+
+
 def test_comparison_without_seeds_is_refused():
     with pytest.raises(ValueError, match="Expected at least one seed, got none"):
         Comparison("x", Goal(), (BASE,), ())

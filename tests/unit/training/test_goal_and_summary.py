@@ -1,11 +1,13 @@
 """What a run is judged by, on curves whose answers are known."""
 
+from dataclasses import replace
 from math import inf, isnan, nan
 
 import pytest
 
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal, compare, summarise
+from lightning_qsgd.training.convergence_metrics import ConvergenceMetrics
 from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
 GOAL = Goal(target=0.8)
@@ -81,8 +83,12 @@ def test_a_target_that_is_not_finite_is_refused(target: float) -> None:
 )
 def test_a_loss_of_which_more_would_be_better_is_refused(metric):
     assert not Goal(metric=metric, higher_is_better=False).higher_is_better
-    with pytest.raises(ValueError, match="Expected `higher_is_better: false`"):
+    with pytest.raises(
+        ValueError, match=r"Expected `higher_is_better: false`.*got nothing: by its"
+    ):
         Goal(metric=metric)
+    with pytest.raises(ValueError, match=r"Expected `higher_is_better: false`.*got true: by its"):
+        Goal(metric=metric, higher_is_better=True)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +97,41 @@ def test_a_loss_of_which_more_would_be_better_is_refused(metric):
 @pytest.mark.parametrize("higher", [True, False])
 def test_other_names_take_either_direction(metric, higher):
     assert Goal(metric=metric, higher_is_better=higher).higher_is_better is higher
+
+
+@pytest.mark.parametrize("metric", ["val/accuracy", "val_acc", "reward"])
+def test_a_name_that_tells_gives_the_direction(metric):
+    assert Goal(metric=metric).is_rising is True
+    assert Goal(metric=metric) == Goal(metric=metric, higher_is_better=True)
+    assert Goal(metric=metric, higher_is_better=False).is_rising is False
+
+
+def test_an_unknown_direction_is_never_guessed_where_runs_are_judged():
+    goal = Goal(metric="val/energy")
+    assert goal.higher_is_better is None
+    with pytest.raises(ValueError, match=r"beside `goal.metric: val/energy`.*Write true or false"):
+        _ = goal.is_rising
+    assert replace(goal, higher_is_better=False).is_rising is False
+
+
+def test_a_run_of_unknown_direction_is_logged_as_before():
+    values = run([0.9, 0.2])
+    assert summarise(values, Goal(metric="val/accuracy", higher_is_better=None)) == summarise(
+        values, Goal()
+    )
+    energy = RecordedRun(
+        curves={"val/energy": RecordedCurve([1.0, 2.0], [1.0] * 2, [1.0] * 2, [3.0, 1.0])}
+    )
+    found = summarise(energy, Goal(metric="val/energy"))
+    assert (found[tags.best_tag("val/energy")], found[tags.final_tag("val/energy")]) == (3.0, 1.0)
+
+
+def test_behind_the_end_of_its_baseline_a_run_logs_no_gap():
+    baseline = run([0.1, 0.3])
+    metrics = ConvergenceMetrics(Goal(target=0.2), baseline)
+    metrics.add_run(run([0.2, 0.4, 0.9]))
+    gaps = {tags.gap_tag("val/accuracy"), tags.gap_tag("train/loss")}
+    (last,) = baseline.curve("val/accuracy").steps[-1:]
+    assert gaps < metrics.logged_comparison(last).keys()
+    assert metrics.logged_comparison(last + 1).keys() == {tags.SPEEDUP}
+    assert gaps < metrics.comparison().keys()
