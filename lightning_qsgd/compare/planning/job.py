@@ -85,11 +85,8 @@ def what_determines(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in PLACES}
     trainer = config.get("trainer") or {}
     kept["trainer"] = {key: value for key, value in trainer.items() if key not in DISPLAYS}
-    if "goal" in kept and kept["goal"].get(DIRECTION) is None:
-        kept["goal"] = {
-            **kept["goal"],
-            DIRECTION: True,
-        }  # the default of stored runs, trained alike
+    if "goal" in kept and kept["goal"].get(DIRECTION) is None:  # what earlier versions took it for
+        kept["goal"] = {**kept["goal"], DIRECTION: True}
     return kept
 
 
