@@ -297,7 +297,10 @@ class QuantumAttention(nn.MultiheadAttention):
         return torch.nested.as_nested_tensor(kept), weights
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        """Project with as few products as torch, so that not a bit differs from it."""
+        """Project with as few products as torch, laid out as there, so that not a bit differs.
+
+        Some processors round products of float64 matrices that have gaps between rows otherwise.
+        """
         bias: Tensor | None = self.in_proj_bias
         if self._separate:
             own = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
@@ -305,12 +308,16 @@ class QuantumAttention(nn.MultiheadAttention):
             return tuple(map(F.linear, (query, key, value), own, biases))
         weight: Tensor = self.in_proj_weight
         if query is key and key is value:
-            return F.linear(query, weight, bias).chunk(3, dim=-1)
+            return _apart(F.linear(query, weight, bias), 3)
         sizes = [self.embed_dim, 2 * self.embed_dim] if key is value else 3 * [self.embed_dim]
         shared = (None,) * len(sizes) if bias is None else bias.split(sizes)
         inputs = (query, key) if key is value else (query, key, value)
         first, *others = map(F.linear, inputs, weight.split(sizes), shared)
-        return (first, *(others[0].chunk(2, dim=-1) if key is value else others))
+        return (first, *(_apart(others[0], 2) if key is value else others))
+
+
+def _apart(projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+    return tuple(part.contiguous() for part in projected.chunk(parts, dim=-1))
 
 
 def _keep_layout(layer: nn.Module, name: str, attention: nn.Module | None) -> None:
