@@ -127,6 +127,28 @@ def test_gradients_of_other_types_keep_them() -> None:
     assert other.grad.tolist() == [3.0, 4.0]
 
 
+@pytest.mark.parametrize("kinds", [(torch.float64, torch.float32), (torch.bfloat16,) * 2])
+def test_gradients_of_other_types_are_read_in_that_of_the_parameters(kinds: Any) -> None:
+    rows = []
+    for index, kind in enumerate(kinds):
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        parameter.grad_dtype = None
+        parameter.grad = torch.tensor([index + 1 / 3, -1.0], dtype=kind)
+        rows.append(Row(parameter, 0, str(index), slice(0, 2)))
+    fast, slow = (kind(rows).read_gradients() for kind in (DenseEntries, GeneralEntries))
+    assert fast.dtype == torch.float32
+    assert torch.equal(fast, slow)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_gradient_that_is_lazily_negated_is_read(size: int) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(size))
+    parameter.grad = torch._neg_view(torch.arange(1.0, size + 1))
+    assert parameter.grad.is_neg()
+    read = DenseEntries([Row(parameter, 0, "0", slice(0, size))]).read_gradients()
+    assert read.tolist() == [-1.0, -2.0, -3.0][:size]
+
+
 def test_a_gradient_that_is_lazily_negated_is_written() -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.complex(torch.ones(1), torch.ones(1)).conj().imag
