@@ -77,9 +77,8 @@ def read_question(
     Raises:
         FileNotFoundError: If a config is not there.
         ValueError: If an arm does not fit the experiment, goes on from a checkpoint, trains on
-            several devices or cannot take what a search would give it, or loses a line
-            to it, goes around another optimizer or drops callbacks by accident, or figures are of
-            no arm.
+            several devices, cannot take what a search would give it or loses a line to it, goes
+            around another optimizer or drops callbacks by accident, or figures are of no arm.
         ModuleNotFoundError: If arms are to be tuned, and optuna is not installed.
     """
     recipe = recipe or Recipe(PerturbationCLI)
@@ -147,9 +146,11 @@ def _refuse_overwritten(question: Question, overlays: Mapping[str, Sequence[str]
     """Refuse a line that the search of another arm would replace, unless it says nothing new."""
     base, configs = question.experiment, question.configs
     for arm, config in configs.items():
-        source = question.plan.searched(arm) or arm
-        theirs = {} if source == arm else question.space_of(source)
-        lines, ours = [read_yaml(text) for text in overlays[arm]], question.space_of(arm)
+        source = question.plan.searched(arm)
+        if source in (None, arm):
+            continue
+        ours, theirs = question.space_of(arm), question.space_of(source)
+        lines = [read_yaml(text) for text in overlays[arm]]
         for name in (one for one in theirs if one in ours):
             place, other = str(ours[name].path), str(theirs[name].path)
             value, first = value_at(config, place, arm), value_at(configs[source], other, "")

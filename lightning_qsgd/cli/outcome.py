@@ -271,18 +271,15 @@ def verdict(outcome: Outcome) -> str:
             "`training_step`."
         )
     # Not the gap at equal step: where one stopped early, neither run ended there.
-    ours, theirs = (
-        summarise(run, outcome.goal).get(tags.final_tag(metric), nan)
-        for run in (outcome.run, outcome.baseline)
-    )
-    gap = ours - theirs
+    ours, theirs = outcome.run.curve(metric), outcome.baseline.curve(metric)
+    gap = ours.values[-1] - theirs.values[-1]
     if isnan(gap):
         ends = (f"{name} {run.curve(metric).values[-1]:g}" for name, run in outcome.columns.items())
         return (
             f"No verdict: the runs ended with {metric!r} of {' and '.join(ends)}, whose difference "
             "is not a number. Did one diverge? Lower its learning rate or its strength."
         )
-    steps = [run.curve(metric).steps[-1] for run in (outcome.run, outcome.baseline)]
+    steps = ours.steps[-1], theirs.steps[-1]
     where = f" (at steps {steps[0]:.0f} and {steps[1]:.0f})" if steps[0] != steps[1] else ""
     words = [
         f"No claim: {outcome.arm} ended {gap:+.4f} from {outcome.peer} in {metric}{where}, "

@@ -59,8 +59,8 @@ def run_comparison(
     """
     folder = workshop.store.folder
     tuned, untuned, goal, jobs = _settled(question, workshop, console, folder / TUNING / "studies")
-    fingerprints = _fingerprints(jobs, RUNS)
-    left_out = _no_longer_on_trial(question, fingerprints, folder)
+    fingerprints, stored = _fingerprints(jobs, RUNS), stored_results(folder)
+    left_out = () if stored is None else _no_longer_on_trial(question, fingerprints, stored, folder)
     comparison = replace(_comparison(question, goal), left_out=left_out)
     workshop.stored(jobs)  # refuses another configuration before a file is replaced
     for job in jobs:
@@ -73,7 +73,7 @@ def run_comparison(
         *(comparison, (), (), tuple(tuned.values()), provenance),
         *(_empty_horizons(question, comparison, jobs), untuned, fingerprints),
     )
-    known = replace(known, runs=_known(known, folder))
+    known = replace(known, runs=() if stored is None else _known(known, stored))
     save_results(collect(known, workshop.store), folder)
     if left_out:
         console.print(
@@ -148,24 +148,23 @@ def _refuse_fewer(question: Question, stored: Results, folder: Path) -> None:
             f"{[*plan.seed_block]}: which of them count must not depend on how they ended. Keep "
             "them, or choose another `--folder`."
         )
-    gone = {
-        arm.name: control
-        for arm in stored.comparison.arms
-        for control in arm.controls
-        if arm.name in plan.arms
-        and control in {name for name, _ in ended}
-        and arm.name not in getattr(plan.arms.get(control), "control_of", ())
-    }
-    for arm, control in gone.items():
-        raise ValueError(
-            f"The folder {folder} has runs of {control!r}, a control of {arm!r} that the plan does "
-            f"not have: without it {arm!r} could be called better for want of a match. Keep it, or "
-            "choose another `--folder`."
-        )
+    tried = {arm for arm, _ in ended}
+    for arm in (one for one in stored.comparison.arms if one.name in plan.arms):
+        kept = {name for name, other in plan.arms.items() if arm.name in other.control_of}
+        gone = [control for control in arm.controls if control in tried - kept]
+        if gone:
+            raise ValueError(
+                f"The folder {folder} has runs of {gone[0]!r}, a control of {arm.name!r} that the "
+                f"plan does not have: without it {arm.name!r} could be called better for want of a "
+                "match. Keep it, or choose another `--folder`."
+            )
 
 
 def _no_longer_on_trial(
-    question: Question, fingerprints: Mapping[str, Sequence[str]], folder: Path
+    question: Question,
+    fingerprints: Mapping[str, Sequence[str]],
+    stored: Results,
+    folder: Path,
 ) -> tuple[str, ...]:
     """Name the arms that stored results have runs of from when they were on trial.
 
@@ -174,9 +173,6 @@ def _no_longer_on_trial(
     Raises:
         ValueError: If the plan lacks seeds or controls that they have.
     """
-    stored = stored_results(folder)
-    if stored is None:
-        return ()
     noted = stored.fingerprints  # earlier versions noted none
     shared = [arm for arm in noted if not {*noted[arm]}.isdisjoint(fingerprints.get(arm, ()))]
     if noted and not any(map(stored.runs_of, shared)):
@@ -276,16 +272,14 @@ def _empty_horizons(
     }
 
 
-def _known(asked: Results, folder: Path) -> tuple[RecordedRun, ...]:
+def _known(asked: Results, stored: Results) -> tuple[RecordedRun, ...]:
     """Return the runs of this very comparison that results on disk have, whatever their files."""
-    comparison = asked.comparison
-    saved = stored_results(folder)
-    of = comparison.arms, comparison.seeds
-    if saved is None or (saved.comparison.arms, saved.comparison.seeds) != of:
+    ours, theirs = asked.comparison, stored.comparison
+    if (ours.arms, ours.seeds) != (theirs.arms, theirs.seeds):
         return ()
     return tuple(
         run
-        for run in saved.runs
+        for run in stored.runs
         if asked.fingerprints and asked.belongs(run.arm, run.seed, run.fingerprint)
     )
 

@@ -340,8 +340,7 @@ class ConvergenceCallback(Callback):
         self.run.curves = self.metrics.curves()
         show(trainer, self.metrics.summary())
         if self.baseline is not None:
-            show(trainer, self.metrics.comparison())
-            publish(trainer, self.metrics.logged_comparison(self._now[0]))
+            publish(trainer, self.metrics.comparison(), self.metrics.gaps_ended(self._now[0]))
 
     def _flush(self) -> None:
         """Move pending losses into the metrics; reading them waits for the device."""

@@ -196,15 +196,14 @@ class ConvergenceMetrics:
         found = self._compute({"loss_gap", "metric_gap", "speedup"})
         return {tag: v for tag, v in found.items() if tag == tags.SPEEDUP or not isnan(v)}
 
-    def logged_comparison(self, step: float) -> Summary:
-        """Return what of `comparison` is true at a step: behind its end a baseline has no gap.
+    def gaps_ended(self, step: float) -> set[str]:
+        """Return the tags of `comparison` whose baseline has ended before a step.
 
         The last gap, drawn on, would look like that of the two ends.
         """
         base = self.baseline or RecordedRun()
         compared = (self.goal.loss, self.goal.metric)
-        ended = {tags.gap_tag(tag) for tag in compared if base.curve(tag).steps[-1:] < [step]}
-        return {tag: value for tag, value in self.comparison().items() if tag not in ended}
+        return {tags.gap_tag(tag) for tag in compared if base.curve(tag).steps[-1:] < [step]}
 
     def gap_of_step(self, loss: float, step: float) -> float:
         """Compute the gap of the loss at one step; NaN outside of the baseline's range."""

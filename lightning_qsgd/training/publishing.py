@@ -1,7 +1,7 @@
 """Hands scalars and hyperparameters to what a trainer logs to and watches, and reads scalars."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from math import nan
@@ -15,7 +15,9 @@ from torch import Tensor
 from lightning_qsgd.perturbations import Perturbation
 
 
-def publish(trainer: Trainer, scalars: Mapping[str, float]) -> None:
+def publish(
+    trainer: Trainer, scalars: Mapping[str, float], shown_only: Collection[str] = ()
+) -> None:
     """Log scalars, and show them to callbacks such as `EarlyStopping` and `ModelCheckpoint`.
 
     `LightningModule.log` cannot do it: Lightning forbids it in some of the hooks that need it.
@@ -23,12 +25,14 @@ def publish(trainer: Trainer, scalars: Mapping[str, float]) -> None:
     Args:
         trainer: The trainer, in the middle of a fit.
         scalars: Values by tag; NaN is not defined and left out.
+        shown_only: Tags among them that are not logged.
     """
     defined = {tag: value for tag, value in scalars.items() if value == value}
     show(trainer, defined)
     step = trainer.fit_loop.epoch_loop._batches_that_stepped
+    logged = {tag: value for tag, value in defined.items() if tag not in shown_only}
     for logger in trainer.loggers:
-        logger.log_metrics(defined, step=step)
+        logger.log_metrics(logged, step=step)
 
 
 def show(trainer: Trainer, scalars: Mapping[str, float]) -> None:

@@ -255,10 +255,9 @@ def analyse(results: Results, method: Method | None = None) -> Analysis:
 def _corrected(asked: Comparison, gains: dict[str, PairedGain]) -> dict[str, float]:
     """Correct the arms on trial for their number, and all others for that of all."""
     on_trial = [arm.name for arm in asked.on_trial]
-    more = len(asked.left_out)  # whatever they are now, if they are there at all
-    of_arms = dict(zip(on_trial, holm([gains[name].p for name in on_trial], more), strict=True))
-    more = len({*asked.left_out} - gains.keys())
-    of_all = dict(zip(gains, holm([gain.p for gain in gains.values()], more), strict=True))
+    before, gone = len(asked.left_out), len({*asked.left_out} - gains.keys())
+    of_all = dict(zip(gains, holm([gain.p for gain in gains.values()], gone), strict=True))
+    of_arms = dict(zip(on_trial, holm([gains[name].p for name in on_trial], before), strict=True))
     return {**of_all, **of_arms}
 
 

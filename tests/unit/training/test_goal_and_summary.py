@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from math import inf, isnan, nan
+from types import SimpleNamespace
 
 import pytest
 
 from lightning_qsgd.tracking import tags
 from lightning_qsgd.training.convergence_callback import Goal, compare, summarise
 from lightning_qsgd.training.convergence_metrics import ConvergenceMetrics
+from lightning_qsgd.training.publishing import publish
 from lightning_qsgd.training.recorded_run import RecordedCurve, RecordedRun
 
 GOAL = Goal(target=0.8)
@@ -132,6 +134,17 @@ def test_behind_the_end_of_its_baseline_a_run_logs_no_gap():
     metrics.add_run(run([0.2, 0.4, 0.9]))
     gaps = {tags.gap_tag("val/accuracy"), tags.gap_tag("train/loss")}
     (last,) = baseline.curve("val/accuracy").steps[-1:]
-    assert gaps < metrics.logged_comparison(last).keys()
-    assert metrics.logged_comparison(last + 1).keys() == {tags.SPEEDUP}
+    compared = metrics.comparison().keys()
+    assert gaps < compared - metrics.gaps_ended(last)
+    assert compared - metrics.gaps_ended(last + 1) == {tags.SPEEDUP}
     assert gaps < metrics.comparison().keys()
+
+
+def test_what_is_not_a_number_is_neither_shown_nor_logged_and_some_is_only_shown():
+    logged, shown = {}, {}
+    logger = SimpleNamespace(log_metrics=lambda scalars, step: logged.update(scalars))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=3))
+    trainer = SimpleNamespace(callback_metrics=shown, fit_loop=loop, loggers=[logger])
+    publish(trainer, {"gap": 0.5, "speedup": nan, "loss": 1.0}, shown_only={"gap"})
+    assert logged == {"loss": 1.0}
+    assert {tag: float(value) for tag, value in shown.items()} == {"gap": 0.5, "loss": 1.0}
