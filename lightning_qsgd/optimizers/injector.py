@@ -11,17 +11,19 @@ nothing of the injection but its coefficients.
 """
 
 from collections.abc import Callable
+from math import pi
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.rows import ParamGroups
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import MOVED, UNTOUCHED
 from lightning_qsgd.perturbations.controls import Replaced, check_control
-from lightning_qsgd.perturbations.step import TouchedStep
+from lightning_qsgd.perturbations.step import TouchedStep, learning_rates
 
 Modulate = Callable[[TouchedStep], Tensor]
 """Returns u, shape (entries,), of a step as far as it is known."""
@@ -242,6 +244,62 @@ class Injector:
     @property
     def _state(self) -> str:
         return MOVED if self.step.has_moved else UNTOUCHED
+
+
+class DirectInjector(Injector):
+    """Injects Eq. 1, written out; see `Perturbation.is_direct`.
+
+    An `Injector` asks each policy, in some twenty calls, and cannot write over what they may keep.
+    For a small model that is a fifth of all that the default perturbation costs. The results are
+    the same to the last bit.
+
+    Args:
+        entries: The touched entries.
+        theta: The parameters there, shape (entries,); may be written over.
+        groups: The base optimizer's parameter groups.
+        strength: The schedule's, positive.
+        modulate: Returns u, shape (entries,), of theta; may write over it.
+    """
+
+    moves_parameters = True
+
+    def __init__(
+        self,
+        entries: Entries,
+        theta: Tensor,
+        groups: ParamGroups,
+        strength: float,
+        modulate: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.entries = entries
+        self._theta = theta
+        self._given = groups, strength, modulate
+
+    @override
+    def before_base_step(self, measured: bool) -> None:
+        entries, theta = self.entries, self._theta
+        groups, strength, modulate = self._given
+        gradient = descended(entries.read_gradients(), entries, groups)
+        rates = learning_rates(groups, entries.group_bounds, theta)
+        u = modulate(theta.clone() if measured else theta)
+        product = gradient.mul_(-rates).mul_(u)
+        self._product, self._scale = entries.summand(product, strength, spent=True)
+
+    @override
+    def compared_with(self) -> Tensor:
+        return self.entries.moved_from(self._theta)
+
+    @override
+    def after_base_step(self) -> None:
+        self.entries.add_to_parameters(self._product, self._scale)
+
+
+def sine_(theta: Tensor) -> Tensor:
+    """Return ``sin(pi * theta)``, in place: the closed form of Eq. 2.
+
+    Where theta is not finite the sine is none either, and nothing is added there.
+    """
+    return theta.mul_(pi).sin_()
 
 
 def _same_bits(one: Tensor, other: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.injector import Injector
+from lightning_qsgd.optimizers.injector import DirectInjector, Injector, sine_
 from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
@@ -20,7 +20,7 @@ from lightning_qsgd.optimizers.rows import (
 )
 from lightning_qsgd.optimizers.touched import EntriesCache, Standing
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.blocks import Blocks
+from lightning_qsgd.perturbations.blocks import Blocks, modulation
 from lightning_qsgd.perturbations.features import Reader, Seen
 from lightning_qsgd.perturbations.step import TouchedStep, decoupled_decay
 
@@ -125,9 +125,19 @@ class PerturbedStep:
         touched = cache.at(self._groups, self._due)
         self._without_gradients = cache.without_gradients
         if touched is not None:
-            self._entries, self._blocks = touched
+            self._entries, self._blocks = entries, blocks = touched
             with self._without_gradients:
-                self._compute(cache, self._entries, self._blocks, memory)
+                for injector in (
+                    self._direct_injectors(cache, entries, blocks)
+                    if cache.is_direct
+                    else self._new_injectors(cache, entries, blocks, memory)
+                ):
+                    injector.before_base_step(self._measured.entries)
+                    self._injectors.append(injector)
+                if self._measured.model is not None and self._moves_parameters:
+                    self._snapshot = self._snapshot or self._measured.model.start(self._groups)
+            self._standing = None
+            self.is_prepared = True
         if self._measured.entries:
             self._seconds = perf_counter() - start
 
@@ -164,22 +174,32 @@ class PerturbedStep:
                 sums = sums + _applied_and_measured(injectors.pop(0))
             return self._report(sums, whole, self._seconds + perf_counter() - start)
 
-    def _compute(
+    def _new_injectors(
         self, cache: EntriesCache, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]
-    ) -> None:
+    ) -> Iterator[Injector]:
         reader = self._reader_of(cache, entries, blocks)
         # What is computed once the base has moved exists for one part at a time.
         parts = entries.parts
         if len(parts) > 1 and not self._works_by_tensor:
             parts = (entries,)
         for part in parts:
-            injector = self._injector_for(part, self._seen_of(part, memory, cache.kept), reader)
-            injector.before_base_step(self._measured.entries)
-            self._injectors.append(injector)
-        if self._measured.model is not None and self._moves_parameters and not self._snapshot:
-            self._snapshot = self._measured.model.start(self._groups)
-        self._standing = None
-        self.is_prepared = True
+            yield self._injector_for(part, self._seen_of(part, memory, cache.kept), reader)
+
+    def _direct_injectors(
+        self, cache: EntriesCache, entries: Entries, blocks: Blocks
+    ) -> Iterable[Injector]:
+        def modulate(theta: Tensor) -> Tensor:
+            return self._together(entries, lambda: modulation(backend, theta, blocks, key))
+
+        backend, key = self._perturbation.backend, (self._perturbation.seed, self._step)
+        self._evaluates = not cache.is_sine
+        u_of = sine_ if cache.is_sine else modulate
+        theta = self._theta_of(entries)
+        return (DirectInjector(entries, theta, self._groups, self._strength, u_of),)
+
+    def _theta_of(self, entries: Entries) -> Tensor:
+        stood = self._standing
+        return entries.read_parameters() if stood is None else stood.at(entries)
 
     @property
     def _moves_parameters(self) -> bool:
@@ -197,7 +217,6 @@ class PerturbedStep:
     ) -> TouchedStep:
         """Read what is known of the step before the base moves."""
         perturbation, injection = self._perturbation, self._perturbation.injection
-        stood = self._standing
         needs_base_step = injection.needs_base_step or perturbation.seen.needs_base_step
         step = TouchedStep(
             entries.rows,
@@ -205,7 +224,7 @@ class PerturbedStep:
             entries.group_bounds,
             self._groups,
             self._base.state,
-            entries.read_parameters() if stood is None else stood.at(entries),
+            self._theta_of(entries),
             (perturbation.seed, self._step),
             self._strength,
             [decoupled_decay(group) for group in self._groups] if needs_base_step else (),

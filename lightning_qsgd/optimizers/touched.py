@@ -187,6 +187,8 @@ class EntriesCache:
             some forty small operations what only autograd needs, where nothing is differentiated
             at the next step, and no part of a user's may differentiate by itself or keep a tensor
             for later. One object serves all steps: making it costs as much as three of them.
+        is_direct: Whether the perturbation is `Perturbation.is_direct`.
+        is_sine: Whether it is `Perturbation.is_sine`.
         kept: What the injection works out once; see `TouchedStep.kept`.
     """
 
@@ -199,6 +201,8 @@ class EntriesCache:
         self._coordinates = perturbation.coordinates
         self._num_qubits = perturbation.backend.num_qubits
         self._seed = perturbation.seed
+        self.is_direct = perturbation.is_direct
+        self.is_sine = perturbation.is_sine
         self.evaluates_circuits = perturbation.backend.circuits_for(1) > 0
         self.chooses_nothing = False
         self.kept: dict[str, Any] = {}

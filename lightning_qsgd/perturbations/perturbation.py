@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor
 
 from lightning_qsgd.backends import Backend, SineBackend
+from lightning_qsgd.backends.backend import is_ours
 from lightning_qsgd.backends.backend_of import backend_of
 from lightning_qsgd.circuits import CircuitSource
 from lightning_qsgd.perturbations.coordinates import Coordinates, FirstOfEachTensor
@@ -113,6 +114,22 @@ class Perturbation:
     def is_off(self) -> bool:
         """Whether nothing is ever added: the strength is 0."""
         return self.schedule.value == 0
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is Eq. 1 as it stands, whatever the circuit, the coordinates and the strength.
+
+        A subclass of a part may mean something else, and so may a method that a user replaced.
+        """
+        kinds = type(self.injection), type(self.features)
+        is_plain = kinds == (UpdateInjection, Parameters) and self.learning is None
+        as_written = is_ours(UpdateInjection.coefficients)
+        return is_plain and as_written and self.injection == UpdateInjection()
+
+    @property
+    def is_sine(self) -> bool:
+        """Whether the backend is the closed form of Eq. 2, as it stands."""
+        return type(self.backend) is SineBackend and is_ours(SineBackend.readout)
 
     def _check_learning(self, learning: Learning) -> None:
         if not isinstance(learning, Learning):

@@ -20,6 +20,9 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 """Types whose steps are often as small as their rounding."""
 
 
+Groups = list[dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Row:
     """One touched parameter.
@@ -207,24 +210,12 @@ class TouchedStep:
 
     @property
     def learning_rates(self) -> Any:
-        """The step size of each entry: one for all in a single group, else (entries,).
-
-        Prodigy and D-Adaptation step by ``d * lr`` and tell their estimate d in the group; others
-        by ``lr``.
-        """
-        rates = self.groups[0]["lr"] if len(self.groups) == 1 else self.of_groups("lr")
-        if "d" in self.groups[0] and all(map(_estimates_d, self.groups)):
-            return rates * self.of_groups("d")
-        return rates
+        """The step size of each entry; see the function `learning_rates`."""
+        return learning_rates(self.groups, self.bounds, self.theta)
 
     def of_groups(self, option: str) -> Any:
         """Return an option of the parameter groups: one for all, or one per entry, (entries,)."""
-        if len(self.groups) == 1:
-            return self.groups[0][option]
-        values = torch.empty_like(self.theta)
-        for index, start, stop in self.bounds:
-            values[start:stop] = self.groups[index][option]
-        return values
+        return _of_groups(option, self.groups, self.bounds, self.theta)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -339,6 +330,31 @@ def _clear_rounding(step: Tensor, theta: Tensor, residue: float) -> None:
         step.masked_fill_(is_rounding, 0.0)
     elif bool(is_rounding.all()):
         step.zero_()
+
+
+Bounds = Sequence[tuple[int, int, int]]
+"""Runs of entries of one parameter group, as (group, start, stop)."""
+
+
+def learning_rates(groups: Groups, bounds: Bounds, theta: Tensor) -> Any:
+    """Return the step size of each entry: one for all in a single group, else (entries,).
+
+    Prodigy and D-Adaptation step by ``d * lr`` and tell their estimate d in the group; others
+    by ``lr``.
+    """
+    rates = groups[0]["lr"] if len(groups) == 1 else _of_groups("lr", groups, bounds, theta)
+    if "d" in groups[0] and all(map(_estimates_d, groups)):
+        return rates * _of_groups("d", groups, bounds, theta)
+    return rates
+
+
+def _of_groups(option: str, groups: Groups, bounds: Bounds, theta: Tensor) -> Any:
+    if len(groups) == 1:
+        return groups[0][option]
+    values = torch.empty_like(theta)
+    for index, start, stop in bounds:
+        values[start:stop] = groups[index][option]
+    return values
 
 
 def _estimates_d(group: Mapping[str, Any]) -> bool:
