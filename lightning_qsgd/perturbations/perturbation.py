@@ -121,7 +121,7 @@ class Perturbation:
 
         A subclass of a part may mean something else, and so may a method that a user replaced.
         """
-        kinds = type(self.injection), type(self.features)
+        kinds = type(self.injection), type(self.seen)
         is_plain = kinds == (UpdateInjection, Parameters) and self.learning is None
         as_written = is_ours(UpdateInjection.coefficients)
         return is_plain and as_written and self.injection == UpdateInjection()
