@@ -62,9 +62,6 @@ class Call(NamedTuple):
         return Call(self.args, {**self.kwargs, str(place): closure})
 
 
-NO_ARGUMENTS = Call((), {})
-
-
 def _named_position(step: Callable[..., Any]) -> int | None:
     """Return which positional argument a step calls ``closure``: -1 by name only, None for none."""
     if isinstance(step, partial):

@@ -29,7 +29,6 @@ from lightning_qsgd.optimizers.base_check import (
     refuse_scaled_gradients,
 )
 from lightning_qsgd.optimizers.calls import (
-    NO_ARGUMENTS,
     Call,
     Place,
     Preparation,
@@ -225,7 +224,7 @@ class PerturbedOptimizer(StandIn):
             # torch runs those of a bare step in its own order, as it does around global ones.
             owners = (self,) if is_bare or has_global_hooks(self.base) else (self, self.base)
             return inside_hooks(owners, Call(args, kwargs), partial(self._whole_step, strength))
-        return self._whole_step(strength, Call(args, kwargs) if args or kwargs else NO_ARGUMENTS)
+        return self._whole_step(strength, Call(args, kwargs))
 
     # Schedulers count steps by patching `step`, unless it says that it counts itself; they also
     # warn when it was replaced after they were built on the base.
