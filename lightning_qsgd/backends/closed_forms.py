@@ -69,6 +69,14 @@ class SineBackend(Backend):
         return 0
 
 
+def sine_(theta: Tensor) -> Tensor:
+    """Return what `SineBackend` reads of parameters, shape (entries,), written over them.
+
+    Where theta is not finite the sine is none either.
+    """
+    return theta.mul_(pi).sin_()
+
+
 @dataclass(frozen=True)
 class LinearBackend(Backend):
     """Evaluates ``u = factor * x``: what is left of a circuit when the circuit is left out.

@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.identity import StandIn
 from lightning_qsgd.optimizers.motion import nested_optimizers, share_parameters
-from lightning_qsgd.optimizers.rows import ParamGroups, parameters_of, specs_of
+from lightning_qsgd.optimizers.rows import parameters_of, specs_of
 from lightning_qsgd.optimizers.sharding import cuts, held_indices, is_sharded, whole
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.step import LOW_PRECISION
+from lightning_qsgd.perturbations.step import LOW_PRECISION, ParamGroups
 
 ROUNDED_AWAY = (
     "Some parameters are stored in bfloat16 or float16: updates below about 1/256 (1/2048) of a "

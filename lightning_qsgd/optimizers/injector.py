@@ -11,19 +11,19 @@ nothing of the injection but its coefficients.
 """
 
 from collections.abc import Callable
-from math import pi
 from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_qsgd.backends.closed_forms import sine_
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.rows import ParamGroups
 from lightning_qsgd.perturbations import Perturbation
 from lightning_qsgd.perturbations.blocks import MOVED, UNTOUCHED
 from lightning_qsgd.perturbations.controls import Replaced, check_control
-from lightning_qsgd.perturbations.step import TouchedStep, learning_rates
+from lightning_qsgd.perturbations.features import Reader
+from lightning_qsgd.perturbations.step import ParamGroups, TouchedStep, learning_rates
 
 Modulate = Callable[[TouchedStep], Tensor]
 """Returns u, shape (entries,), of a step as far as it is known."""
@@ -258,7 +258,7 @@ class DirectInjector(Injector):
         theta: The parameters there, shape (entries,); may be written over.
         groups: The base optimizer's parameter groups.
         strength: The schedule's, positive.
-        modulate: Returns u, shape (entries,), of theta; may write over it.
+        reader: Returns u, shape (entries,), of theta; None for the closed form of Eq. 2.
     """
 
     moves_parameters = True
@@ -269,19 +269,20 @@ class DirectInjector(Injector):
         theta: Tensor,
         groups: ParamGroups,
         strength: float,
-        modulate: Callable[[Tensor], Tensor],
+        reader: Reader | None,
     ) -> None:
         self.entries = entries
         self._theta = theta
-        self._given = groups, strength, modulate
+        self._given = groups, strength, reader
 
     @override
     def before_base_step(self, measured: bool) -> None:
         entries, theta = self.entries, self._theta
-        groups, strength, modulate = self._given
+        groups, strength, reader = self._given
         gradient = descended(entries.read_gradients(), entries, groups)
         rates = learning_rates(groups, entries.group_bounds, theta)
-        u = modulate(theta.clone() if measured else theta)
+        # Where theta is not finite the sine is none either, and nothing is added.
+        u = reader((theta,)) if reader else sine_(theta.clone() if measured else theta)
         product = gradient.mul_(-rates).mul_(u)
         self._product, self._scale = entries.summand(product, strength, spent=True)
 
@@ -292,14 +293,6 @@ class DirectInjector(Injector):
     @override
     def after_base_step(self) -> None:
         self.entries.add_to_parameters(self._product, self._scale)
-
-
-def sine_(theta: Tensor) -> Tensor:
-    """Return ``sin(pi * theta)``, in place: the closed form of Eq. 2.
-
-    Where theta is not finite the sine is none either, and nothing is added there.
-    """
-    return theta.mul_(pi).sin_()
 
 
 def _same_bits(one: Tensor, other: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 from lightning_qsgd.optimizers.entries import Entries
 from lightning_qsgd.optimizers.report import without_overflow
 from lightning_qsgd.optimizers.rows import (
-    ParamGroups,
     as_real,
     is_of_unknown_class,
     parameters_of,
@@ -28,7 +27,7 @@ from lightning_qsgd.optimizers.rows import (
 from lightning_qsgd.optimizers.sharding import local_of
 from lightning_qsgd.optimizers.touched import indexed_entries
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.step import Row
+from lightning_qsgd.perturbations.step import ParamGroups, Row
 
 
 class MotionWatch:

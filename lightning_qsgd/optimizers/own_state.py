@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.rows import ParamGroups, real_numel, specs_of
+from lightning_qsgd.optimizers.rows import real_numel, specs_of
 from lightning_qsgd.optimizers.touched import indexed_entries
 from lightning_qsgd.perturbations import Learning, Perturbation
-from lightning_qsgd.perturbations.step import Row
+from lightning_qsgd.perturbations.step import ParamGroups, Row
 
 Place = tuple[int, int, slice | Tensor]
 """A parameter's position in its optimizer, its size, and the indices of its touched entries."""

@@ -1,6 +1,6 @@
 """One perturbed step: what is computed before the base optimizer moves, and applied after."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -9,20 +9,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_qsgd.optimizers.entries import Entries
-from lightning_qsgd.optimizers.injector import DirectInjector, Injector, sine_
+from lightning_qsgd.optimizers.injector import DirectInjector, Injector
 from lightning_qsgd.optimizers.motion import Estimate, MotionSample, Snapshot
 from lightning_qsgd.optimizers.own_state import Learned, OwnState
 from lightning_qsgd.optimizers.report import StepReport, measure
 from lightning_qsgd.optimizers.rows import (
-    ParamGroups,
     parameters_of,
     real_numel,
 )
 from lightning_qsgd.optimizers.touched import EntriesCache, Standing
 from lightning_qsgd.perturbations import Perturbation
-from lightning_qsgd.perturbations.blocks import Blocks, modulation
+from lightning_qsgd.perturbations.blocks import Blocks
 from lightning_qsgd.perturbations.features import Reader, Seen
-from lightning_qsgd.perturbations.step import TouchedStep, decoupled_decay
+from lightning_qsgd.perturbations.step import ParamGroups, TouchedStep, decoupled_decay
 
 T = TypeVar("T")
 
@@ -127,11 +126,7 @@ class PerturbedStep:
         if touched is not None:
             self._entries, self._blocks = entries, blocks = touched
             with self._without_gradients:
-                for injector in (
-                    self._direct_injectors(cache, entries, blocks)
-                    if cache.is_direct
-                    else self._new_injectors(cache, entries, blocks, memory)
-                ):
+                for injector in self._new_injectors(cache, entries, blocks, memory):
                     injector.before_base_step(self._measured.entries)
                     self._injectors.append(injector)
                 if self._measured.model is not None and self._moves_parameters:
@@ -177,6 +172,11 @@ class PerturbedStep:
     def _new_injectors(
         self, cache: EntriesCache, entries: Entries, blocks: Blocks, memory: dict[str, Tensor]
     ) -> Iterator[Injector]:
+        if cache.is_direct:
+            read = None if cache.is_sine else self._reader_of(cache, entries, blocks)
+            theta = self._theta_of(entries)
+            yield DirectInjector(entries, theta, self._groups, self._strength, read)
+            return
         reader = self._reader_of(cache, entries, blocks)
         # What is computed once the base has moved exists for one part at a time.
         parts = entries.parts
@@ -184,18 +184,6 @@ class PerturbedStep:
             parts = (entries,)
         for part in parts:
             yield self._injector_for(part, self._seen_of(part, memory, cache.kept), reader)
-
-    def _direct_injectors(
-        self, cache: EntriesCache, entries: Entries, blocks: Blocks
-    ) -> Iterable[Injector]:
-        def modulate(theta: Tensor) -> Tensor:
-            return self._together(entries, lambda: modulation(backend, theta, blocks, key))
-
-        backend, key = self._perturbation.backend, (self._perturbation.seed, self._step)
-        self._evaluates = not cache.is_sine
-        u_of = sine_ if cache.is_sine else modulate
-        theta = self._theta_of(entries)
-        return (DirectInjector(entries, theta, self._groups, self._strength, u_of),)
 
     def _theta_of(self, entries: Entries) -> Tensor:
         stood = self._standing

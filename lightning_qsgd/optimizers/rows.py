@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +12,7 @@ from lightning_qsgd.optimizers.sharding import is_sharded, whole
 from lightning_qsgd.perturbations import Coordinates
 from lightning_qsgd.perturbations.blocks import checked_choice
 from lightning_qsgd.perturbations.coordinates import Occasion, TensorSpec
-from lightning_qsgd.perturbations.step import Row, is_matrix, is_orthogonalized
-
-ParamGroups = list[dict[str, Any]]
+from lightning_qsgd.perturbations.step import ParamGroups, Row, is_matrix, is_orthogonalized
 
 
 def as_real(tensor: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from torch.nn.parameter import is_lazy
 from lightning_qsgd.backends.backend import is_all_ours, is_ours
 from lightning_qsgd.optimizers.entries import DenseEntries, Entries, GeneralEntries
 from lightning_qsgd.optimizers.rows import (
-    ParamGroups,
     as_real,
     is_of_unknown_class,
     parameters_of,
@@ -26,7 +25,7 @@ from lightning_qsgd.perturbations import Coordinates, Injection, Perturbation
 from lightning_qsgd.perturbations.blocks import Blocks, checked_choice
 from lightning_qsgd.perturbations.coordinates import Occasion
 from lightning_qsgd.perturbations.features import Reader
-from lightning_qsgd.perturbations.step import Row, per_tensor
+from lightning_qsgd.perturbations.step import ParamGroups, Row, per_tensor
 
 
 def indexed_entries(rows: Sequence[Row]) -> Entries:

@@ -20,7 +20,10 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 """Types whose steps are often as small as their rounding."""
 
 
-Groups = list[dict[str, Any]]
+ParamGroups = list[dict[str, Any]]
+
+Bounds = Sequence[tuple[int, int, int]]
+"""Runs of entries of one parameter group, as (group, start, stop)."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,8 @@ class TouchedStep:
 
     rows: tuple[Row, ...]
     sizes: Sequence[int]
-    bounds: Sequence[tuple[int, int, int]]
-    groups: list[dict[str, Any]]
+    bounds: Bounds
+    groups: ParamGroups
     state: Mapping[Any, Any]
     theta: Tensor
     seed_and_step: tuple[int, int]
@@ -332,11 +335,7 @@ def _clear_rounding(step: Tensor, theta: Tensor, residue: float) -> None:
         step.zero_()
 
 
-Bounds = Sequence[tuple[int, int, int]]
-"""Runs of entries of one parameter group, as (group, start, stop)."""
-
-
-def learning_rates(groups: Groups, bounds: Bounds, theta: Tensor) -> Any:
+def learning_rates(groups: ParamGroups, bounds: Bounds, theta: Tensor) -> Any:
     """Return the step size of each entry: one for all in a single group, else (entries,).
 
     Prodigy and D-Adaptation step by ``d * lr`` and tell their estimate d in the group; others
@@ -348,7 +347,7 @@ def learning_rates(groups: Groups, bounds: Bounds, theta: Tensor) -> Any:
     return rates
 
 
-def _of_groups(option: str, groups: Groups, bounds: Bounds, theta: Tensor) -> Any:
+def _of_groups(option: str, groups: ParamGroups, bounds: Bounds, theta: Tensor) -> Any:
     if len(groups) == 1:
         return groups[0][option]
     values = torch.empty_like(theta)
