@@ -13,7 +13,11 @@ from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, FrozenCircuit
 from lightning_qsgd.backends.compiled.derivatives import Plain, is_transformed
+from lightning_qsgd.backends.fourier.several_inputs import Cosines
 from lightning_qsgd.circuits import ParametrizedCircuit
+
+_Frozen = tuple[Cosines | None, FrozenCircuit]
+"""For few circuits, and for many."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class CompiledBackend(CircuitBackend):
         asks_gradient = (torch.is_grad_enabled() and inputs.requires_grad) or is_transformed()
         frozen = inputs.dtype in _EVALUATED and not self.describe().observables
         if weights is None and frozen and not asks_gradient:
-            return self._frozen(inputs.dtype, inputs.device)(inputs)
+            return self._read_frozen(inputs)
         self.check_blocks()
         own = self._own(weights, inputs)
         if self.describe().observables:
@@ -96,17 +100,30 @@ class CompiledBackend(CircuitBackend):
         self.check_arguments(inputs, own)
         return own.to(inputs.device, torch.promote_types(inputs.dtype, torch.float32))
 
-    def _frozen(self, dtype: torch.dtype, device: torch.device) -> FrozenCircuit:
-        key = dtype, device
+    def _read_frozen(self, inputs: Tensor) -> Tensor:
+        key = inputs.dtype, inputs.device
         if key not in self._frozen_circuits:
             self.check_blocks()
-            weights = self.initial_weights().to(device, dtype)
-            self._frozen_circuits[key] = self._compiled.freeze(weights, read=self.num_qubits)
-        return self._frozen_circuits[key]
+            self._frozen_circuits[key] = self._cosines(*key), self._freeze(*key)
+        cosines, circuit = self._frozen_circuits[key]
+        fits = inputs.shape[1:] == (self.num_qubits,)
+        if cosines is None or not fits or len(inputs) > cosines.most:
+            return circuit(inputs)  # it says what is wrong with inputs of another shape
+        return cosines(inputs)
 
     @cached_property
-    def _frozen_circuits(self) -> dict[tuple[torch.dtype, torch.device], FrozenCircuit]:
+    def _frozen_circuits(self) -> dict[tuple[torch.dtype, torch.device], _Frozen]:
         return {}
+
+    def _freeze(self, dtype: torch.dtype, device: torch.device) -> FrozenCircuit:
+        weights = self.initial_weights().to(device, dtype)
+        return self._compiled.freeze(weights, read=self.num_qubits)
+
+    def _cosines(self, dtype: torch.dtype, device: torch.device) -> Cosines | None:
+        if self.torch_compile:
+            return None  # as was asked for
+        read = self._freeze(torch.float64, torch.device("cpu"))
+        return Cosines.of(self.describe(), read, torch.empty(0, dtype=dtype, device=device))
 
     def __getstate__(self) -> dict[str, Any]:
         made_anew = "_compiled", "_frozen_circuits"

@@ -9,11 +9,18 @@ import torch
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 
 from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
-from lightning_qsgd.backends.fourier.several_inputs import SeveralInputs, evaluate_polynomial
+from lightning_qsgd.backends.fourier import several_inputs
+from lightning_qsgd.backends.fourier.several_inputs import (
+    MOST_AMPLITUDES,
+    Cosines,
+    SeveralInputs,
+    evaluate_polynomial,
+)
 from lightning_qsgd.circuits import ParametrizedCircuit, SuperpositionCircuit
 from lightning_qsgd.optimizers import PerturbedOptimizer
 from lightning_qsgd.perturbations import AllEntries, Gradient, Perturbation
 from tests.reference import circuit_readout, polynomial_by_loops
+from tests.unit.backends.random_circuits import random_circuit
 
 SIZES = [(q, reps) for q in (1, 2, 3, 4) for reps in (1, 2)]
 
@@ -175,3 +182,90 @@ def test_features_on_a_circuit_that_is_no_polynomial_are_refused_in_their_own_wo
     parameter.grad = torch.tensor([1.0, -2.0, 3.0])
     optimizer.step()
     assert not torch.equal(parameter.detach(), -0.1 * parameter.grad)
+
+
+def _cosines_and_circuit(backend: CompiledBackend, dtype: torch.dtype) -> tuple[Any, Any]:
+    backend.readout(torch.zeros(1, backend.num_qubits, dtype=dtype))
+    return backend._frozen_circuits[dtype, torch.device("cpu")]
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+@pytest.mark.parametrize("entanglement", ["none", "linear", "full"])
+@pytest.mark.parametrize(("q", "reps"), [*SIZES, (5, 1)])
+def test_cosines_equal_the_circuit(q: int, reps: int, entanglement: Any, seed: int | None) -> None:
+    backend = CompiledBackend(SuperpositionCircuit(q, reps, entanglement), weight_seed=seed)
+    x = rows(40, q)
+    cosines, circuit = _cosines_and_circuit(backend, torch.float64)
+    torch.testing.assert_close(cosines(x), circuit(x), rtol=0, atol=1e-13)
+    narrow, _ = _cosines_and_circuit(backend, torch.float32)
+    torch.testing.assert_close(narrow(x.float()).double(), circuit(x), rtol=0, atol=5e-6)
+
+
+def test_cosines_equal_circuits_of_any_gates() -> None:
+    found = 0
+    for seed in range(40):
+        built = random_circuit(seed, num_qubits=3, num_gates=6)
+        backend = CompiledBackend(built, weight_seed=seed)
+        cosines, circuit = _cosines_and_circuit(backend, torch.float64)
+        if cosines is not None:
+            x = rows(20, 3)
+            torch.testing.assert_close(cosines(x), circuit(x), rtol=0, atol=1e-12)
+            found += 1
+    assert found >= 5
+
+
+def test_few_circuits_are_cosines_and_many_are_not() -> None:
+    backend = CompiledBackend(weight_seed=3)
+    cosines, circuit = _cosines_and_circuit(backend, torch.float64)
+    x = rows(cosines.most + 1, 4)
+    whole = backend.readout(x)
+    assert torch.equal(whole, circuit(x))
+    few = backend.readout(x[:-1])
+    assert torch.equal(few, cosines(x[:-1]))
+    torch.testing.assert_close(few, whole[:-1], rtol=0, atol=1e-13)
+    with pytest.raises(ValueError, match=r"Expected `inputs` of shape \(B, 4\), got \(3, 5\)"):
+        backend.readout(rows(3, 5))
+
+
+def test_cosines_keep_their_precision_under_autocast() -> None:
+    backend, x = CompiledBackend(), rows(5, 4).float()
+    outside = backend.readout(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(backend.readout(x), outside)
+
+
+def _bent() -> ParametrizedCircuit:
+    circuit = QuantumCircuit(1)
+    circuit.ry(X**2, 0)
+    return ParametrizedCircuit(circuit, [X], [])
+
+
+WITHOUT_COSINES: dict[str, tuple[Any, bool]] = {
+    "six inputs": (SuperpositionCircuit(6, 1), False),
+    "many layers": (SuperpositionCircuit(4, 3), False),
+    "a bent input": (_bent(), False),
+    "compiled by torch": (SuperpositionCircuit(1, 1), True),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_COSINES)
+def test_other_circuits_stay_states(name: str) -> None:
+    circuit, torch_compile = WITHOUT_COSINES[name]
+    backend = CompiledBackend(circuit, torch_compile=torch_compile)
+    assert backend._cosines(torch.float32, torch.device("cpu")) is None
+
+
+def test_no_cosines_are_sought_of_a_circuit_whose_grid_would_be_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = SuperpositionCircuit(2, 1).build()
+
+    def never(points: Any) -> Any:
+        raise AssertionError("evaluated")
+
+    assert MOST_AMPLITUDES >= 9 * 4
+    monkeypatch.setattr(several_inputs, "MOST_AMPLITUDES", 9 * 4 - 1)
+    assert Cosines.of(built, never, torch.empty(0)) is None
+    deep = SuperpositionCircuit(2, 2).build()  # 25 points, of which 9 are seen from the inputs
+    monkeypatch.setattr(several_inputs, "MOST_AMPLITUDES", 25 * 4 - 1)
+    assert Cosines.of(deep, never, torch.empty(0)) is None
