@@ -51,7 +51,7 @@ from lightning_qsgd.perturbations import (
     Weight,
 )
 from lightning_qsgd.perturbations import features as features_module
-from lightning_qsgd.perturbations.entry_features import relative, rms
+from lightning_qsgd.perturbations.entry_features import SHORT, relative, rms
 from lightning_qsgd.perturbations.step import CHUNK, TouchedStep
 from tests.cases import BASE_CASES, BaseCase, Problem, dense_problem
 from tests.reference import ReferenceFeatures, circuit_readout
@@ -722,3 +722,22 @@ def test_features_without_an_order_are_refused() -> None:
     given: Any = {Alignment(), Gradient()}
     with pytest.raises(TypeError, match=r"Expected `features` in an order, got a set: .* a list"):
         Together(given)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [3, SHORT - 1, SHORT, 2 * SHORT + 1])
+def test_short_and_long_tensors_have_one_rms(size: int, kind: torch.dtype) -> None:
+    sizes = [size, size, size + 1, 1]
+    units = [1e-30, 1e30, 1.0, 0.0]
+    drawn = torch.Generator().manual_seed(size)
+    pieces = [
+        torch.randn(n, generator=drawn, dtype=torch.float64).mul(unit).to(kind)
+        for n, unit in zip(sizes, units, strict=True)
+    ]
+    exact = torch.stack([piece.double().square().mean().sqrt() for piece in pieces])
+    found = rms(torch.cat(pieces), sizes)
+    assert found.dtype == kind
+    torch.testing.assert_close(found.double(), exact, rtol=5e-7, atol=0)
+    pieces[0][-1] = nan
+    pieces[2][0] = inf
+    assert rms(torch.cat(pieces), sizes).isnan().tolist() == [True, False, True, False]
