@@ -37,6 +37,9 @@ MOST_COSINES = 2**15
 MOST_AMPLITUDES = 2**20
 """On the grid, where a sum of cosines is sought: a few milliseconds."""
 
+FAR, EXACT = 100.0, 1e-11
+"""So many radians from 0 the cosines must still be the circuit."""
+
 NEGLIGIBLE = 1e-15
 """Frozen coefficients below this are rounding of 0 and cost no evaluation."""
 
@@ -202,7 +205,8 @@ class Cosines:
             like: As above.
 
         Returns:
-            None where the circuit has too many, or its frequencies are unknown.
+            None where the circuit has too many, or its frequencies are unknown, or known too
+            roughly: nearly equal ones count as equal, which shows far from the grid.
         """
         least_points = 3 ** len(built.inputs)
         if least_points > MOST_POINTS or least_points * 2**built.num_qubits > MOST_AMPLITUDES:
@@ -213,7 +217,11 @@ class Cosines:
             return None
         if form.num_points * 2**built.num_qubits > MOST_AMPLITUDES:
             return None
-        return Cosines(form, read(form.grid), like)
+        values = read(form.grid)
+        turns = np.random.default_rng(0).uniform(-FAR, FAR, (4, len(form.spectra)))
+        far = torch.tensor(turns / [spectrum.frequency for spectrum in form.spectra])
+        missed = Cosines(form, values, torch.empty(0, dtype=torch.float64))(far) - read(far)
+        return Cosines(form, values, like) if missed.abs().max() < EXACT else None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Evaluate, shape (B, num_inputs) to (B, outputs)."""

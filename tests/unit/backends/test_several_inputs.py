@@ -240,10 +240,19 @@ def _bent() -> ParametrizedCircuit:
     return ParametrizedCircuit(circuit, [X], [])
 
 
+def _nearly_one_frequency() -> ParametrizedCircuit:
+    circuit = QuantumCircuit(1)
+    for angle in (pi * X, 3.1415926535 * X):
+        circuit.ry(angle, 0)
+        circuit.sx(0)
+    return ParametrizedCircuit(circuit, [X], [])
+
+
 WITHOUT_COSINES: dict[str, tuple[Any, bool]] = {
     "six inputs": (SuperpositionCircuit(6, 1), False),
     "many layers": (SuperpositionCircuit(4, 3), False),
     "a bent input": (_bent(), False),
+    "nearly one frequency": (_nearly_one_frequency(), False),
     "compiled by torch": (SuperpositionCircuit(1, 1), True),
 }
 
