@@ -12,7 +12,7 @@ from typing_extensions import override
 from lightning_qsgd.backends.circuit_backend import CircuitBackend
 from lightning_qsgd.backends.compiled import CompiledCircuit
 from lightning_qsgd.backends.compiled.compiled_circuit import MEMORY_LIMIT_GIB, FrozenCircuit
-from lightning_qsgd.backends.compiled.derivatives import Plain, is_transformed
+from lightning_qsgd.backends.compiled.derivatives import Plain, is_transformed, to_be_kept
 from lightning_qsgd.backends.fourier.several_inputs import Cosines
 from lightning_qsgd.circuits import ParametrizedCircuit
 
@@ -122,8 +122,9 @@ class CompiledBackend(CircuitBackend):
     def _cosines(self, dtype: torch.dtype, device: torch.device) -> Cosines | None:
         if self.torch_compile:
             return None  # as was asked for
-        read = self._freeze(torch.float64, torch.device("cpu"))
-        return Cosines.of(self.describe(), read, torch.empty(0, dtype=dtype, device=device))
+        with to_be_kept():
+            read = self._freeze(torch.float64, torch.device("cpu"))
+            return Cosines.of(self.describe(), read, torch.empty(0, dtype=dtype, device=device))
 
     def __getstate__(self) -> dict[str, Any]:
         made_anew = "_compiled", "_frozen_circuits"

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_qsgd.backends.compiled.derivatives import to_be_kept
 from lightning_qsgd.backends.compiled.memory import in_full_precision
 from lightning_qsgd.backends.fourier.spectrum import Spectrum, spectra_of
 from lightning_qsgd.circuits import ParametrizedCircuit
@@ -182,16 +181,15 @@ class Cosines:
         place = np.nonzero(needed)[0]
         frequencies = np.array([spectrum.frequency for spectrum in form.spectra])
         self.most = MOST_COSINES // max(1, len(place))
-        with to_be_kept():
-            self._turns, self._phases, self._sizes, self._constants = (
-                torch.from_numpy(np.ascontiguousarray(part)).to(like.device, like.dtype)
-                for part in (
-                    (multiples[place] * frequencies).T,
-                    np.arctan2(phases[:, 1], phases[:, 0])[needed],
-                    (sizes[..., None] * outputs)[needed],
-                    found[0].real,
-                )
+        self._turns, self._phases, self._sizes, self._constants = (
+            torch.from_numpy(np.ascontiguousarray(part)).to(like.device, like.dtype)
+            for part in (
+                (multiples[place] * frequencies).T,
+                np.arctan2(phases[:, 1], phases[:, 0])[needed],
+                (sizes[..., None] * outputs)[needed],
+                found[0].real,
             )
+        )
 
     @staticmethod
     def of(
@@ -206,18 +204,19 @@ class Cosines:
 
         Returns:
             None where the circuit has too many, or its frequencies are unknown, or known too
-            roughly: nearly equal ones count as equal, which shows far from the grid.
+            roughly: nearly equal ones count as equal, which shows far from the grid. Likewise where
+            the grid takes more memory than `read` allows.
         """
         least_points = 3 ** len(built.inputs)
         if least_points > MOST_POINTS or least_points * 2**built.num_qubits > MOST_AMPLITUDES:
             return None
         try:
             form = SeveralInputs.of(built)
+            if form.num_points * 2**built.num_qubits > MOST_AMPLITUDES:
+                return None
+            values = read(form.grid)
         except ValueError:
             return None
-        if form.num_points * 2**built.num_qubits > MOST_AMPLITUDES:
-            return None
-        values = read(form.grid)
         turns = np.random.default_rng(0).uniform(-FAR, FAR, (4, len(form.spectra)))
         far = torch.tensor(turns / [spectrum.frequency for spectrum in form.spectra])
         missed = Cosines(form, values, torch.empty(0, dtype=torch.float64))(far) - read(far)

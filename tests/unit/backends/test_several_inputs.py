@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lightning_qsgd.backends import Backend, CompiledBackend, SamplerBackend
 from lightning_qsgd.backends.fourier import several_inputs
@@ -278,3 +279,23 @@ def test_no_cosines_are_sought_of_a_circuit_whose_grid_would_be_large(
     deep = SuperpositionCircuit(2, 2).build()  # 25 points, of which 9 are seen from the inputs
     monkeypatch.setattr(several_inputs, "MOST_AMPLITUDES", 25 * 4 - 1)
     assert Cosines.of(deep, never, torch.empty(0)) is None
+
+
+def test_a_memory_limit_that_the_grid_exceeds_leaves_few_circuits_alone() -> None:
+    backend = CompiledBackend(memory_limit_gib=4e-5)
+    with pytest.raises(ValueError, match="Cannot evaluate 625"):
+        backend._freeze(torch.float64, torch.device("cpu"))(rows(625, 4))
+    assert backend._cosines(torch.float64, torch.device("cpu")) is None
+    torch.testing.assert_close(
+        backend.readout(rows(3, 4)), CompiledBackend().readout(rows(3, 4)), rtol=0, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("around", [torch.device("meta"), FakeTensorMode(), torch.inference_mode()])
+def test_cosines_are_made_of_numbers_whatever_surrounds_the_first_readout(around: Any) -> None:
+    backend, x = CompiledBackend(), rows(5, 4)
+    expected = CompiledBackend().readout(x)
+    with around:
+        made = backend._cosines(torch.float64, torch.device("cpu"))
+    assert made is not None
+    assert torch.equal(made(x), expected)
