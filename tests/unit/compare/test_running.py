@@ -446,7 +446,7 @@ def test_an_executor_says_how_many_runs_it_makes_at_once(tmp_path, monkeypatch, 
 
 def written_by_a_run(note):
     """Wait for a run that writes, and return the folder that it wrote into."""
-    tries = 300
+    tries = 1800  # it imports Lightning first, which takes a busy machine half a minute
     while not (note.is_file() and note.read_text()) and tries:
         time.sleep(0.1)
         tries -= 1
@@ -498,10 +498,12 @@ def test_a_run_removes_what_it_has_written_when_its_owner_is_killed(tmp_path):
         [sys.executable, str(script), str(note), str(tmp_path / "logs")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    scratch = written_by_a_run(note)
-    owner.kill()
-    owner.wait()
-    tries = 100
+    try:
+        scratch = written_by_a_run(note)
+    finally:
+        owner.kill()
+        owner.wait()
+    tries = 600
     while scratch.parent.parent.exists() and tries:
         time.sleep(0.1)
         tries -= 1
