@@ -60,6 +60,8 @@ FAULTS: dict[str, tuple[Callable[[Tensor], Any], type[Exception], str]] = {
     "NaN": (lambda x: sine(x) * torch.nan, FloatingPointError, "not finite at step 0.*check the"),
     "infinite": (lambda x: sine(x) / 0.0, FloatingPointError, "not finite at step 0"),
     "out of range": (lambda x: 3.0 * sine(x), ValueError, r"between .* at step 0.*divide the obs"),
+    "below": (lambda x: -1.5 * sine(x), ValueError, r"between -1\.\d+ and .*clip what"),
+    "one NaN": (lambda x: sine(x).where(x > x.min(), torch.nan), FloatingPointError, "not finite"),
     "huge": (lambda x: 3e38 + 0 * x, ValueError, r"P\(1\) - P\(0\) lies in \[-1, 1\]"),
 }
 
