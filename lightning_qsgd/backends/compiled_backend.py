@@ -106,10 +106,9 @@ class CompiledBackend(CircuitBackend):
             self.check_blocks()
             self._frozen_circuits[key] = self._cosines(*key), self._freeze(*key)
         cosines, circuit = self._frozen_circuits[key]
-        fits = inputs.shape[1:] == (self.num_qubits,)
-        if cosines is None or not fits or len(inputs) > cosines.most:
-            return circuit(inputs)  # it says what is wrong with inputs of another shape
-        return cosines(inputs)
+        if cosines is not None and cosines.takes(inputs):
+            return cosines(inputs)
+        return circuit(inputs)  # it says what is wrong with inputs of another shape
 
     @cached_property
     def _frozen_circuits(self) -> dict[tuple[torch.dtype, torch.device], _Frozen]:

@@ -224,7 +224,7 @@ def _polynomial_row(
     form = SeveralInputs.of(backend.describe())
     weights = question.weights.detach()
     coefficients = form.coefficients(backend.readout(form.grid, weights=weights).mean(-1))
-    frequencies = [spectrum.frequency for spectrum in form.spectra]
+    frequencies = form.frequencies
     values = evaluate_polynomial(coefficients, question.inputs.detach().unbind(-1), frequencies)
     given = Answer(values, {})
     name = f"polynomial of {form.num_points} coefficients"

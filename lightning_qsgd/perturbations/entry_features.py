@@ -183,13 +183,13 @@ def _roots_on_cpu(values: Tensor, sizes: Sequence[int]) -> np.ndarray:
     """Work in NumPy, whose small operations take a third of the time of torch's."""
     with np.errstate(over="ignore"):  # seen by the caller
         if values.numel() < SHORT * len(sizes):
+            counts = tuple(sizes)
             squares = np.square(values.numpy())  # added up in pairs: no run is too long for it
-            squares = np.add.reduceat(squares, starts_and_counts(tuple(sizes))[0])
         else:
             lengths, counts = _runs(tuple(sizes))
             squares = np.square(_norms_of_runs(values, lengths).numpy(), dtype=np.float64)
-            squares = np.add.reduceat(squares, starts_and_counts(counts)[0])
-    return np.sqrt(squares.astype(np.float64) / sizes)
+        sums = np.add.reduceat(squares, starts_and_counts(counts)[0])
+    return np.sqrt(sums.astype(np.float64) / sizes)
 
 
 def _joined_norms(values: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -215,7 +215,7 @@ class EntryFeatures(Features):
         coefficients = form.coefficients(_mean(values))
         if not (is_ours(type(backend)) or backend.stochastic):
             _check_polynomial(backend, form, coefficients, weights)
-        scales = [HALF * spectrum.frequency for spectrum in form.spectra]
+        scales = [HALF * frequency for frequency in form.frequencies]
 
         def read(seen: Seen) -> Tensor:
             return evaluate_polynomial(coefficients, seen, scales)
@@ -240,8 +240,7 @@ def _check_polynomial(
     between = [0.31 + 0.17 * place for place in range(len(form.spectra))]  # the points of any grid
     inputs = torch.tensor([between, between]).to(coefficients)
     read, again = _mean(checked_readout(backend, inputs, None, None, weights)).tolist()
-    frequencies = [spectrum.frequency for spectrum in form.spectra]
-    found = evaluate_polynomial(coefficients.detach(), [*inputs.T], frequencies)[0].item()
+    found = evaluate_polynomial(coefficients.detach(), [*inputs.T], form.frequencies)[0].item()
     if abs(read - found) > CLOSE and read == again:  # others draw shots that need no keys
         raise ValueError(
             f"{type(backend).__name__} reads {read:.6g} where the circuit that it describes can "

@@ -244,22 +244,18 @@ class TouchedStep:
                 step[start:stop].add_(self.theta[start:stop], alpha=self.decays[index])
         residue = self._residue()
         may_rest = self._may_rest(step, residue)
-        starts, counts = starts_and_counts(tuple(self.sizes))
-        for index, row in enumerate(self.rows):
-            parameter = row.parameter
-            is_absent = parameter.grad is None and not hasattr(parameter, "placements")
-            is_coarse = parameter.dtype in LOW_PRECISION
-            if not (is_absent or is_coarse or may_rest is None or may_rest[index]):
-                continue  # nearly all
-            here = slice(int(starts[index]), int(starts[index] + counts[index]))
-            if is_absent:
+        start = 0
+        for index, (row, size) in enumerate(zip(self.rows, self.sizes, strict=True)):
+            here = slice(start, start + size)
+            if row.parameter.grad is None and not hasattr(row.parameter, "placements"):
                 step[here] = 0.0  # not even its decay has moved it
             elif not self.decays[row.group]:
                 pass
-            elif is_coarse:
+            elif row.parameter.dtype in LOW_PRECISION:
                 step[here] = self.base_step[here] - self._coarse_decay(row, here)
-            else:
+            elif may_rest is None or may_rest[index]:
                 _clear_rounding(step[here], self.theta[here], residue)
+            start += size
         return step
 
     def _may_rest(self, step: Tensor, residue: float) -> list[bool] | None:
@@ -272,15 +268,10 @@ class TouchedStep:
         # In Python: the first entry of most tensors is enough, and after the base's step the
         # caches hold nothing of NumPy. Several: rows of an embedding are often at rest.
         moved, stood = (each.detach().numpy().item for each in (step, self.theta))
-        answers = []
-        for places in _places(tuple(self.sizes)):
-            for place in places:
-                if not abs(moved(place)) <= residue * abs(stood(place)):
-                    answers.append(False)
-                    break
-            else:
-                answers.append(True)
-        return answers
+        return [
+            all(abs(moved(place)) <= residue * abs(stood(place)) for place in places)
+            for places in _places(tuple(self.sizes))
+        ]
 
     def _residue(self) -> float:
         """Return what rounding leaves, at most, of a decay that is taken off, per unit of theta."""

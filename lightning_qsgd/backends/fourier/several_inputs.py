@@ -101,7 +101,17 @@ class SeveralInputs:
     @property
     def num_points(self) -> int:
         """Number of points of the grid, and of coefficients."""
-        return prod(2 * spectrum.degree + 1 for spectrum in self.spectra)
+        return prod(self.shape)
+
+    @property
+    def shape(self) -> list[int]:
+        """Number of points along each input."""
+        return [2 * spectrum.degree + 1 for spectrum in self.spectra]
+
+    @property
+    def frequencies(self) -> list[float]:
+        """Lowest frequency of each input, in radians per unit."""
+        return [spectrum.frequency for spectrum in self.spectra]
 
     @property
     def grid(self) -> Tensor:
@@ -130,7 +140,7 @@ class SeveralInputs:
         Returns:
             Shape (2 d_1 + 1, ..., 2 d_q + 1): along each axis 1, cosines, then sines.
         """
-        result = values.view([2 * spectrum.degree + 1 for spectrum in self.spectra])
+        result = values.view(self.shape)
         for matrix in self._matrices:  # transforms the first axis and moves it to the end
             result = torch.tensordot(result, torch.tensor(matrix).to(values), dims=([0], [0]))
         return result
@@ -142,12 +152,11 @@ class Cosines:
     .. math:: u_j(x) = a_{0j} + \sum_k a_{kj} \cos(\omega_k \cdot x + \phi_k)
 
     That takes three operations of torch, whatever the circuit. A few circuits cost calls rather
-    than arithmetic, so that they cost a fifth of a state vector's; many cost more.
+    than arithmetic, so that they cost less than a state vector's; many cost more.
 
     Args:
         form: Which polynomials the readouts can be.
         values: Readouts at its grid, shape (num_points, outputs), float64.
-        like: An empty tensor of the dtype and on the device of the evaluation.
 
     Attributes:
         most: Number of circuits up to which this is the faster way.
@@ -157,14 +166,14 @@ class Cosines:
         >>> from lightning_qsgd.circuits import SuperpositionCircuit
         >>> backend = CompiledBackend(SuperpositionCircuit(1, reps=1))
         >>> form = SeveralInputs.of(backend.describe())
-        >>> cosines = Cosines(form, backend.readout(form.grid), torch.empty(0))
-        >>> cosines(torch.tensor([[0.0], [0.5]])).abs() > 0.5  # the sine of Eq. 2
+        >>> cosines = Cosines(form, backend.readout(form.grid))
+        >>> cosines(torch.tensor([[0.0], [0.5]]).double()).abs() > 0.5  # the sine of Eq. 2
         tensor([[False],
                 [ True]])
     """
 
-    def __init__(self, form: SeveralInputs, values: Tensor, like: Tensor) -> None:
-        shape = [2 * spectrum.degree + 1 for spectrum in form.spectra]
+    def __init__(self, form: SeveralInputs, values: Tensor) -> None:
+        shape = form.shape
         axes = range(len(shape))
         found = np.fft.fftn(values.numpy().reshape(*shape, -1), axes=axes) / form.num_points
         multiples = np.stack(
@@ -179,12 +188,11 @@ class Cosines:
         phases, sizes, outputs = np.linalg.svd(np.stack([half.real, half.imag], 1), False)
         needed = sizes > NEGLIGIBLE
         place = np.nonzero(needed)[0]
-        frequencies = np.array([spectrum.frequency for spectrum in form.spectra])
         self.most = MOST_COSINES // max(1, len(place))
         self._turns, self._phases, self._sizes, self._constants = (
-            torch.from_numpy(np.ascontiguousarray(part)).to(like.device, like.dtype)
+            torch.from_numpy(np.ascontiguousarray(part))
             for part in (
-                (multiples[place] * frequencies).T,
+                (multiples[place] * form.frequencies).T,
                 np.arctan2(phases[:, 1], phases[:, 0])[needed],
                 (sizes[..., None] * outputs)[needed],
                 found[0].real,
@@ -200,7 +208,7 @@ class Cosines:
         Args:
             built: The circuit.
             read: Returns readouts, shape (B, outputs), float64, of inputs (B, num_inputs).
-            like: As above.
+            like: An empty tensor of the dtype and on the device of the evaluation.
 
         Returns:
             None where the circuit has too many, or its frequencies are unknown, or known too
@@ -218,9 +226,18 @@ class Cosines:
         except ValueError:
             return None
         turns = np.random.default_rng(0).uniform(-FAR, FAR, (4, len(form.spectra)))
-        far = torch.tensor(turns / [spectrum.frequency for spectrum in form.spectra])
-        missed = Cosines(form, values, torch.empty(0, dtype=torch.float64))(far) - read(far)
-        return Cosines(form, values, like) if missed.abs().max() < EXACT else None
+        far = torch.tensor(turns / form.frequencies)
+        cosines = Cosines(form, values)
+        return cosines._to(like) if (cosines(far) - read(far)).abs().max() < EXACT else None
+
+    def _to(self, like: Tensor) -> Cosines:
+        self._turns, self._phases = self._turns.to(like), self._phases.to(like)
+        self._sizes, self._constants = self._sizes.to(like), self._constants.to(like)
+        return self
+
+    def takes(self, inputs: Tensor) -> bool:
+        """Whether inputs are of shape (B, num_inputs), and so few that this is the faster way."""
+        return inputs.shape[1:] == self._turns.shape[:1] and len(inputs) <= self.most
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Evaluate, shape (B, num_inputs) to (B, outputs)."""
